@@ -1,0 +1,7 @@
+//! The proxy's binary: everything is in [`stopgap::cli`].
+
+#![deny(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    stopgap::cli::main()
+}

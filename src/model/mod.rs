@@ -1,0 +1,19 @@
+//! The nouns that every part shares, as plain data.
+//!
+//! Layer 0. Called by everything; calls nothing.
+//! Holds: no I/O, no clock, no async; a value that exists is valid.
+//! See `guide::lifecycle` for how these nouns live.
+
+mod digest;
+mod id;
+mod mitigation;
+mod time;
+mod vector;
+
+pub use digest::Digest;
+pub use id::{InvalidMitigationId, MitigationId};
+pub use mitigation::{
+    Action, ActionKind, BuildRange, Mitigation, Mode, Revision, RewriteText, Scope,
+};
+pub use time::UnixTime;
+pub use vector::{CannedResponse, Expectation, FieldExpectation, Vector};

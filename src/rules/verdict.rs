@@ -1,0 +1,105 @@
+//! What judging a message comes to.
+
+/// The number of a rule in its [`RuleSet`](super::RuleSet), in the order of evaluation.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RuleId(pub u32);
+
+/// What becomes of a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// End the connection without a response (`AbortRequest`).
+    Abort,
+    /// Forward it as it came, but for [`Decision::fields`].
+    Pass,
+    /// Answer with a redirection (`Redirect`).
+    Redirect {
+        /// 301, 302, 303 or 307.
+        status: u16,
+        /// The `Location` as the rule wrote it: absolute, or a path on this host with its query.
+        location: Vec<u8>,
+    },
+    /// Answer here (`CustomResponse`).
+    Respond {
+        /// The status code.
+        status: u16,
+        /// IIS's sub-status, which is logged and never sent.
+        substatus: u16,
+        /// The reason phrase; empty for the usual one.
+        reason: String,
+        /// The description, used as a plain-text body.
+        description: String,
+    },
+    /// Forward it with another target (`Rewrite`).
+    Rewrite {
+        /// Path and query, or an absolute URL.
+        target: Vec<u8>,
+    },
+}
+
+impl Verdict {
+    /// Whether the request ends here instead of reaching an upstream.
+    pub const fn stops(&self) -> bool {
+        matches!(
+            self,
+            Self::Abort | Self::Redirect { .. } | Self::Respond { .. }
+        )
+    }
+
+    /// One lower-case word for logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Abort => "abort",
+            Self::Pass => "pass",
+            Self::Redirect { .. } => "redirect",
+            Self::Respond { .. } => "respond",
+            Self::Rewrite { .. } => "rewrite",
+        }
+    }
+}
+
+/// A change to the fields of a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldChange {
+    /// The field's name in lower case.
+    pub name: String,
+    /// The value that replaces every value the field had.
+    pub value: Vec<u8>,
+}
+
+/// The outcome of judging a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Decision {
+    /// What becomes of the request.
+    pub verdict: Verdict,
+    /// The last rule whose action ran; `None` when no rule matched.
+    pub rule: Option<RuleId>,
+    /// Request fields to change before forwarding, in order.
+    pub fields: Vec<FieldChange>,
+    /// Server variables other than request fields that rules set, by name.
+    pub variables: Vec<(String, String)>,
+    /// A failure inside a rule at run time, which IIS answers with a 500 and this sub-status: setting a
+    /// server variable that is not allowed is 500.50.
+    pub failure: Option<u16>,
+}
+
+impl Decision {
+    /// The decision of a set in which nothing matched.
+    pub const PASS: Self = Self {
+        verdict: Verdict::Pass,
+        rule: None,
+        fields: Vec::new(),
+        variables: Vec::new(),
+        failure: None,
+    };
+}
+
+/// The outcome of judging a response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResponseDecision {
+    /// Response fields to change, in order.
+    pub fields: Vec<FieldChange>,
+    /// The status code to send instead, if a rule changed it.
+    pub status: Option<u16>,
+    /// Every response rule whose action ran, in order.
+    pub rules: Vec<RuleId>,
+}

@@ -1,0 +1,62 @@
+//! What a rule can see of a request and of a response, borrowed and free of any HTTP library's types.
+
+use std::net::SocketAddr;
+
+/// Header fields of one message.
+///
+/// Names are matched without regard to case. Implemented here for slices of pairs, and by [`crate::filter`] for
+/// [`http::HeaderMap`].
+pub trait Fields {
+    /// Calls `visit` with every field, name and value, in the order received.
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8]));
+
+    /// Calls `visit` with every value of the field `name`, in the order received.
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.each(&mut |other, value| {
+            if other.eq_ignore_ascii_case(name) {
+                visit(value);
+            }
+        });
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in self {
+            visit(name.as_ref(), value.as_ref());
+        }
+    }
+}
+
+/// A request before anything was changed in it.
+#[derive(Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The request target in origin form: path, and `?` with the query if there was one, as sent (RFC 9112
+    /// section 3.2.1).
+    pub target: &'a [u8],
+    /// The protocol version, such as `HTTP/1.1`.
+    pub version: &'a str,
+    /// Whether the client speaks TLS to us.
+    pub secure: bool,
+    /// The client's address.
+    pub remote: Option<SocketAddr>,
+    /// The address that the client connected to.
+    pub local: Option<SocketAddr>,
+    /// The request fields, before hop-by-hop fields are removed.
+    pub fields: &'a dyn Fields,
+    /// Further server variables, by name without braces.
+    pub variables: &'a [(String, String)],
+}
+
+/// A response as it came from the upstream.
+#[derive(Clone, Copy)]
+pub struct ResponseView<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The reason phrase; empty for the usual one.
+    pub reason: &'a str,
+    /// The response fields.
+    pub fields: &'a dyn Fields,
+}

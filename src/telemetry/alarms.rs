@@ -1,0 +1,181 @@
+//! Conditions that a person must see, each raised once for each distinct reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::metrics::{Counters, Label, Labelled, Metrics};
+use crate::model::UnixTime;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum AlarmKind {
+    /// A listener other than the traffic ones could not be bound.
+    AdminUnavailable,
+    /// Two feeds carry one mitigation with different content.
+    Conflict,
+    /// A rule set, or one mitigation of it, was refused before the swap.
+    Refused,
+    /// A feed's document went back in time.
+    Rollback,
+    /// A feed's signature was refused.
+    SignatureRefused,
+    /// A feed's signer is not the one that signed before.
+    SignerChanged,
+    /// A feed has not been fetched for too long.
+    Stale,
+    /// State could not be read or written.
+    State,
+    /// A feed carries an element or attribute that is not known.
+    UnknownContent,
+    /// A feed could not be fetched.
+    Unreachable,
+    /// A mitigation's vectors did not behave as written.
+    VectorsFailed,
+}
+
+impl Label for AlarmKind {
+    const NAME: &'static str = "kind";
+
+    fn value(&self) -> &str {
+        match self {
+            Self::AdminUnavailable => "admin_unavailable",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::Rollback => "rollback",
+            Self::SignatureRefused => "signature_refused",
+            Self::SignerChanged => "signer_changed",
+            Self::Stale => "stale",
+            Self::State => "state",
+            Self::UnknownContent => "unknown_content",
+            Self::Unreachable => "unreachable",
+            Self::VectorsFailed => "vectors_failed",
+        }
+    }
+}
+
+/// A condition that holds now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Alarm {
+    /// What is wrong.
+    pub kind: AlarmKind,
+    /// What it is about: a feed, a mitigation, a file.
+    pub subject: String,
+    /// Why, for people.
+    pub reason: String,
+    /// When this reason was first seen.
+    pub since: UnixTime,
+}
+
+/// An alarm and every reason it was raised with since it began.
+#[derive(Debug)]
+struct Active {
+    alarm: Alarm,
+    reasons: Vec<String>,
+}
+
+/// Reasons remembered for one alarm; a source that keeps finding new ones is logged again after that many.
+const REASONS: usize = 32;
+
+/// The alarms of one process. Clones share them.
+///
+/// An alarm is logged and counted once for each distinct reason from its beginning to its end, so that a source
+/// which fails in the same two ways over and over is not told over and over.
+#[derive(Clone, Debug)]
+pub struct Alarms {
+    active: Arc<Mutex<BTreeMap<(AlarmKind, String), Active>>>,
+    raised: Counters<AlarmKind>,
+}
+
+impl Alarms {
+    /// An empty list that counts into `metrics`.
+    pub fn new(metrics: &Metrics) -> Self {
+        let raised = metrics.counters(
+            "stopgap_alarms_raised",
+            "Alarms raised, one for each distinct reason",
+        );
+        Self {
+            active: Arc::default(),
+            raised,
+        }
+    }
+
+    /// Raises an alarm; `true` if its reason is new.
+    pub fn raise(&self, kind: AlarmKind, subject: &str, reason: &str, now: UnixTime) -> bool {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let alarm = Alarm {
+            kind,
+            subject: subject.to_owned(),
+            reason: reason.to_owned(),
+            since: now,
+        };
+        let entry = active
+            .entry((kind, subject.to_owned()))
+            .or_insert_with(|| Active {
+                alarm: alarm.clone(),
+                reasons: Vec::new(),
+            });
+        if entry.alarm.reason != reason {
+            entry.alarm = alarm;
+        }
+        if entry.reasons.iter().any(|known| known == reason) {
+            return false;
+        }
+        if entry.reasons.len() == REASONS {
+            entry.reasons.remove(0);
+        }
+        entry.reasons.push(reason.to_owned());
+        drop(active);
+        self.raised.get_or_create(&Labelled(kind)).inc();
+        tracing::warn!(target: "stopgap::alarm", kind = kind.value(), subject, reason, "alarm");
+        true
+    }
+
+    /// Ends an alarm, whatever its reason.
+    pub fn clear(&self, kind: AlarmKind, subject: &str) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if active.remove(&(kind, subject.to_owned())).is_some() {
+            drop(active);
+            tracing::info!(target: "stopgap::alarm", kind = kind.value(), subject, "alarm ended");
+        }
+    }
+
+    /// Ends every alarm of this kind whose subject is not among `subjects`.
+    pub fn retain(&self, kind: AlarmKind, subjects: impl Fn(&str) -> bool) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.retain(|(other, subject), _| *other != kind || subjects(subject));
+    }
+
+    /// The alarms that hold now, ordered by kind and subject.
+    pub fn active(&self) -> Vec<Alarm> {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|active| active.alarm.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_counts_once() {
+        let metrics = Metrics::default();
+        let alarms = Alarms::new(&metrics);
+        let now = UnixTime::new(0);
+        assert!(alarms.raise(AlarmKind::Refused, "a.xml", "line 1", now));
+        assert!(!alarms.raise(AlarmKind::Refused, "a.xml", "line 1", now));
+        assert!(alarms.raise(AlarmKind::Refused, "a.xml", "line 2", now));
+        assert!(!alarms.raise(AlarmKind::Refused, "a.xml", "line 1", now));
+        assert!(
+            metrics
+                .render()
+                .contains("stopgap_alarms_raised_total{kind=\"refused\"} 2")
+        );
+        assert_eq!(alarms.active().len(), 1);
+        alarms.clear(AlarmKind::Refused, "a.xml");
+        assert!(alarms.active().is_empty());
+    }
+}
