@@ -1,1 +1,7 @@
-//! stub
+//! The longer texts, a page for each module below.
+//!
+//! Layer: none. Called by readers; calls nothing.
+//! Holds: what the pages promise is what the code does; a change of one changes the other.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}

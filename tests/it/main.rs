@@ -1,0 +1,9 @@
+//! The one integration binary: a module for each subject.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod layers;
+mod sizes;

@@ -1,0 +1,3 @@
+//! Builders that the tests share: one module for each thing that is faked.
+
+#![allow(dead_code)]
