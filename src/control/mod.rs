@@ -1,1 +1,20 @@
-//! stub
+//! Runs the lifecycle: sources of mitigations in, published rule sets out.
+//!
+//! Layer 3. Called by app, admin and cli; calls feed, mitigation, rules, lab, filter and store.
+//! Holds: a rule set is published whole or not at all; what is refused never removes what was accepted; no rule is
+//! compiled on a thread that serves traffic.
+//! See `guide::lifecycle` for sources, gates and states.
+
+mod config;
+mod error;
+mod handle;
+mod order;
+mod status;
+
+pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
+pub use error::ControlError;
+pub use handle::ControlHandle;
+pub use order::{Order, Outcome};
+pub use status::{
+    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport, Status,
+};

@@ -1,1 +1,13 @@
-//! stub
+//! Fetches signed documents on a schedule and turns what was verified into mitigations.
+//!
+//! Layer 2. Called by control, config and cli; calls signature, xml and store.
+//! Holds: nothing is parsed that was not verified; nothing here compiles rules; a feed that fails keeps its last
+//! good document.
+//! See `guide::lifecycle` for the way of a document.
+
+mod config;
+
+pub use config::{
+    ActionType, CONNECT_DEADLINE, DEADLINE, FeedConfig, INTERVAL, InvalidSource, SIZE_LIMIT,
+    STALE_AFTER, Source, Trust, TypeAliases, X509Trust,
+};

@@ -1,0 +1,23 @@
+//! What an operator can tell the control side to do.
+
+use serde::Serialize;
+
+/// One order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// Lifts every blocking and response rule, or puts them back. Kept across restarts.
+    KillSwitch(bool),
+    /// Reads rule files again now, and fetches every feed now.
+    Reload,
+}
+
+/// What an order came to.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The number of the rule set that is published now.
+    pub revision: u64,
+    /// Whether the order led to a swap.
+    pub changed: bool,
+    /// What was refused, each with its source and reason.
+    pub refused: Vec<String>,
+}

@@ -1,0 +1,124 @@
+//! What an operator can ask about the control side.
+
+use serde::Serialize;
+
+/// The state of everything that control runs, at one moment. Times are RFC 3339 in UTC.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The version of this program.
+    pub version: &'static str,
+    /// When the control side started.
+    pub started: String,
+    /// The number of the published rule set.
+    pub revision: u64,
+    /// Whether the kill switch lifts everything.
+    pub kill_switch: bool,
+    /// Feeds in the order of their priority.
+    pub feeds: Vec<FeedReport>,
+    /// Local rule files in the order of their priority.
+    pub rule_files: Vec<RuleFileReport>,
+    /// Mitigations in the order of evaluation, then those that are not enforced.
+    pub mitigations: Vec<MitigationReport>,
+    /// Alarms that hold now.
+    pub alarms: Vec<AlarmReport>,
+}
+
+/// One feed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedReport {
+    /// Its name.
+    pub name: String,
+    /// Where its document is.
+    pub source: String,
+    /// The kind of trust: `microsoft-eocs` or `xmldsig-x509`.
+    pub trust: &'static str,
+    /// Whether the last success is recent enough.
+    pub fresh: bool,
+    /// When a document was last fetched and accepted, the same one as before included.
+    pub last_success: Option<String>,
+    /// Seconds since then.
+    pub age_seconds: Option<u64>,
+    /// When the accepted document was signed, by its timestamp.
+    pub signed_at: Option<String>,
+    /// SHA-256 of the signer's certificate.
+    pub signer: Option<String>,
+    /// SHA-256 of the accepted document.
+    pub digest: Option<String>,
+    /// Why the last fetch was refused or failed; nothing when it succeeded.
+    pub refusal: Option<String>,
+    /// What the accepted document holds that is not known here.
+    pub notices: Vec<String>,
+}
+
+/// One local rule file.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleFileReport {
+    /// Its path.
+    pub path: String,
+    /// Why its present content is refused; nothing when it is in force.
+    pub refusal: Option<String>,
+    /// Its rules in the order of evaluation, when it holds rewrite rules without a mitigation around them.
+    pub rules: Vec<RuleReport>,
+}
+
+/// One mitigation.
+#[derive(Clone, Debug, Serialize)]
+pub struct MitigationReport {
+    /// Its id.
+    pub id: String,
+    /// The feed or file that it came from, or `bundled`.
+    pub source: String,
+    /// What it does, for people.
+    pub description: String,
+    /// The vulnerability; empty when not stated.
+    pub cve: String,
+    /// Where to read more; empty when not stated.
+    pub reference: String,
+    /// What it is known to break; empty when nothing is.
+    pub side_effects: String,
+    /// Its opt-in group; empty for none.
+    pub group: String,
+    /// Its actions in document order.
+    pub actions: Vec<ActionReport>,
+    /// The name of its state, such as `Applied`.
+    pub state: &'static str,
+    /// Why it is in that state; empty when the state says it all.
+    pub reason: String,
+    /// Requests and responses that its rules acted on since the process started.
+    pub hits: u64,
+    /// Its compiled rules in the order of evaluation; none unless it is enforced.
+    pub rules: Vec<RuleReport>,
+}
+
+/// One action of a mitigation.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActionReport {
+    /// `AppPool`, `DoNothing`, `Service` or `UrlRewrite`.
+    pub kind: &'static str,
+    /// `Server`, or the site and path.
+    pub target: String,
+    /// What it does, for people.
+    pub description: String,
+}
+
+/// One compiled rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleReport {
+    /// Its name.
+    pub name: String,
+    /// `request` or `response`.
+    pub kind: &'static str,
+}
+
+/// One alarm.
+#[derive(Clone, Debug, Serialize)]
+pub struct AlarmReport {
+    /// What is wrong, in one word.
+    pub kind: &'static str,
+    /// What it is about.
+    pub subject: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+}

@@ -1,0 +1,249 @@
+//! The settings of one feed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::model::Digest;
+
+/// The largest document taken by default, in bytes.
+pub const SIZE_LIMIT: usize = 4 * 1024 * 1024;
+/// Time between two fetches by default.
+pub const INTERVAL: Duration = Duration::from_secs(3_600);
+/// Time by default for a whole fetch: name, connection, TLS, redirections and the last byte of the body.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Time by default for a connection to be made, TLS included.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// A feed is stale by default when it was not fetched for this long.
+pub const STALE_AFTER: Duration = Duration::from_secs(3 * 3_600);
+
+/// One feed: where it is, who signs it, and how it is fetched.
+#[derive(Clone, Debug)]
+pub struct FeedConfig {
+    /// Its name in status, alarms and the state folder; no two feeds share one.
+    pub name: String,
+    /// Where its document is.
+    pub source: Source,
+    /// Who must have signed it. The setting decides; the document never does.
+    pub trust: Trust,
+    /// The HTTP proxy that every fetch goes through, as `http://host:port`.
+    pub proxy: Option<Uri>,
+    /// A PEM file of certificate authorities trusted for TLS besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time between two fetches, of which a tenth more or less is chosen each time.
+    pub interval: Duration,
+    /// Time for a whole fetch.
+    pub deadline: Duration,
+    /// Time for a connection to be made.
+    pub connect_deadline: Duration,
+    /// The largest document taken, in bytes.
+    pub size_limit: usize,
+    /// When the last success is longer ago than this, the feed is stale.
+    pub stale_after: Duration,
+    /// Further words for the types of actions, such as a vendor's own.
+    pub type_aliases: TypeAliases,
+}
+
+impl FeedConfig {
+    /// A feed with default settings.
+    pub fn new(name: &str, source: Source, trust: Trust) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            trust,
+            proxy: None,
+            ca_file: None,
+            interval: INTERVAL,
+            deadline: DEADLINE,
+            connect_deadline: CONNECT_DEADLINE,
+            size_limit: SIZE_LIMIT,
+            stale_after: STALE_AFTER,
+            type_aliases: TypeAliases::default(),
+        }
+    }
+}
+
+/// Where a feed's document is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// A file, for machines without a way out.
+    File(PathBuf),
+    /// An `http` or `https` URL; what is fetched over `http` is as trusted as its signature.
+    Http(Uri),
+}
+
+/// The text is no source of a feed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidSource {
+    text: String,
+}
+
+impl fmt::Display for InvalidSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no place to fetch a feed from: write https://host/path, http://host/path or \
+             file:///path",
+            self.text
+        )
+    }
+}
+
+impl std::error::Error for InvalidSource {}
+
+impl std::str::FromStr for Source {
+    type Err = InvalidSource;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidSource {
+            text: text.chars().take(256).collect(),
+        };
+        if let Some(path) = text.strip_prefix("file://") {
+            return match path.starts_with('/') {
+                true => Ok(Self::File(PathBuf::from(path))),
+                false => Err(invalid()),
+            };
+        }
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        // A user name in a URL ends up in logs; there is no feed that needs one.
+        let plain_host = uri
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'));
+        match matches!(scheme, "http" | "https") && plain_host {
+            true => Ok(Self::Http(uri)),
+            false => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file://{}", path.display()),
+            Self::Http(uri) => uri.fmt(f),
+        }
+    }
+}
+
+/// Who must have signed a feed's document.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Microsoft's Exchange service, by its own profile and roots.
+    MicrosoftEocs,
+    /// The same profile with roots of one's own.
+    XmlDsigX509(X509Trust),
+}
+
+impl Trust {
+    /// The word used in settings and status.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MicrosoftEocs => "microsoft-eocs",
+            Self::XmlDsigX509(_) => "xmldsig-x509",
+        }
+    }
+}
+
+/// Certificates and conditions for [`Trust::XmlDsigX509`].
+#[derive(Clone, Debug, Default)]
+pub struct X509Trust {
+    /// DER certificates of the roots that signers chain to.
+    pub roots: Vec<Vec<u8>>,
+    /// DER certificates of the roots that timestamp authorities chain to.
+    pub timestamp_roots: Vec<Vec<u8>>,
+    /// Extended key usages that the signer's certificate must carry, as dotted object identifiers.
+    pub required_ekus: Vec<String>,
+    /// Whether a document without a timestamp is refused.
+    pub require_timestamp: bool,
+    /// If not empty: the only signers taken, by the SHA-256 of their certificate.
+    pub allowed_signers: Vec<Digest>,
+    /// Signers never taken, by the SHA-256 of their certificate.
+    pub denied_signers: Vec<Digest>,
+}
+
+/// What an action of a document does, by the word in its `type`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ActionType {
+    /// Stops an application pool (`AppPool`).
+    AppPool,
+    /// Does nothing (`DoNothing`).
+    DoNothing,
+    /// Stops a service (`Service`).
+    Service,
+    /// Enforces rewrite rules (`UrlRewrite`).
+    UrlRewrite,
+}
+
+impl ActionType {
+    /// The type of this word, exactly as written.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "AppPool" => Some(Self::AppPool),
+            "DoNothing" => Some(Self::DoNothing),
+            "Service" => Some(Self::Service),
+            "UrlRewrite" => Some(Self::UrlRewrite),
+            _ => None,
+        }
+    }
+}
+
+/// Words for action types besides our own; no capture of a feed shows which words Microsoft uses.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TypeAliases(Vec<(String, ActionType)>);
+
+impl TypeAliases {
+    /// Each word with the type that it means.
+    pub fn new(aliases: impl IntoIterator<Item = (String, ActionType)>) -> Self {
+        Self(aliases.into_iter().collect())
+    }
+
+    /// The type that a word means: an alias, or else one of our own words.
+    pub fn action_type(&self, word: &str) -> Option<ActionType> {
+        self.0
+            .iter()
+            .find(|(alias, _)| alias == word)
+            .map(|(_, meaning)| *meaning)
+            .or_else(|| ActionType::from_word(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_reads_back() {
+        for text in [
+            "https://officeclient.microsoft.com/GetExchangeMitigations",
+            "http://127.0.0.1:8081/feed.xml?x=1",
+            "file:///var/lib/feed.xml",
+        ] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "feed.xml",
+            "/feed.xml",
+            "file://feed.xml",
+            "ftp://host/feed.xml",
+            "https:///feed.xml",
+            "https://user:secret@host/feed.xml",
+        ] {
+            assert!(text.parse::<Source>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn aliases_add_to_our_words() {
+        let aliases = TypeAliases::new([("Rewrite".to_owned(), ActionType::UrlRewrite)]);
+        assert_eq!(aliases.action_type("Rewrite"), Some(ActionType::UrlRewrite));
+        assert_eq!(
+            aliases.action_type("DoNothing"),
+            Some(ActionType::DoNothing)
+        );
+        assert_eq!(aliases.action_type("urlrewrite"), None);
+    }
+}
