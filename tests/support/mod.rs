@@ -1,3 +1,5 @@
 //! Builders that the tests share: one module for each thing that is faked.
 
 #![allow(dead_code)]
+
+pub(crate) mod client;
