@@ -109,9 +109,9 @@ pub(super) fn each_decoded(raw: &str, cdata: bool, sink: &mut dyn FnMut(usize, &
         }
         at += length;
         let rest = &raw[at..];
-        at += if rest.starts_with('\r') {
+        at += if let Some(rest) = rest.strip_prefix('\r') {
             sink(at, "\n", false);
-            1 + usize::from(rest[1..].starts_with('\n'))
+            1 + usize::from(rest.starts_with('\n'))
         } else if let Ok((character, length)) = take_reference(rest) {
             sink(at, character.encode_utf8(&mut [0; 4]), false);
             length

@@ -133,7 +133,7 @@ impl<'a> Element<'a> {
             text::each_decoded(raw, run.cdata, &mut |at, piece, literal| {
                 if found.is_none() && !piece.is_empty() {
                     let within = if literal {
-                        left.min(piece.len() - 1)
+                        character_at(piece, left)
                     } else {
                         0
                     };

@@ -7,3 +7,4 @@ mod support;
 
 mod layers;
 mod sizes;
+mod xml;
