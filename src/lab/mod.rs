@@ -1,1 +1,9 @@
-//! stub
+//! Judges rules off line: batches of cases, vectors, and requests known to be honest.
+//!
+//! Layer 2. Called by control and cli; calls rules, canon and model.
+//! Holds: no network, no clock; the same input gives the same output.
+//! See `guide::dialect` for the format of cases.
+
+mod evaluate;
+
+pub use evaluate::Evaluate;

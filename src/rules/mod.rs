@@ -1,6 +1,21 @@
-//! stub
+//! Turns IIS URL Rewrite text into a compiled set of rules that judges requests and responses.
+//!
+//! Layer 1. Called by filter, lab and control; calls canon, xml and model.
+//! Holds: pure, without clock, files, threads or locks; budgets are counted in steps and bytes;
+//!        a rule set is accepted whole or refused whole; nothing in the text is silently ignored;
+//!        messages are bytes throughout.
+//! See `guide::dialect` for what each construct means, and for the choices where IIS is not documented.
+
+mod error;
+mod scratch;
+mod set;
+mod source;
 mod verdict;
 mod view;
 
+pub use error::RuleError;
+pub use scratch::{RequestMemory, Scratch};
+pub use set::{RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder};
+pub use source::{Dialect, RuleSource, SourceOrigin};
 pub use verdict::{Decision, FieldChange, ResponseDecision, RuleId, Verdict};
 pub use view::{Fields, RequestView, ResponseView};
