@@ -98,10 +98,9 @@ impl Document {
     }
 
     pub(super) fn element(&self, index: u32) -> &ElementRecord {
-        match &self.nodes[index as usize] {
-            Node::Element(record) => record,
-            Node::Text(_) => unreachable!("an element's index is only taken from an element"),
-        }
+        self.nodes[index as usize]
+            .as_element()
+            .expect("an element's index is only taken from an element")
     }
 
     pub(super) fn attributes_of(&self, element: &ElementRecord) -> &[AttributeRecord] {
@@ -130,6 +129,15 @@ pub(super) const NO_NODE: u32 = u32::MAX;
 pub(super) enum Node {
     Element(ElementRecord),
     Text(TextRecord),
+}
+
+impl Node {
+    pub(super) fn as_element(&self) -> Option<&ElementRecord> {
+        match self {
+            Self::Element(record) => Some(record),
+            Self::Text(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::Position;
+use super::parser::NAMESPACES_IN_SCOPE;
+use super::scanner::NAME_BYTES;
 
 /// A document was refused: it is not well-formed, uses what is not allowed here, or exceeds a limit.
 ///
@@ -25,16 +27,7 @@ impl XmlError {
 
     /// Whether the document exceeds a limit, and might be accepted with a higher one.
     pub fn is_limit(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::AttributeLimit(_)
-                | Kind::ByteLimit(_)
-                | Kind::DepthLimit(_)
-                | Kind::DocumentAttributeLimit(_)
-                | Kind::NameLimit
-                | Kind::NamespaceLimit
-                | Kind::NodeLimit(_)
-        )
+        matches!(self.kind, Kind::Limit(_))
     }
 }
 
@@ -58,17 +51,13 @@ pub(super) struct Failure {
 /// What is wrong. Names in it are cut to a length that can be shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    AttributeLimit(usize),
     AttributeTwice(String),
     BadName(String),
-    ByteLimit(usize),
     CdataEndInText,
     CharacterForbidden(char),
     CommentDashes,
     DeclarationForm,
     DeclarationPlace,
-    DepthLimit(usize),
-    DocumentAttributeLimit(usize),
     DocumentType,
     EncodingUnsupported(String),
     EndMissing { name: String, opened: String },
@@ -76,11 +65,9 @@ pub(super) enum Kind {
     EndUnopened(String),
     EqualsMissing(String),
     LessThanInValue(String),
+    Limit(Limit),
     Markup(&'static str),
-    NameLimit,
     NamespaceForbidden,
-    NamespaceLimit,
-    NodeLimit(usize),
     NotUtf8,
     OutsideRoot,
     PrefixUndeclared(String),
@@ -98,12 +85,8 @@ pub(super) enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AttributeLimit(most) => {
-                write!(f, "an element may have at most {most} attributes")
-            }
             Self::AttributeTwice(name) => write!(f, "the attribute '{name}' is there twice"),
             Self::BadName(name) => write!(f, "'{name}' is no XML name"),
-            Self::ByteLimit(most) => write!(f, "the document is longer than {most} bytes"),
             Self::CdataEndInText => f.write_str("']]>' may not stand in text: write ']]&gt;'"),
             Self::CharacterForbidden(character) => write!(
                 f,
@@ -116,10 +99,6 @@ impl fmt::Display for Kind {
             ),
             Self::DeclarationPlace => {
                 f.write_str("the XML declaration may only stand at the very start")
-            }
-            Self::DepthLimit(most) => write!(f, "elements may be at most {most} levels deep"),
-            Self::DocumentAttributeLimit(most) => {
-                write!(f, "the document may have at most {most} attributes")
             }
             Self::DocumentType => {
                 f.write_str("a document type (<!DOCTYPE ...>) is not allowed here: remove it")
@@ -146,25 +125,10 @@ impl fmt::Display for Kind {
             Self::LessThanInValue(name) => {
                 write!(f, "the value of '{name}' contains '<': write '&lt;'")
             }
+            Self::Limit(limit) => limit.fmt(f),
             Self::Markup(what) => f.write_str(what),
-            Self::NameLimit => write!(
-                f,
-                "a name may be at most {} bytes long",
-                super::scanner::NAME_BYTES
-            ),
             Self::NamespaceForbidden => {
                 f.write_str("this namespace declaration is not allowed by Namespaces in XML")
-            }
-            Self::NamespaceLimit => write!(
-                f,
-                "at most {} namespace declarations may be in scope",
-                super::parser::NAMESPACES_IN_SCOPE
-            ),
-            Self::NodeLimit(most) => {
-                write!(
-                    f,
-                    "the document may have at most {most} elements and runs of text"
-                )
             }
             Self::NotUtf8 => f.write_str("the document is not UTF-8: save it as UTF-8"),
             Self::OutsideRoot => f.write_str("text outside the root element"),
@@ -192,6 +156,40 @@ impl fmt::Display for Kind {
             Self::VersionUnsupported(version) => {
                 write!(f, "XML version '{version}' is not supported: only 1.0 is")
             }
+        }
+    }
+}
+
+/// A limit that was exceeded, with the most that was allowed where the caller chose it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Limit {
+    Attributes(usize),
+    Bytes(usize),
+    Depth(usize),
+    DocumentAttributes(usize),
+    Name,
+    Namespaces,
+    Nodes(usize),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attributes(most) => write!(f, "an element may have at most {most} attributes"),
+            Self::Bytes(most) => write!(f, "the document is longer than {most} bytes"),
+            Self::Depth(most) => write!(f, "elements may be at most {most} levels deep"),
+            Self::DocumentAttributes(most) => {
+                write!(f, "the document may have at most {most} attributes")
+            }
+            Self::Name => write!(f, "a name may be at most {NAME_BYTES} bytes long"),
+            Self::Namespaces => write!(
+                f,
+                "at most {NAMESPACES_IN_SCOPE} namespace declarations may be in scope"
+            ),
+            Self::Nodes(most) => write!(
+                f,
+                "the document may have at most {most} elements and runs of text"
+            ),
         }
     }
 }

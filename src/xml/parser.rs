@@ -9,7 +9,7 @@ use super::document::{
     AttributeKind, AttributeRecord, Document, ElementRecord, Limits, NO_NODE, Namespace, Node,
     TextRecord,
 };
-use super::error::{Failure, Kind, XmlError};
+use super::error::{Failure, Kind, Limit, XmlError};
 use super::position::{Lines, Position};
 use super::scanner::{Name, Scanner, Span};
 use super::text::{self, excerpt, is_white};
@@ -26,7 +26,7 @@ const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
 pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Document, XmlError> {
     let most = limits.bytes.min(ADDRESSABLE_BYTES);
     if bytes.len() > most {
-        return Err(XmlError::new(Kind::ByteLimit(most), None));
+        return Err(XmlError::new(Kind::Limit(Limit::Bytes(most)), None));
     }
     let source = match str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -244,7 +244,7 @@ impl<'s> Builder<'s> {
             return fail(Kind::SecondRoot, start);
         }
         if self.depth >= self.limits.depth {
-            return fail(Kind::DepthLimit(self.limits.depth), start);
+            return fail(Kind::Limit(Limit::Depth(self.limits.depth)), start);
         }
         self.depth += 1;
         let mut scanner = Scanner::new(self.source, start + 1, inside);
@@ -316,7 +316,7 @@ impl<'s> Builder<'s> {
 
     fn push(&mut self, node: Node, offset: usize) -> Result<(), Failure> {
         if self.nodes.len() >= self.limits.nodes {
-            return fail(Kind::NodeLimit(self.limits.nodes), offset);
+            return fail(Kind::Limit(Limit::Nodes(self.limits.nodes)), offset);
         }
         self.nodes.push(node);
         Ok(())
@@ -327,10 +327,16 @@ impl<'s> Builder<'s> {
         let offset = name.start as usize;
         let of_element = &self.attributes[first..];
         if of_element.len() >= self.limits.attributes.min(usize::from(u16::MAX)) {
-            return fail(Kind::AttributeLimit(self.limits.attributes), offset);
+            return fail(
+                Kind::Limit(Limit::Attributes(self.limits.attributes)),
+                offset,
+            );
         }
         if self.attributes.len() >= self.limits.nodes {
-            return fail(Kind::DocumentAttributeLimit(self.limits.nodes), offset);
+            return fail(
+                Kind::Limit(Limit::DocumentAttributes(self.limits.nodes)),
+                offset,
+            );
         }
         let qualified = name.qualified(self.source);
         if of_element
@@ -405,7 +411,7 @@ impl<'s> Builder<'s> {
                 continue;
             }
             if self.bindings.len() >= NAMESPACES_IN_SCOPE {
-                return fail(Kind::NamespaceLimit, offset);
+                return fail(Kind::Limit(Limit::Namespaces), offset);
             }
             self.bindings.push(Binding {
                 prefix,

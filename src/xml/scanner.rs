@@ -1,6 +1,6 @@
 //! Reads one tag: its name, then its attributes, each with its place.
 
-use super::error::{Failure, Kind};
+use super::error::{Failure, Kind, Limit};
 use super::text::{excerpt, is_name, is_white};
 
 /// The longest name, in octets.
@@ -93,7 +93,7 @@ impl<'s> Scanner<'s> {
             offset: start,
         };
         if length > NAME_BYTES {
-            return Err(failure(Kind::NameLimit));
+            return Err(failure(Kind::Limit(Limit::Name)));
         }
         let (prefix, local) = match text.split_once(':') {
             Some((prefix, local)) if is_name(prefix) => (prefix, local),
