@@ -1,1 +1,21 @@
-//! stub
+//! Turns addresses into listeners, and sockets into byte streams that hold only well-framed HTTP.
+//!
+//! Layer 1. Called by every part that has a socket; calls nothing of ours.
+//! Holds: an HTTP library behind [`Inbound`] sees no byte of a request whose head was not checked whole;
+//!        no wait is without a bound, and bounds cost no timer each;
+//!        no word of rules or mitigations.
+//! See `guide::architecture` for the path of a request.
+
+mod admission;
+mod clock;
+mod framing;
+mod inbound;
+mod link;
+mod listener;
+
+pub use admission::{Admission, Admitted};
+pub use clock::{Clock, Deadlines, Registration, Slot};
+pub use framing::{HeadLimits, Malformed};
+pub use inbound::{Inbound, InboundTimeouts};
+pub use link::{Awaited, Link};
+pub use listener::bind;

@@ -1,0 +1,330 @@
+//! A client's connection as the HTTP library sees it: whole, well-framed requests and nothing else.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::clock::Slot;
+use super::framing::{HeadLimits, Malformed, Tracker};
+use super::link::{Awaited, Link};
+
+/// Bytes of a chunked body that are checked before its head is handed over, as far as they have arrived.
+const WITHHELD_BODY: usize = 64 * 1_024;
+
+/// How long a client may let a connection rest.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundTimeouts {
+    /// Within a body.
+    pub body: Duration,
+    /// After it ended its side while its request is being answered.
+    pub half_close: Duration,
+    /// Within a head or a trailer section.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+}
+
+/// Wraps a client's stream.
+///
+/// Reading yields a head only when it is whole and well-formed. What is malformed is never yielded: within a head
+/// the stream ends once everything before it was answered, within a body reading fails. The [`Link`] says which.
+/// Deadlines for reading and writing are set here and looked at by whoever drives the connection.
+#[derive(Debug)]
+pub struct Inbound<S> {
+    stream: S,
+    link: Link,
+    timeouts: InboundTimeouts,
+    tracker: Tracker,
+    /// Bytes that were read and not handed over; the first `released` of them may be.
+    pending: Vec<u8>,
+    released: usize,
+    handed: usize,
+    ended: bool,
+    served: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
+    /// Wraps a stream that was just accepted; the deadline for the first head begins.
+    pub fn new(
+        stream: S,
+        link: Link,
+        limits: HeadLimits,
+        refuse_fragment: bool,
+        timeouts: InboundTimeouts,
+    ) -> Self {
+        link.deadlines().set(Slot::Read, timeouts.head);
+        Self {
+            stream,
+            link,
+            timeouts,
+            tracker: Tracker::new(limits, refuse_fragment),
+            pending: Vec::new(),
+            released: 0,
+            handed: 0,
+            ended: false,
+            served: false,
+        }
+    }
+
+    /// The stream, and what was read from it and not handed over.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.pending[self.handed..].to_vec())
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Hands over released bytes; false when there are none.
+    fn hand_over(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let length = (self.released - self.handed).min(buffer.remaining());
+        if length == 0 {
+            return false;
+        }
+        buffer.put_slice(&self.pending[self.handed..self.handed + length]);
+        self.handed += length;
+        if self.handed == self.released {
+            self.pending.drain(..self.released);
+            (self.released, self.handed) = (0, 0);
+            if self.pending.is_empty() {
+                self.pending = Vec::new();
+            }
+        }
+        true
+    }
+
+    /// Whether the bytes at hand end within a head.
+    fn is_within_head(&self) -> bool {
+        self.tracker.is_between_requests()
+            && !self.tracker.is_upgrading()
+            && self.pending[self.released..]
+                .iter()
+                .any(|byte| !matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// Looks at what stands in `pending` behind the released bytes.
+    fn examine(&mut self) {
+        let advance = self.tracker.advance(&self.pending[self.released..]);
+        self.released += advance.released;
+        if let Some(malformed) = advance.malformed {
+            self.link.set_malformed(malformed);
+        }
+    }
+
+    /// Reads once into `buffer` and takes the bytes: straight through where that is allowed, else by way of
+    /// `pending`. The count of bytes read.
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let fresh = &buffer.filled()[before..];
+        let count = fresh.len();
+        let mut straight = 0;
+        if self.pending.is_empty() {
+            let advance = self.tracker.advance(fresh);
+            straight = advance.released;
+            self.pending.extend_from_slice(&fresh[straight..]);
+            if let Some(malformed) = advance.malformed {
+                self.link.set_malformed(malformed);
+            }
+        } else {
+            self.pending.extend_from_slice(fresh);
+            self.examine();
+        }
+        buffer.set_filled(before + straight);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(tunnel) = self.link.take_upgrade() {
+            self.tracker.settle_upgrade(tunnel);
+            self.examine();
+        }
+        let start = buffer.filled().len();
+        loop {
+            if self.hand_over(buffer) || buffer.filled().len() > start || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if self.link.malformed().is_some() {
+                return self.refuse();
+            }
+            if self.ended || self.tracker.is_upgrading() {
+                return self.end();
+            }
+            match self.poll_fill(context, buffer) {
+                Poll::Ready(Ok(0)) => self.stream_ended(),
+                Poll::Ready(Ok(_)) if self.withholds_enough() => {
+                    self.released += self.tracker.release_withheld()
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.tracker.withholds() => {
+                    self.released += self.tracker.release_withheld()
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn withholds_enough(&self) -> bool {
+        self.tracker.withholds() && self.pending.len() - self.released >= WITHHELD_BODY
+    }
+
+    fn stream_ended(&mut self) {
+        self.ended = true;
+        self.released += self.tracker.release_withheld();
+        if self.is_within_head() {
+            self.link.set_malformed(Malformed::Incomplete);
+        }
+    }
+
+    /// Malformed bytes come next: an end where a head would begin, a failure within a body.
+    fn refuse(&self) -> Poll<io::Result<()>> {
+        match self.link.malformed() {
+            Some(malformed) if !self.tracker.is_between_requests() && !self.tracker.withholds() => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, malformed)))
+            }
+            _ if self.link.is_busy() => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The client sends no more for now: the end of the stream, but not while a request is being answered. A client
+    /// that only ended its own side gets its response; one that went away is found out by writing to it.
+    fn end(&self) -> Poll<io::Result<()>> {
+        let deadlines = self.link.deadlines();
+        if !self.tracker.is_between_requests() || !self.link.is_busy() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.ended && !self.link.is_responding() {
+            if deadlines.has_passed(Slot::Read) {
+                return Poll::Ready(Ok(()));
+            }
+            if !deadlines.is_set(Slot::Read) {
+                deadlines.set(Slot::Read, self.timeouts.half_close);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sets the deadline for what is waited for now.
+    fn await_bytes(&mut self) {
+        let deadlines = self.link.deadlines();
+        if self.tracker.is_between_requests() {
+            if self.link.is_busy() {
+                return;
+            }
+            let (awaited, after) = if self.is_within_head() || !self.served {
+                (Awaited::Head, self.timeouts.head)
+            } else {
+                (Awaited::Request, self.timeouts.idle)
+            };
+            if !deadlines.is_set(Slot::Read) || self.link.awaited() != awaited {
+                self.link.set_awaited(awaited);
+                deadlines.set(Slot::Read, after);
+            }
+            return;
+        }
+        let trailers = self.tracker.is_in_trailers();
+        if !deadlines.is_set(Slot::Read) || self.link.awaited() != Awaited::Body {
+            self.link.set_awaited(Awaited::Body);
+            deadlines.set(
+                Slot::Read,
+                if trailers {
+                    self.timeouts.head
+                } else {
+                    self.timeouts.body
+                },
+            );
+        }
+    }
+
+    /// Clears the deadline that the bytes just handed over were waited for.
+    fn got_bytes(&mut self) {
+        self.served = true;
+        if !(self.ended && self.link.is_busy()) {
+            self.link.deadlines().clear(Slot::Read);
+        }
+        self.link.set_awaited(Awaited::Request);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Inbound<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let result = this.poll_next(context, buffer);
+        match &result {
+            Poll::Pending => this.await_bytes(),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => this.got_bytes(),
+            Poll::Ready(_) => {}
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
+    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let deadlines = self.link.deadlines();
+        if result.is_ready() {
+            deadlines.clear(Slot::Write);
+        } else if !deadlines.is_set(Slot::Write) {
+            deadlines.set(Slot::Write, self.timeouts.body);
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(context);
+        if let Poll::Ready(Ok(())) = result {
+            this.link.flushed();
+        }
+        this.wrote(result)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,150 @@
+//! What the transport and the service of one client connection tell each other.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::clock::{Deadlines, Slot};
+use super::framing::Malformed;
+
+/// The state that [`Inbound`](super::Inbound) shares with whoever answers its requests.
+///
+/// An exchange begins when a request head has been handed over and ends when the last byte of its response was
+/// given to the kernel. Clones share the state.
+#[derive(Clone, Debug)]
+pub struct Link {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    deadlines: Rc<Deadlines>,
+    phase: Cell<Phase>,
+    awaited: Cell<Awaited>,
+    malformed: Cell<Option<Malformed>>,
+    reset: Cell<bool>,
+    tunnel: Cell<Option<bool>>,
+}
+
+/// How far the current exchange is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// No request is being answered.
+    Idle,
+    /// A request is being answered, its response has not begun.
+    Answering,
+    /// The head of the response was handed over.
+    Responding,
+    /// All of the response was handed over, some of it may still wait to be sent.
+    Flushing,
+}
+
+/// What the read deadline is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Awaited {
+    /// More of a request body.
+    Body,
+    /// The rest of a request head.
+    Head,
+    /// A next request.
+    Request,
+}
+
+impl Link {
+    /// The link of a new connection.
+    pub fn new(deadlines: Rc<Deadlines>) -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                deadlines,
+                phase: Cell::new(Phase::Idle),
+                awaited: Cell::new(Awaited::Head),
+                malformed: Cell::new(None),
+                reset: Cell::new(false),
+                tunnel: Cell::new(None),
+            }),
+        }
+    }
+
+    /// The deadlines of the connection.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.shared.deadlines
+    }
+
+    /// An exchange begins.
+    pub fn begin(&self) {
+        self.shared.phase.set(Phase::Answering);
+        if self.shared.awaited.get() != Awaited::Body {
+            self.deadlines().clear(Slot::Read);
+        }
+    }
+
+    /// The head of the response is handed over.
+    pub fn respond(&self) {
+        self.shared.phase.set(Phase::Responding);
+    }
+
+    /// All of the response is handed over.
+    pub fn finish(&self) {
+        if self.shared.phase.get() == Phase::Responding {
+            self.shared.phase.set(Phase::Flushing);
+        }
+    }
+
+    /// Everything handed over was sent.
+    pub(super) fn flushed(&self) {
+        if self.shared.phase.get() == Phase::Flushing {
+            self.shared.phase.set(Phase::Idle);
+        }
+    }
+
+    /// Whether an exchange is in progress.
+    pub fn is_busy(&self) -> bool {
+        self.shared.phase.get() != Phase::Idle
+    }
+
+    /// Whether the response of the current exchange has begun.
+    pub fn is_responding(&self) -> bool {
+        matches!(self.shared.phase.get(), Phase::Responding | Phase::Flushing)
+    }
+
+    /// What the read deadline is about.
+    pub fn awaited(&self) -> Awaited {
+        self.shared.awaited.get()
+    }
+
+    pub(super) fn set_awaited(&self, awaited: Awaited) {
+        self.shared.awaited.set(awaited);
+    }
+
+    /// Whether the client let a body rest for too long.
+    pub fn is_body_late(&self) -> bool {
+        self.awaited() == Awaited::Body && self.deadlines().has_passed(Slot::Read)
+    }
+
+    /// What was wrong with the client's bytes, once something was.
+    pub fn malformed(&self) -> Option<Malformed> {
+        self.shared.malformed.get()
+    }
+
+    pub(super) fn set_malformed(&self, malformed: Malformed) {
+        self.shared.malformed.set(Some(malformed));
+    }
+
+    /// Has the connection closed by a reset, with nothing more sent.
+    pub fn reset(&self) {
+        self.shared.reset.set(true);
+    }
+
+    /// Whether the connection is to be closed by a reset.
+    pub fn is_reset(&self) -> bool {
+        self.shared.reset.get()
+    }
+
+    /// Says what becomes of the bytes behind a request to upgrade: a tunnel's, or those of a next request.
+    pub fn settle_upgrade(&self, tunnel: bool) {
+        self.shared.tunnel.set(Some(tunnel));
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<bool> {
+        self.shared.tunnel.take()
+    }
+}

@@ -1,0 +1,229 @@
+//! What a proxy is told before it starts.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, request};
+
+use super::Limits;
+use crate::canon::Refusals;
+use crate::model::UnixTime;
+use crate::telemetry::LineWriter;
+
+/// Settings of a [`Proxy`](super::Proxy).
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Data-plane threads; 0 stands for one per core.
+    pub workers: usize,
+    /// The sites; a host that no site names is served by the first.
+    pub sites: Vec<Site>,
+    /// Bounds on bytes, connections and time.
+    pub limits: Limits,
+    /// Where a line for each answered request goes, if anywhere.
+    pub access_log: Option<AccessLog>,
+    /// Where a JSON line for each decision other than "pass" goes, if anywhere.
+    pub decision_log: Option<LineWriter>,
+    /// Reads the wall clock, for the logs.
+    pub clock: fn() -> UnixTime,
+}
+
+impl ProxyConfig {
+    /// The default limits, one worker per core, no logs.
+    pub fn new(listeners: Vec<Listener>, sites: Vec<Site>, clock: fn() -> UnixTime) -> Self {
+        Self {
+            listeners,
+            workers: 0,
+            sites,
+            limits: Limits::default(),
+            access_log: None,
+            decision_log: None,
+            clock,
+        }
+    }
+}
+
+/// An address that clients connect to with plain HTTP/1.1.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address; port 0 takes a free one, see [`Proxy::addresses`](super::Proxy::addresses).
+    pub address: SocketAddr,
+    /// Which hostile forms of a request target are refused here.
+    pub refusals: Refusals,
+}
+
+impl Listener {
+    /// A listener with every refusal on.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            refusals: Refusals::default(),
+        }
+    }
+}
+
+/// One site: the hosts it answers for, and who answers.
+///
+/// The filter judges its requests by the rule set with the same index.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The name that mitigations target.
+    pub name: String,
+    /// Host names without port, compared without regard to case; empty for a site that is only the default.
+    pub hosts: Vec<String>,
+    /// Who answers.
+    pub upstream: Upstream,
+}
+
+/// Who answers the requests of a site.
+#[derive(Clone)]
+pub enum Upstream {
+    /// A function of ours, such as the welcome page.
+    BuiltIn(BuiltIn),
+    /// Servers, taken in turn.
+    Servers(Vec<Server>),
+}
+
+/// A function that answers requests in place of a server. It runs on the data path and must not wait.
+pub type BuiltIn = Arc<dyn Fn(&request::Parts) -> Response<Bytes> + Send + Sync>;
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(_) => f.write_str("BuiltIn"),
+            Self::Servers(servers) => f.debug_list().entries(servers).finish(),
+        }
+    }
+}
+
+/// A web server that requests are forwarded to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Server {
+    /// A host name or an IP address, IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "http://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "http://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The text is no address of a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidServer {
+    text: String,
+    reason: &'static str,
+}
+
+impl fmt::Display for InvalidServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "upstream {:?}: {}; write http://HOST or http://HOST:PORT",
+            self.text, self.reason
+        )
+    }
+}
+
+impl std::error::Error for InvalidServer {}
+
+impl FromStr for Server {
+    type Err = InvalidServer;
+
+    /// Parses `http://HOST[:PORT]`, with nothing but a slash after it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = |reason| InvalidServer {
+            text: text.chars().take(256).collect(),
+            reason,
+        };
+        let uri: http::Uri = text.parse().map_err(|_| invalid("this is no URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(invalid("TLS to upstreams is not supported")),
+            _ => return Err(invalid("the scheme must be http")),
+        }
+        if !matches!(
+            uri.path_and_query().map(|rest| rest.as_str()),
+            None | Some("" | "/")
+        ) {
+            return Err(invalid("a path has no place here"));
+        }
+        let authority = uri
+            .authority()
+            .ok_or_else(|| invalid("the host is missing"))?;
+        if authority.as_str().contains('@') {
+            return Err(invalid("credentials have no place here"));
+        }
+        let host = authority.host().trim_matches(['[', ']']);
+        if host.is_empty() {
+            return Err(invalid("the host is missing"));
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_u16(),
+            None if authority.as_str().ends_with(':') => {
+                return Err(invalid("the port is missing"));
+            }
+            None => 80,
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Where access lines go, and in which form.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// Takes the lines.
+    pub writer: LineWriter,
+    /// Their form.
+    pub format: AccessFormat,
+}
+
+/// The form of an access line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AccessFormat {
+    /// The combined log format, and request id, verdict and duration after it.
+    #[default]
+    Combined,
+    /// One JSON object.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_reads_a_url() {
+        for (text, shown) in [
+            ("http://10.0.0.1", Some("http://10.0.0.1:80")),
+            (
+                "http://mail.example:8080/",
+                Some("http://mail.example:8080"),
+            ),
+            ("http://[::1]:81", Some("http://[::1]:81")),
+            ("https://mail.example", None),
+            ("http://mail.example/owa", None),
+            ("http://user@mail.example", None),
+            ("http://mail.example:99999", None),
+            ("mail.example:80", None),
+            ("", None),
+        ] {
+            let server = text.parse::<Server>().ok().map(|server| server.to_string());
+            assert_eq!(server.as_deref(), shown, "{text}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong on the data plane, and who is at fault.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// A failure of the data plane.
+#[derive(Debug)]
+pub struct ProxyError {
+    kind: Kind,
+    party: Party,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Kind {
+    Bind(SocketAddr),
+    Connect,
+    ConnectTimeout,
+    Exchange,
+    NoListener,
+    NoServer(String),
+    NoSite,
+    RequestBody,
+    ResponseTimeout,
+    Worker,
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Party {
+    /// The client.
+    Downstream,
+    /// We, or the machine we run on.
+    Internal,
+    /// What an administrator or a rule decided.
+    Policy,
+    /// The server behind us.
+    Upstream,
+}
+
+impl Party {
+    /// One lower-case word for logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Internal => "internal",
+            Self::Policy => "policy",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+impl ProxyError {
+    fn new(kind: Kind, party: Party) -> Self {
+        Self {
+            kind,
+            party,
+            source: None,
+        }
+    }
+
+    fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub(super) fn bind(address: SocketAddr, source: io::Error) -> Self {
+        Self::new(Kind::Bind(address), Party::Internal).because(source)
+    }
+
+    pub(super) fn no_listener() -> Self {
+        Self::new(Kind::NoListener, Party::Policy)
+    }
+
+    pub(super) fn no_site() -> Self {
+        Self::new(Kind::NoSite, Party::Policy)
+    }
+
+    pub(super) fn no_server(site: &str) -> Self {
+        Self::new(Kind::NoServer(site.to_owned()), Party::Policy)
+    }
+
+    pub(super) fn worker(source: io::Error) -> Self {
+        Self::new(Kind::Worker, Party::Internal).because(source)
+    }
+
+    pub(super) fn connect(source: io::Error) -> Self {
+        Self::new(Kind::Connect, Party::Upstream).because(source)
+    }
+
+    pub(super) fn connect_timeout() -> Self {
+        Self::new(Kind::ConnectTimeout, Party::Upstream)
+    }
+
+    pub(super) fn exchange(source: hyper::Error) -> Self {
+        Self::new(Kind::Exchange, Party::Upstream).because(source)
+    }
+
+    pub(super) fn response_timeout() -> Self {
+        Self::new(Kind::ResponseTimeout, Party::Upstream)
+    }
+
+    pub(super) fn request_body(source: hyper::Error) -> Self {
+        Self::new(Kind::RequestBody, Party::Downstream).because(source)
+    }
+
+    /// Who is at fault.
+    pub const fn party(&self) -> Party {
+        self.party
+    }
+
+    /// Whether the same request may be sent again: nothing of it has reached a server.
+    pub const fn is_retry_safe(&self) -> bool {
+        matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
+    }
+
+    /// Whether a server was too slow, rather than wrong or away.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self.kind, Kind::ConnectTimeout | Kind::ResponseTimeout)
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Bind(address) => write!(
+                f,
+                "cannot listen on {address}: stop what uses it, or choose another address with --listen"
+            ),
+            Kind::Connect => f.write_str("no connection to the server"),
+            Kind::ConnectTimeout => f.write_str("the server did not accept a connection in time"),
+            Kind::Exchange => f.write_str("the server did not answer properly"),
+            Kind::NoListener => f.write_str("there is no listener: name one with --listen"),
+            Kind::NoServer(site) => {
+                write!(f, "site {site:?} has no server: name one with --upstream")
+            }
+            Kind::NoSite => f.write_str("there is no site to serve"),
+            Kind::RequestBody => f.write_str("the client did not send its body properly"),
+            Kind::ResponseTimeout => f.write_str("the server did not answer in time"),
+            Kind::Worker => f.write_str("cannot start a worker thread"),
+        }
+    }
+}
+
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
