@@ -1,1 +1,62 @@
-//! stub
+//! The in-process request filter: judges HTTP messages by the published rule set, and swaps that set under traffic.
+//!
+//! Layer 2. Called by the proxy and by embedders; calls `rules`.
+//! Holds: a request keeps the snapshot it began with, its response rules included;
+//!        nothing here waits, locks, or reads a clock; bodies pass through untouched.
+//! See `guide::architecture` for where it stands.
+//!
+//! # Examples
+//!
+//! In front of any tower service, with rules from a file's text:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::{Empty, Full};
+//! use stopgap::filter::{FilterLayer, Handle, Snapshot};
+//! use stopgap::model::Revision;
+//! use stopgap::rules::{RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
+//! use tower::{Layer, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = r#"<rules>
+//!   <rule name="no traces">
+//!     <match url="^trace\.axd" />
+//!     <action type="CustomResponse" statusCode="403" statusDescription="Not here." />
+//!   </rule>
+//! </rules>"#;
+//! let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+//! let mut builder = RuleSet::builder(RuleLimits::default());
+//! builder.add(&source, RuleOrigin::local("rules.xml"))?;
+//!
+//! // Keep the handle: `handle.publish(..)` replaces the rules while requests are served.
+//! let handle = Handle::new(Snapshot::single(Revision(1), builder.build()));
+//! let service = FilterLayer::new(handle).layer(tower::service_fn(
+//!     |_: Request<Empty<Bytes>>| async { Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::from("hello")))) },
+//! ));
+//!
+//! let stopped = service.clone().oneshot(Request::get("/trace.axd").body(Empty::new())?).await?;
+//! assert_eq!(stopped.status(), StatusCode::FORBIDDEN);
+//! let passed = service.oneshot(Request::get("/index.html").body(Empty::new())?).await?;
+//! assert_eq!(passed.status(), StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+
+mod apply;
+mod body;
+mod error;
+mod fields;
+mod judge;
+mod layer;
+mod service;
+mod snapshot;
+
+pub use apply::{absolute_location, apply};
+pub use body::{Data, FilterBody};
+pub use error::FilterError;
+pub use judge::{Filter, Judged, Peer, ResponseFilter};
+pub use layer::{FilterLayer, Observe};
+pub use service::{FilterService, ResponseFuture};
+pub use snapshot::{Handle, Snapshot};

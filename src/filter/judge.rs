@@ -1,0 +1,145 @@
+//! Judging a request and its response by one snapshot.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Version, request, response};
+
+use super::snapshot::{Handle, Reader, Snapshot};
+use crate::rules::{Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch};
+
+/// What is known of the connection a request came on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer {
+    /// Whether the client speaks TLS to us.
+    pub secure: bool,
+    /// The client's address.
+    pub remote: Option<SocketAddr>,
+    /// The address that the client connected to.
+    pub local: Option<SocketAddr>,
+}
+
+/// Judges messages; one for each worker, since it owns the memory that judging works in.
+#[derive(Debug)]
+pub struct Filter {
+    handle: Handle,
+    reader: Reader,
+    scratch: Scratch,
+}
+
+/// A judged request.
+#[derive(Debug)]
+pub struct Judged {
+    /// What the rules decided.
+    pub decision: Decision,
+    /// What judges the response; `None` when no response rule can apply.
+    pub response: Option<ResponseFilter>,
+    /// The snapshot that decided.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// Judges the response to one request, by the snapshot that judged the request.
+#[derive(Debug)]
+pub struct ResponseFilter {
+    snapshot: Arc<Snapshot>,
+    site: usize,
+    memory: RequestMemory,
+}
+
+impl Filter {
+    /// A filter that follows `handle`.
+    pub fn new(handle: Handle) -> Self {
+        let reader = handle.reader();
+        Self {
+            handle,
+            reader,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Judges the head of a request by the current snapshot, and counts a hit of the rule that acted.
+    ///
+    /// `parts` must hold the fields as received, hop-by-hop fields included: rules see what the client sent.
+    pub fn judge(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
+        let snapshot = Arc::clone(self.reader.load());
+        let rules = snapshot.site(site);
+        let view = RequestView {
+            method: parts.method.as_str(),
+            target: parts
+                .uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str())
+                .as_bytes(),
+            version: version(parts.version),
+            secure: peer.secure,
+            remote: peer.remote,
+            local: peer.local,
+            fields: &parts.headers,
+            variables: &[],
+        };
+        let decision = rules.judge(&view, &mut self.scratch);
+        if let Some(rule) = decision.rule {
+            rules.rule(rule).hits.fetch_add(1, Ordering::Relaxed);
+        }
+        let response = (rules.has_response_rules() && !decision.verdict.stops())
+            .then(|| rules.remember(&view, &mut self.scratch))
+            .map(|memory| ResponseFilter {
+                snapshot: Arc::clone(&snapshot),
+                site,
+                memory,
+            });
+        Judged {
+            decision,
+            response,
+            snapshot,
+        }
+    }
+}
+
+impl Clone for Filter {
+    /// Another worker's filter: the same handle, memory of its own.
+    fn clone(&self) -> Self {
+        Self::new(self.handle.clone())
+    }
+}
+
+impl ResponseFilter {
+    /// The snapshot that judged the request and will judge the response.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Judges the head of the response, changes it accordingly, and counts hits; the rules that acted, in order.
+    pub fn apply(&self, filter: &mut Filter, parts: &mut response::Parts) -> Vec<RuleId> {
+        self.judge(parts, &mut filter.scratch)
+    }
+
+    pub(super) fn judge(&self, parts: &mut response::Parts, scratch: &mut Scratch) -> Vec<RuleId> {
+        let rules = self.snapshot.site(self.site);
+        let view = ResponseView {
+            status: parts.status.as_u16(),
+            reason: parts.status.canonical_reason().unwrap_or(""),
+            fields: &parts.headers,
+        };
+        let decision = rules.judge_response(&self.memory, &view, scratch);
+        for rule in &decision.rules {
+            rules.rule(*rule).hits.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(Ok(status)) = decision.status.map(http::StatusCode::from_u16) {
+            parts.status = status;
+        }
+        super::apply::change_fields(&decision.fields, &mut parts.headers);
+        decision.rules
+    }
+}
+
+const fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}

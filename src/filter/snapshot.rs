@@ -1,0 +1,94 @@
+//! The published rule sets, and the handle that replaces them.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::model::Revision;
+use crate::rules::RuleSet;
+
+/// The rule sets of every site, as published together.
+#[derive(Debug)]
+pub struct Snapshot {
+    revision: Revision,
+    sites: Vec<RuleSet>,
+    empty: RuleSet,
+}
+
+impl Snapshot {
+    /// One rule set for each site, in the order of the sites.
+    pub fn new(revision: Revision, sites: Vec<RuleSet>) -> Self {
+        Self {
+            revision,
+            sites,
+            empty: RuleSet::empty(),
+        }
+    }
+
+    /// The rule set of an only site.
+    pub fn single(revision: Revision, rules: RuleSet) -> Self {
+        Self::new(revision, vec![rules])
+    }
+
+    /// The number of this publication.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The rule set of a site; an empty one when there is no such site.
+    pub fn site(&self, index: usize) -> &RuleSet {
+        self.sites.get(index).unwrap_or(&self.empty)
+    }
+
+    /// The rule sets in the order of the sites.
+    pub fn sites(&self) -> &[RuleSet] {
+        &self.sites
+    }
+}
+
+/// Where the current [`Snapshot`] is found and replaced. Clones share it.
+///
+/// Publishing stores one pointer. A request that has begun finishes on the snapshot it loaded.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    current: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Handle {
+    /// A handle that holds `snapshot`.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            current: Arc::new(ArcSwap::from_pointee(snapshot)),
+        }
+    }
+
+    /// The current snapshot.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Replaces the current snapshot.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.current.store(Arc::new(snapshot));
+    }
+
+    /// A reader that one worker keeps: it touches shared memory only when the snapshot changed.
+    pub(super) fn reader(&self) -> Reader {
+        Reader {
+            cache: Cache::new(Arc::clone(&self.current)),
+        }
+    }
+}
+
+/// One worker's view of a [`Handle`].
+#[derive(Debug)]
+pub(super) struct Reader {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+}
+
+impl Reader {
+    /// The current snapshot.
+    pub(super) fn load(&mut self) -> &Arc<Snapshot> {
+        self.cache.load()
+    }
+}
