@@ -5,3 +5,6 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("threat_model.md")]
+pub mod threat_model {}
