@@ -125,7 +125,7 @@ fn is_plain(path: &[u8], query: Option<&[u8]>) -> bool {
 
 /// Decodes until nothing changes, within [`MAX_DECODES`].
 fn stable(bytes: &[u8]) -> Cow<'_, [u8]> {
-    repeat(Cow::Borrowed(bytes), |bytes| wide_decode(bytes))
+    repeat(Cow::Borrowed(bytes), wide_decode)
 }
 
 /// Decodes and folds look-alikes until nothing changes, within [`MAX_DECODES`]: a folded character may complete

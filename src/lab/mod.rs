@@ -5,5 +5,7 @@
 //! See `guide::dialect` for the format of cases.
 
 mod evaluate;
+pub mod honest;
+pub mod vectors;
 
 pub use evaluate::Evaluate;

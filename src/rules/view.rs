@@ -28,6 +28,12 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
     }
 }
 
+impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        self.as_slice().each(visit);
+    }
+}
+
 /// A request before anything was changed in it.
 #[derive(Clone, Copy)]
 pub struct RequestView<'a> {

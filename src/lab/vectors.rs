@@ -1,0 +1,265 @@
+//! Judges the vectors that a mitigation carries: its proof, and the self-test before every swap.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::canon::{Refusals, refuse};
+use crate::model::{
+    ActionKind, CannedResponse, Expectation, FieldExpectation, Mitigation, MitigationId, Scope,
+    Vector,
+};
+use crate::rules::{
+    Decision, Dialect, RequestView, ResponseDecision, ResponseView, RuleError, RuleId, RuleLimits,
+    RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
+};
+
+/// Compiles the rewrite rules of one mitigation into a set of its own, as [`judge`] and
+/// [`honest::judge`](super::honest::judge) want it.
+///
+/// `document` names the file or feed in errors. Other actions, and an empty mitigation, make an empty set.
+///
+/// # Errors
+///
+/// Refuses the mitigation for the first rule that cannot be compiled.
+pub fn compile(
+    mitigation: &Mitigation,
+    dialect: Dialect,
+    document: &str,
+) -> Result<RuleSet, RuleError> {
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    for action in &mitigation.actions {
+        let ActionKind::Rewrite(text) = &action.kind else {
+            continue;
+        };
+        let origin = SourceOrigin {
+            name: document.to_owned(),
+            line: text.line,
+            column: text.column,
+        };
+        let mut source = RuleSource::parse(&text.xml, &origin)?.with_dialect(dialect);
+        if let Scope::Site { path, .. } = &action.scope {
+            source = source.with_scope(path);
+        }
+        let origin = RuleOrigin {
+            mitigation: Some(mitigation.id.clone()),
+            source: document.to_owned(),
+            hits: Arc::default(),
+        };
+        builder.add(&source, origin)?;
+    }
+    Ok(builder.build())
+}
+
+/// A vector that did not come out as its mitigation says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VectorFailure {
+    /// Line of the vector in its document, from 1.
+    pub line: usize,
+    /// Its method and target.
+    pub request: String,
+    /// What happened instead, and what was expected.
+    pub reason: String,
+}
+
+impl fmt::Display for VectorFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line,
+            request,
+            reason,
+        } = self;
+        write!(f, "line {line}: {request}: {reason}")
+    }
+}
+
+/// Judges every vector of `mitigation` by `set`, which holds the rules of this mitigation and no others; none of
+/// the failures returned means that the mitigation is proven.
+///
+/// A `stop` vector must be stopped by the mitigation, or be refused before any rule sees it; with a canned response,
+/// the mitigation must change the response into what the vector expects. A `pass` vector must come through as it
+/// was. Rules of other mitigations in the set never make a `pass` fail, but may hide a `stop` from its own.
+pub fn judge(set: &RuleSet, mitigation: &Mitigation) -> Vec<VectorFailure> {
+    let mut judge = Judge {
+        set,
+        own: &mitigation.id,
+        scratch: Scratch::default(),
+    };
+    mitigation
+        .vectors
+        .iter()
+        .filter_map(|vector| {
+            let reason = judge.fault(vector)?;
+            Some(VectorFailure {
+                line: vector.line,
+                request: format!("{} {}", vector.method, vector.target),
+                reason,
+            })
+        })
+        .collect()
+}
+
+struct Judge<'a> {
+    set: &'a RuleSet,
+    own: &'a MitigationId,
+    scratch: Scratch,
+}
+
+impl Judge<'_> {
+    /// What is wrong with how this vector comes out; `None` when nothing is.
+    fn fault(&mut self, vector: &Vector) -> Option<String> {
+        let refusal = refuse(vector.target.as_bytes(), &Refusals::default());
+        if let Some(refusal) = refusal {
+            return match (vector.expectation, &vector.response) {
+                (Expectation::Stop, None) => None,
+                _ => Some(format!(
+                    "is refused before any rule ({}): write another target",
+                    refusal.word()
+                )),
+            };
+        }
+        let fields = with_host(&vector.fields);
+        let request = request_view(&vector.method, vector.target.as_bytes(), &fields);
+        let decision = self.set.judge(&request, &mut self.scratch);
+        match (&vector.response, vector.expectation) {
+            (None, Expectation::Stop) => self.stop_fault(&decision),
+            (None, Expectation::Pass) => self.pass_fault(&decision),
+            (Some(response), expectation) => self.pass_fault(&decision).or_else(|| {
+                let changed = self.judge_response(&request, response);
+                match expectation {
+                    Expectation::Pass => self.changed_fault(&changed),
+                    Expectation::Stop => self.expectation_fault(vector, response, &changed),
+                }
+            }),
+        }
+    }
+
+    fn judge_response(
+        &mut self,
+        request: &RequestView<'_>,
+        response: &CannedResponse,
+    ) -> ResponseDecision {
+        let memory = self.set.remember(request, &mut self.scratch);
+        let response = ResponseView {
+            status: response.status,
+            reason: "",
+            fields: &response.fields,
+        };
+        self.set
+            .judge_response(&memory, &response, &mut self.scratch)
+    }
+
+    fn stop_fault(&self, decision: &Decision) -> Option<String> {
+        let expected = "must be stopped";
+        if let Some(substatus) = decision.failure {
+            return Some(format!("{expected}, but a rule fails with 500.{substatus}"));
+        }
+        let is_own = decision.rule.is_some_and(|rule| self.is_own(rule));
+        match (decision.verdict.stops(), decision.rule) {
+            (true, _) if is_own => None,
+            (true, Some(rule)) => Some(format!(
+                "{expected} by {}, but {} stops it first",
+                self.own,
+                self.named(rule)
+            )),
+            _ => Some(format!("{expected}, but passes")),
+        }
+    }
+
+    fn pass_fault(&self, decision: &Decision) -> Option<String> {
+        let rule = decision.rule.filter(|&rule| self.is_own(rule))?;
+        let named = self.named(rule);
+        if let Some(substatus) = decision.failure {
+            return Some(format!("must pass, but {named} fails with 500.{substatus}"));
+        }
+        let is_unchanged = decision.verdict == Verdict::Pass && decision.fields.is_empty();
+        (!is_unchanged).then(|| format!("must pass, but {named} does: {}", decision.verdict.name()))
+    }
+
+    fn changed_fault(&self, changed: &ResponseDecision) -> Option<String> {
+        let rule = changed.rules.iter().find(|&&rule| self.is_own(rule))?;
+        Some(format!(
+            "its response must stay as it is, but {} changes it",
+            self.named(*rule)
+        ))
+    }
+
+    fn expectation_fault(
+        &self,
+        vector: &Vector,
+        response: &CannedResponse,
+        changed: &ResponseDecision,
+    ) -> Option<String> {
+        if !changed.rules.iter().any(|&rule| self.is_own(rule)) {
+            return Some("its response must be changed, but stays as it is".to_owned());
+        }
+        vector.expected.iter().find_map(|expected| match expected {
+            FieldExpectation::BodyFragment(fragment) => (!response.body.contains(fragment))
+                .then(|| format!("its response body must hold {fragment:?}, but does not")),
+            FieldExpectation::Field { name, value } => {
+                let sent = field_sent(response, changed, name);
+                (sent.as_deref() != Some(value)).then(|| match sent {
+                    Some(sent) => format!("{name} must be {value:?}, but is {sent:?}"),
+                    None => format!("{name} must be {value:?}, but is missing"),
+                })
+            }
+        })
+    }
+
+    fn is_own(&self, rule: RuleId) -> bool {
+        let mitigation = self.set.rule(rule).mitigation.as_ref();
+        mitigation.is_some_and(|mitigation| mitigation.same_mitigation(self.own))
+    }
+
+    fn named(&self, rule: RuleId) -> String {
+        format!("rule {:?}", self.set.rule(rule).name)
+    }
+}
+
+/// The value of a response field as it would be sent, several joined by commas (RFC 9110 section 5.3).
+fn field_sent(response: &CannedResponse, changed: &ResponseDecision, name: &str) -> Option<String> {
+    let is_named = |other: &str| other.eq_ignore_ascii_case(name);
+    let change = changed.fields.iter().rfind(|change| is_named(&change.name));
+    if let Some(change) = change {
+        return Some(String::from_utf8_lossy(&change.value).into_owned());
+    }
+    let values: Vec<&str> = response
+        .fields
+        .iter()
+        .filter(|(other, _)| is_named(other))
+        .map(|(_, value)| value.as_str())
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// The fields, and a `Host` if there is none among them.
+fn with_host(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    let mut fields: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    if !fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
+        fields.insert(0, ("Host", "localhost"));
+    }
+    fields
+}
+
+/// A request over TLS without addresses, as lab judges all of them.
+pub(super) fn request_view<'a>(
+    method: &'a str,
+    target: &'a [u8],
+    fields: &'a Vec<(&'a str, &'a str)>,
+) -> RequestView<'a> {
+    RequestView {
+        method,
+        target,
+        version: "HTTP/1.1",
+        secure: true,
+        remote: None,
+        local: None,
+        fields,
+        variables: &[],
+    }
+}
