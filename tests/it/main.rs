@@ -6,5 +6,6 @@
 mod support;
 
 mod layers;
+mod signature;
 mod sizes;
 mod xml;
