@@ -1,1 +1,13 @@
-//! stub
+//! Decides, from what every source offers and what the administrator said, which mitigation is in which state.
+//!
+//! Layer 1. Called by control and config; calls nothing of ours but the model.
+//! Holds: pure; the same input gives the same answer; every mitigation that is offered gets exactly one state.
+//! See `guide::lifecycle` for priorities and states.
+
+mod policy;
+mod resolve;
+mod state;
+
+pub use policy::{KillSwitch, Policy};
+pub use resolve::{Conflict, Entry, Origin, Resolution, SourceKind, resolve, same_content};
+pub use state::{Facts, Proof, State};
