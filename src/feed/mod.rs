@@ -6,8 +6,15 @@
 //! See `guide::lifecycle` for the way of a document.
 
 mod config;
+mod connect;
+mod error;
+mod fetch;
+mod schedule;
 
 pub use config::{
     ActionType, CONNECT_DEADLINE, DEADLINE, FeedConfig, INTERVAL, InvalidSource, SIZE_LIMIT,
     STALE_AFTER, Source, Trust, TypeAliases, X509Trust,
 };
+pub use error::FeedError;
+pub use fetch::{REDIRECT_LIMIT, fetch};
+pub use schedule::{BACKOFF, Schedule, chance};

@@ -1,0 +1,221 @@
+//! Brings a feed's bytes here, within limits of time and size.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use http::uri::{Authority, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+
+use super::config::{FeedConfig, Source};
+use super::connect;
+use super::error::{FeedError, Kind};
+
+/// The most redirections followed in one fetch.
+pub const REDIRECT_LIMIT: usize = 5;
+
+/// Fetches the bytes of the feed's document, which nobody has verified yet.
+///
+/// The deadline covers everything. A new connection is made each time, since the next fetch is an hour away. Over
+/// HTTP, redirections are followed within the configured host only, and no content encoding is taken.
+///
+/// # Errors
+///
+/// When no whole document arrives within the limits.
+pub async fn fetch(config: &FeedConfig) -> Result<Vec<u8>, FeedError> {
+    let work = async {
+        match &config.source {
+            Source::File(path) => fetch_file(path, config.size_limit).await,
+            Source::Http(uri) => fetch_http(config, uri).await,
+        }
+    };
+    tokio::time::timeout(config.deadline, work)
+        .await
+        .map_err(|_| FeedError::new(Kind::Deadline(config.deadline)))?
+}
+
+async fn fetch_file(path: &Path, limit: usize) -> Result<Vec<u8>, FeedError> {
+    let owned = path.to_owned();
+    let bytes = tokio::task::spawn_blocking(move || read_file(&owned, limit))
+        .await
+        .map_err(|error| FeedError::file(path, io::Error::other(error)))?
+        .map_err(|error| FeedError::file(path, error))?;
+    within(bytes, limit)
+}
+
+fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn within(bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, FeedError> {
+    match bytes.len() > limit {
+        true => Err(FeedError::new(Kind::TooLarge(limit))),
+        false => Ok(bytes),
+    }
+}
+
+async fn fetch_http(config: &FeedConfig, start: &Uri) -> Result<Vec<u8>, FeedError> {
+    let mut uri = start.clone();
+    for _ in 0..=REDIRECT_LIMIT {
+        let response = exchange(config, &uri).await?;
+        match response.status() {
+            StatusCode::OK => return receive(response, config.size_limit).await,
+            status if is_redirect(status) => uri = redirected(&uri, &response)?,
+            status => return Err(FeedError::new(Kind::Status(status.as_u16()))),
+        }
+    }
+    Err(FeedError::new(Kind::TooManyRedirects(REDIRECT_LIMIT)))
+}
+
+async fn exchange(config: &FeedConfig, uri: &Uri) -> Result<Response<Incoming>, FeedError> {
+    let mut link = connect::open(config, uri).await?;
+    let target = match link.absolute_form {
+        true => uri.clone(),
+        false => origin_form(uri),
+    };
+    let host = uri.authority().map_or("", Authority::as_str);
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(target)
+        .header(header::HOST, host)
+        .header(header::ACCEPT, "application/xml, text/xml, */*;q=0.1")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::CONNECTION, "close")
+        .header(
+            header::USER_AGENT,
+            concat!("stopgap/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| FeedError::because(Kind::Exchange, error))?;
+    link.sender
+        .send_request(request)
+        .await
+        .map_err(|error| FeedError::because(Kind::Exchange, error))
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query()
+        .map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+}
+
+const fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where a redirection leads, if that is within the configured host: same host and port, or from `http` to `https`
+/// on their usual ports.
+fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, FeedError> {
+    let location = response
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    resolve(from, location)
+        .ok_or_else(|| FeedError::new(Kind::RedirectedAway(location.chars().take(256).collect())))
+}
+
+fn resolve(from: &Uri, location: &str) -> Option<Uri> {
+    if location.starts_with('/') && !location.starts_with("//") {
+        let mut parts = from.clone().into_parts();
+        parts.path_and_query = Some(location.parse().ok()?);
+        return Uri::from_parts(parts).ok();
+    }
+    let to: Uri = location.parse().ok()?;
+    let same_host = to.host()?.eq_ignore_ascii_case(from.host()?);
+    let plain_host = !to.authority()?.as_str().contains('@');
+    let upgrade = from.scheme() == Some(&Scheme::HTTP)
+        && to.scheme() == Some(&Scheme::HTTPS)
+        && (port(from), port(&to)) == (Some(80), Some(443));
+    let same_place = from.scheme() == to.scheme() && port(from) == port(&to);
+    (same_host && plain_host && (same_place || upgrade)).then_some(to)
+}
+
+/// The port of an `http` or `https` URL, the usual one when it names none.
+pub(super) fn port(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or_else(|| match uri.scheme_str()? {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    })
+}
+
+async fn receive(response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, FeedError> {
+    let coding = response
+        .headers()
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .find(|coding| !coding.eq_ignore_ascii_case("identity"));
+    if let Some(coding) = coding {
+        return Err(FeedError::new(Kind::Encoded(coding)));
+    }
+    let body = response.into_body();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(FeedError::new(Kind::TooLarge(limit)));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(FeedError::new(Kind::TooLarge(limit)))
+        }
+        Err(error) => Err(FeedError::because(Kind::Body, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_stay_within_the_host() {
+        let cases = [
+            ("https://a.test/feed", "/other", true),
+            ("https://a.test/feed", "https://A.test/other?x=1", true),
+            ("https://a.test/feed", "https://a.test:443/other", true),
+            ("http://a.test/feed", "https://a.test/feed", true),
+            ("https://a.test/feed", "http://a.test/feed", false),
+            ("https://a.test/feed", "https://a.test:444/feed", false),
+            ("http://a.test:8080/feed", "https://a.test/feed", false),
+            ("https://a.test/feed", "https://b.test/feed", false),
+            ("https://a.test/feed", "https://x@a.test/feed", false),
+            ("https://a.test/feed", "//b.test/feed", false),
+            ("https://a.test/feed", "", false),
+            ("https://a.test/feed", "file:///etc/passwd", false),
+        ];
+        for (from, location, followed) in cases {
+            let from: Uri = from.parse().unwrap();
+            assert_eq!(
+                resolve(&from, location).is_some(),
+                followed,
+                "{from} to {location:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn file_is_read_up_to_the_limit() {
+        use crate::feed::Trust;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"12345678").unwrap();
+        let source = Source::File(file.path().to_owned());
+        let mut config = FeedConfig::new("a", source, Trust::MicrosoftEocs);
+        config.size_limit = 8;
+        assert_eq!(fetch(&config).await.unwrap(), b"12345678");
+        config.size_limit = 7;
+        assert!(matches!(
+            fetch(&config).await.unwrap_err().kind(),
+            Kind::TooLarge(7)
+        ));
+        config.source = Source::File("/nowhere/feed.xml".into());
+        let error = fetch(&config).await.unwrap_err();
+        assert!(error.explain().contains("/nowhere/feed.xml"), "{error}");
+    }
+}
