@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::model::Digest;
+use crate::signature::XmlDsigPolicy;
 
 /// The largest document taken by default, in bytes.
 pub const SIZE_LIMIT: usize = 4 * 1024 * 1024;
@@ -134,7 +134,7 @@ pub enum Trust {
     /// Microsoft's Exchange service, by its own profile and roots.
     MicrosoftEocs,
     /// The same profile with roots of one's own.
-    XmlDsigX509(X509Trust),
+    XmlDsigX509(XmlDsigPolicy),
 }
 
 impl Trust {
@@ -145,23 +145,6 @@ impl Trust {
             Self::XmlDsigX509(_) => "xmldsig-x509",
         }
     }
-}
-
-/// Certificates and conditions for [`Trust::XmlDsigX509`].
-#[derive(Clone, Debug, Default)]
-pub struct X509Trust {
-    /// DER certificates of the roots that signers chain to.
-    pub roots: Vec<Vec<u8>>,
-    /// DER certificates of the roots that timestamp authorities chain to.
-    pub timestamp_roots: Vec<Vec<u8>>,
-    /// Extended key usages that the signer's certificate must carry, as dotted object identifiers.
-    pub required_ekus: Vec<String>,
-    /// Whether a document without a timestamp is refused.
-    pub require_timestamp: bool,
-    /// If not empty: the only signers taken, by the SHA-256 of their certificate.
-    pub allowed_signers: Vec<Digest>,
-    /// Signers never taken, by the SHA-256 of their certificate.
-    pub denied_signers: Vec<Digest>,
 }
 
 /// What an action of a document does, by the word in its `type`.

@@ -41,6 +41,8 @@ pub(super) enum Kind {
     Rollback,
     /// The signature is refused.
     Signature,
+    /// The document that was kept for a restart cannot be used.
+    State,
     /// An answer with this status.
     Status(u16),
     /// TLS with this host failed.
@@ -79,6 +81,7 @@ impl FeedError {
         match self.kind {
             Kind::Rollback => AlarmKind::Rollback,
             Kind::Signature | Kind::Trust => AlarmKind::SignatureRefused,
+            Kind::State => AlarmKind::State,
             Kind::Document | Kind::TooLarge(_) | Kind::Encoded(_) => AlarmKind::Refused,
             _ => AlarmKind::Unreachable,
         }
@@ -126,6 +129,7 @@ impl fmt::Display for FeedError {
             }
             Kind::Rollback => f.write_str("the document is older than the accepted one"),
             Kind::Signature => f.write_str("the signature is refused"),
+            Kind::State => f.write_str("the document kept by the last run cannot be used"),
             Kind::Status(status) => write!(f, "the server answered with status {status}"),
             Kind::Tls(host) => write!(f, "no TLS with {host}"),
             Kind::TooLarge(limit) => write!(f, "the document is larger than {limit} bytes"),

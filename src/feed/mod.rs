@@ -7,14 +7,21 @@
 
 mod config;
 mod connect;
+mod document;
 mod error;
 mod fetch;
 mod schedule;
+mod source;
 
 pub use config::{
     ActionType, CONNECT_DEADLINE, DEADLINE, FeedConfig, INTERVAL, InvalidSource, SIZE_LIMIT,
-    STALE_AFTER, Source, Trust, TypeAliases, X509Trust,
+    STALE_AFTER, Source, Trust, TypeAliases,
+};
+pub use document::{
+    ACTION_LIMIT, CONFIG_LIMIT, FIELD_LIMIT, FeedDocument, LocalContent, LocalDocument, NAMESPACE,
+    NOTICE_LIMIT, Nameless, VECTOR_LIMIT,
 };
 pub use error::FeedError;
 pub use fetch::{REDIRECT_LIMIT, fetch};
 pub use schedule::{BACKOFF, Schedule, chance};
+pub use source::{Acceptance, Accepted, Feed, Refusal};
