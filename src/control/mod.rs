@@ -9,6 +9,8 @@ mod config;
 mod error;
 mod handle;
 mod order;
+mod prepare;
+mod rule_files;
 mod status;
 
 pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};

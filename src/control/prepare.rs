@@ -8,9 +8,7 @@ use super::status::RuleReport;
 use crate::lab::honest::{self, HonestStop};
 use crate::lab::vectors;
 use crate::model::{ActionKind, Mitigation, MitigationId, RewriteText, Scope, UnixTime};
-use crate::rules::{
-    Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin,
-};
+use crate::rules::{Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 use crate::telemetry::AlarmKind;
 
 /// What every source must pass, the same for the whole run.

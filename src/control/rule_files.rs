@@ -216,12 +216,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Brings a whole file through its gates: one fault refuses it.
-fn judge(
-    bytes: &[u8],
-    name: &str,
-    gates: &Gates,
-    now: UnixTime,
-) -> Result<AcceptedFile, Refusal> {
+fn judge(bytes: &[u8], name: &str, gates: &Gates, now: UnixTime) -> Result<AcceptedFile, Refusal> {
     let document = LocalDocument::parse(bytes, &TypeAliases::default())
         .map_err(|error| Refusal::new(format!("{name}: {}", error.explain())))?;
     let standing = Standing {
