@@ -4,3 +4,4 @@
 
 pub(crate) mod baseline;
 pub(crate) mod client;
+pub(crate) mod process;
