@@ -5,6 +5,7 @@
 //! good document.
 //! See `guide::lifecycle` for the way of a document.
 
+mod bundled;
 mod config;
 mod connect;
 mod document;
@@ -13,6 +14,7 @@ mod fetch;
 mod schedule;
 mod source;
 
+pub use bundled::BUNDLED;
 pub use config::{
     ActionType, CONNECT_DEADLINE, DEADLINE, FeedConfig, INTERVAL, InvalidSource, SIZE_LIMIT,
     STALE_AFTER, Source, Trust, TypeAliases,
