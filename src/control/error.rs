@@ -16,6 +16,8 @@ enum Kind {
     Rules(String),
     /// It has stopped.
     Stopped,
+    /// The kill switch is set and cannot be kept on disk.
+    Switch(std::io::Error),
     /// Its thread or runtime could not be started.
     Thread(std::io::Error),
 }
@@ -39,6 +41,12 @@ impl ControlError {
         }
     }
 
+    pub(super) const fn switch(error: std::io::Error) -> Self {
+        Self {
+            kind: Kind::Switch(error),
+        }
+    }
+
     pub(super) const fn thread(error: std::io::Error) -> Self {
         Self {
             kind: Kind::Thread(error),
@@ -57,6 +65,10 @@ impl fmt::Display for ControlError {
             Kind::Config(reason) => write!(f, "settings cannot be used: {reason}"),
             Kind::Rules(reason) => write!(f, "rules are refused: {reason}"),
             Kind::Stopped => f.write_str("the control side has stopped; restart the process"),
+            Kind::Switch(_) => f.write_str(
+                "the kill switch is set, but its file in the state folder cannot be changed: a restart \
+                 will not know of it",
+            ),
             Kind::Thread(_) => f.write_str("the control thread cannot be started"),
         }
     }
@@ -65,7 +77,7 @@ impl fmt::Display for ControlError {
 impl std::error::Error for ControlError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
-            Kind::Thread(error) => Some(error),
+            Kind::Switch(error) | Kind::Thread(error) => Some(error),
             Kind::Config(_) | Kind::Rules(_) | Kind::Stopped => None,
         }
     }

@@ -1,34 +1,65 @@
 //! The way into a running control side.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::controller::Lift;
 use super::error::ControlError;
 use super::order::{Order, Outcome};
+use super::report::View;
 use super::status::Status;
-use crate::model::Revision;
+use crate::model::{Revision, UnixTime};
+use crate::telemetry::Alarms;
 
 /// Asks a running [`Controller`](super::Controller) and gives it orders. Clones reach the same one.
 #[derive(Clone)]
 pub struct ControlHandle {
-    pub(super) orders: mpsc::Sender<(Order, oneshot::Sender<Outcome>)>,
-    pub(super) revision: watch::Receiver<Revision>,
-    pub(super) report: Arc<dyn Fn() -> Status + Send + Sync>,
+    orders: mpsc::Sender<(Order, oneshot::Sender<Outcome>)>,
+    revision: watch::Receiver<Revision>,
+    view: watch::Receiver<Arc<View>>,
+    lift: Lift,
+    alarms: Alarms,
+    clock: fn() -> UnixTime,
 }
 
 impl ControlHandle {
-    /// The state of everything, now.
-    pub fn status(&self) -> Arc<Status> {
-        Arc::new((self.report)())
+    pub(super) fn new(
+        orders: mpsc::Sender<(Order, oneshot::Sender<Outcome>)>,
+        revision: watch::Receiver<Revision>,
+        view: watch::Receiver<Arc<View>>,
+        lift: Lift,
+        alarms: Alarms,
+        clock: fn() -> UnixTime,
+    ) -> Self {
+        Self {
+            orders,
+            revision,
+            view,
+            lift,
+            alarms,
+            clock,
+        }
     }
 
-    /// Gives an order and waits for what it comes to.
+    /// The state of everything: as the last cycle left it, with ages, hits and alarms of this moment.
+    pub fn status(&self) -> Arc<Status> {
+        let view = Arc::clone(&self.view.borrow());
+        Arc::new(view.status(&self.alarms, (self.clock)()))
+    }
+
+    /// Gives an order and waits for what it comes to. Feeds that it has fetched come in later cycles.
+    ///
+    /// The kill switch lifts rules before this waits for anything.
     ///
     /// # Errors
     ///
-    /// When the control side has stopped.
+    /// When the control side has stopped, or the kill switch was set and cannot be kept for the next start.
     pub async fn order(&self, order: Order) -> Result<Outcome, ControlError> {
+        if let Order::KillSwitch(on) = order {
+            self.lift.switch(on).map_err(ControlError::switch)?;
+        }
         let (answer, outcome) = oneshot::channel();
         self.orders
             .send((order, answer))
@@ -41,10 +72,30 @@ impl ControlHandle {
     pub fn revisions(&self) -> watch::Receiver<Revision> {
         self.revision.clone()
     }
+
+    /// Waits until a cycle ends in a status for which `holds`, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// When the control side has stopped.
+    pub async fn wait_for(
+        &self,
+        mut holds: impl FnMut(&Status) -> bool,
+    ) -> Result<Arc<Status>, ControlError> {
+        let mut view = self.view.clone();
+        loop {
+            view.borrow_and_update();
+            let status = self.status();
+            if holds(&status) {
+                return Ok(status);
+            }
+            view.changed().await.map_err(|_| ControlError::stopped())?;
+        }
+    }
 }
 
-impl std::fmt::Debug for ControlHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ControlHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControlHandle")
             .field("revision", &*self.revision.borrow())
             .finish_non_exhaustive()

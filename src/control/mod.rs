@@ -5,18 +5,27 @@
 //! compiled on a thread that serves traffic.
 //! See `guide::lifecycle` for sources, gates and states.
 
+mod bundled;
 mod config;
+mod controller;
+mod engine;
 mod error;
 mod handle;
+mod kill_switch;
 mod order;
+mod plan;
 mod prepare;
+mod publisher;
+mod report;
 mod rule_files;
 mod status;
 
 pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
+pub use controller::Controller;
 pub use error::ControlError;
 pub use handle::ControlHandle;
 pub use order::{Order, Outcome};
+pub use rule_files::RULE_FILE_LIMIT;
 pub use status::{
     ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport, Status,
 };

@@ -228,7 +228,7 @@ fn judge(bytes: &[u8], name: &str, gates: &Gates, now: UnixTime) -> Result<Accep
         local: true,
     };
     let mut accepted = AcceptedFile::default();
-    let mut warn = |prepared: &Prepared| {
+    let warn = |prepared: &Prepared| {
         if let Some(warning) = &prepared.warning {
             tracing::warn!(file = name, warning, "local rules stop honest requests");
         }

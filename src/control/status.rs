@@ -57,6 +57,8 @@ pub struct RuleFileReport {
     pub path: String,
     /// Why its present content is refused; nothing when it is in force.
     pub refusal: Option<String>,
+    /// Requests and responses that its rules acted on, if they stand outside any mitigation.
+    pub hits: u64,
     /// Its rules in the order of evaluation, when it holds rewrite rules without a mitigation around them.
     pub rules: Vec<RuleReport>,
 }
@@ -114,7 +116,7 @@ pub struct RuleReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct AlarmReport {
     /// What is wrong, in one word.
-    pub kind: &'static str,
+    pub kind: String,
     /// What it is about.
     pub subject: String,
     /// Why, for people.

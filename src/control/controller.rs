@@ -1,0 +1,296 @@
+//! The tasks that bring events to the engine, on a thread of their own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::config::ControlConfig;
+use super::engine::Engine;
+use super::error::ControlError;
+use super::handle::ControlHandle;
+use super::kill_switch::{self, KillSwitchFile};
+use super::order::{Order, Outcome};
+use super::publisher::Publisher;
+use super::report::View;
+use crate::feed::{FeedConfig, FeedError, Schedule, chance, fetch};
+use crate::filter::Handle;
+use crate::mitigation::KillSwitch;
+use crate::model::UnixTime;
+use crate::store::StateDir;
+use crate::telemetry::{Alarms, Metrics};
+
+/// Orders that may wait.
+const ORDERS: usize = 16;
+
+/// A running control side. Dropping it stops it; the published rule set stays.
+#[derive(Debug)]
+pub struct Controller {
+    filter: Handle,
+    handle: ControlHandle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Controller {
+    /// Publishes the first rule set, from everything that needs no network, and starts the tasks.
+    ///
+    /// When it returns, the bundled set, local rules and the last good document of each feed are in force. `clock`
+    /// tells the time of day; intervals are measured by the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// When settings cannot be used, when local rules are refused and no earlier content of them is known
+    /// ([`ControlError::is_invalid_input`]), or when no thread can be started.
+    pub fn start(
+        config: ControlConfig,
+        state: &StateDir,
+        metrics: &Metrics,
+        alarms: Alarms,
+        clock: fn() -> UnixTime,
+    ) -> Result<Self, ControlError> {
+        let feeds = config.feeds.clone();
+        let watch_interval = config.watch_interval;
+        let mut engine = Engine::new(config, state, metrics, alarms.clone(), clock)?;
+        let switch = KillSwitchFile::new(state);
+        let publisher = engine.publisher();
+        publisher.follow(publisher.orders(), switch.read().unwrap_or(KillSwitch::Off));
+        let (_, first) = engine.cycle();
+        let filter = publisher.handle();
+
+        let revision = watch::Sender::new(first.revision);
+        let view = watch::Sender::new(Arc::new(first));
+        let (orders, waiting) = mpsc::channel(ORDERS);
+        let handle = ControlHandle::new(
+            orders,
+            revision.subscribe(),
+            view.subscribe(),
+            Lift {
+                publisher: publisher.clone(),
+                file: switch.clone(),
+            },
+            alarms,
+            clock,
+        );
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ControlError::thread)?;
+        let tasks = Tasks {
+            engine: Arc::new(Mutex::new(engine)),
+            publisher,
+            switch,
+            revision,
+            view,
+            reload: Arc::new(Notify::new()),
+            watch_interval,
+        };
+        let thread = std::thread::Builder::new()
+            .name("stopgap-control".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    tokio::select! {
+                        () = tasks.run(feeds, waiting) => {}
+                        _ = stopped => {}
+                    }
+                });
+                // A compilation that is under way has nobody to publish for.
+                runtime.shutdown_background();
+            })
+            .map_err(ControlError::thread)?;
+        Ok(Self {
+            filter,
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where filters find the published rule set.
+    pub fn filter(&self) -> Handle {
+        self.filter.clone()
+    }
+
+    /// The way to ask it and to give it orders.
+    pub fn handle(&self) -> ControlHandle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told on standard error already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The short way to lift everything, which waits for no plan.
+#[derive(Clone, Debug)]
+pub(super) struct Lift {
+    publisher: Publisher,
+    file: KillSwitchFile,
+}
+
+impl Lift {
+    pub(super) fn switch(&self, on: bool) -> std::io::Result<()> {
+        // The traffic first, then the disk.
+        self.publisher.order(match on {
+            true => KillSwitch::All,
+            false => KillSwitch::Off,
+        });
+        self.file.write(on)?;
+        self.publisher.unpin();
+        Ok(())
+    }
+}
+
+/// A fetched document on its way to the engine, and the way back for whether it was taken.
+type Fetched = (usize, Result<Vec<u8>, FeedError>, oneshot::Sender<bool>);
+
+struct Tasks {
+    engine: Arc<Mutex<Engine>>,
+    publisher: Publisher,
+    switch: KillSwitchFile,
+    revision: watch::Sender<crate::model::Revision>,
+    view: watch::Sender<Arc<View>>,
+    reload: Arc<Notify>,
+    watch_interval: Duration,
+}
+
+impl Tasks {
+    async fn run(self, feeds: Vec<FeedConfig>, mut orders: Orders) {
+        let (fetched_in, mut fetched) = mpsc::channel(feeds.len().max(1));
+        for (index, feed) in feeds.into_iter().enumerate() {
+            tokio::spawn(poll(
+                feed,
+                index,
+                fetched_in.clone(),
+                Arc::clone(&self.reload),
+            ));
+        }
+        let switched = Arc::new(Notify::new());
+        tokio::spawn(watch_switch(
+            self.switch.clone(),
+            self.publisher.clone(),
+            Arc::clone(&switched),
+        ));
+        let mut files = tokio::time::interval(self.watch_interval);
+        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fresh = self.with(|engine| engine.freshness()).await;
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some((order, answer)) => self.obey(&order, answer).await,
+                    None => return,
+                },
+                () = switched.notified() => {
+                    self.cycle().await;
+                }
+                Some((index, result, answer)) = fetched.recv() => {
+                    let taken = self.with(move |engine| engine.take_fetched(index, result)).await;
+                    // The fetching task only wants to know how long to wait; it may be gone at a stop.
+                    let _ = answer.send(taken.unwrap_or(false));
+                    self.cycle().await;
+                }
+                _ = files.tick() => {
+                    let looked = self.with(|engine| (engine.look_at_files(), engine.freshness())).await;
+                    if let Some((changed, now_fresh)) = looked {
+                        let now_fresh = Some(now_fresh);
+                        if changed || now_fresh != fresh {
+                            fresh = now_fresh;
+                            self.cycle().await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn obey(&self, order: &Order, answer: oneshot::Sender<Outcome>) {
+        match order {
+            // The handle has set the switch; what is left is to bring the rest up to date.
+            Order::KillSwitch(_) => {}
+            Order::Reload => {
+                self.with(Engine::look_at_files).await;
+                self.reload.notify_waiters();
+            }
+        }
+        if let Some(outcome) = self.cycle().await {
+            // Whoever asked may have given up.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    async fn cycle(&self) -> Option<Outcome> {
+        let (outcome, view) = self.with(Engine::cycle).await?;
+        let published = view.revision;
+        self.view.send_replace(Arc::new(view));
+        self.revision.send_if_modified(|revision| {
+            let changed = *revision != published;
+            *revision = published;
+            changed
+        });
+        Some(outcome)
+    }
+
+    /// Works with the engine on a thread for blocking work; `None` if that panicked.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let engine = Arc::clone(&self.engine);
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut engine.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        done.await
+            .inspect_err(|error| tracing::error!(%error, "control work was lost"))
+            .ok()
+    }
+}
+
+type Orders = mpsc::Receiver<(Order, oneshot::Sender<Outcome>)>;
+
+/// Fetches one feed for ever: at once, then on its schedule, and whenever a reload asks for it.
+async fn poll(feed: FeedConfig, index: usize, fetched: mpsc::Sender<Fetched>, reload: Arc<Notify>) {
+    let mut schedule = Schedule::new(feed.interval);
+    loop {
+        let begun = Instant::now();
+        // Asked for now, so that a reload during the fetch is not missed.
+        let reloaded = reload.notified();
+        let result = fetch(&feed).await;
+        let (answer, taken) = oneshot::channel();
+        if fetched.send((index, result, answer)).await.is_err() {
+            return;
+        }
+        let Ok(succeeded) = taken.await else {
+            return;
+        };
+        let wait = schedule.after(succeeded, begun.elapsed(), chance());
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = reloaded => {}
+        }
+    }
+}
+
+/// Looks at the switch's file for ever, and lifts everything without waiting for the engine.
+async fn watch_switch(file: KillSwitchFile, publisher: Publisher, switched: Arc<Notify>) {
+    let mut ticks = tokio::time::interval(kill_switch::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (file, orders) = (file.clone(), publisher.orders());
+        let read = tokio::task::spawn_blocking(move || file.read()).await;
+        if let Ok(Some(kill_switch)) = read
+            && publisher.follow(orders, kill_switch)
+        {
+            switched.notify_one();
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The state of the control side, and one function that brings it up to date.
+//!
+//! Everything here is synchronous and runs on one thread at a time; tasks around it bring it events.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::bundled;
+use super::config::ControlConfig;
+use super::error::ControlError;
+use super::order::Outcome;
+use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
+use super::prepare::{Cache, Gates};
+use super::publisher::Publisher;
+use super::report::{FeedView, FileView, MitigationView, View};
+use super::rule_files::RuleFiles;
+use crate::feed::{Feed, FeedError};
+use crate::mitigation::{Policy, SourceKind, State};
+use crate::model::{Mitigation, Revision, UnixTime};
+use crate::store::StateDir;
+use crate::telemetry::{AlarmKind, Alarms, Counter, Metrics};
+
+/// Everything that control decides with.
+pub(super) struct Engine {
+    config: ControlConfig,
+    clock: fn() -> UnixTime,
+    started: UnixTime,
+    gates: Gates,
+    bundled: Vec<Arc<Mitigation>>,
+    files: RuleFiles,
+    feeds: Vec<FeedState>,
+    cache: Cache,
+    hits: Hits,
+    publisher: Publisher,
+    published: Vec<Unit>,
+    /// The revision of what this engine published last; the switch publishes too.
+    revision: Option<Revision>,
+    alarms: Alarms,
+    raised: BTreeSet<(AlarmKind, String)>,
+    swaps: Counter,
+}
+
+/// A feed with what engine remembers about it.
+struct FeedState {
+    feed: Feed,
+    mitigations: Vec<Arc<Mitigation>>,
+    /// The kept document could not be used, or the accepted one not be kept.
+    state_fault: Option<String>,
+    signer_changed: bool,
+}
+
+/// A condition that holds now.
+type Condition = (AlarmKind, String, String);
+
+impl Engine {
+    /// Reads every source that needs no network. Nothing is published yet.
+    pub(super) fn new(
+        config: ControlConfig,
+        state: &StateDir,
+        metrics: &Metrics,
+        alarms: Alarms,
+        clock: fn() -> UnixTime,
+    ) -> Result<Self, ControlError> {
+        check(&config)?;
+        let now = clock();
+        let gates = Gates::new(&config);
+        let mut files = RuleFiles::new(config.rules.clone(), state.clone());
+        files.look(&gates, now);
+        refuse_unusable(&files)?;
+        let bundled = match config.rules.is_empty() || config.with_baseline {
+            true => {
+                bundled::mitigations().map_err(|error| ControlError::config(error.explain()))?
+            }
+            false => Vec::new(),
+        };
+        let feeds = config
+            .feeds
+            .iter()
+            .map(|feed| FeedState::new(feed, state))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            publisher: Publisher::new(config.sites.len()),
+            config,
+            clock,
+            started: now,
+            gates,
+            bundled,
+            files,
+            feeds,
+            cache: Cache::default(),
+            hits: Hits::default(),
+            published: Vec::new(),
+            revision: None,
+            alarms,
+            raised: BTreeSet::new(),
+            swaps: metrics.counter("stopgap_control_swaps", "Rule sets published"),
+        })
+    }
+
+    pub(super) fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// Reads rule files again; `true` if anything is different.
+    pub(super) fn look_at_files(&mut self) -> bool {
+        self.files.look(&self.gates, (self.clock)())
+    }
+
+    /// Takes the result of fetching one feed; whether it was a success.
+    pub(super) fn take_fetched(
+        &mut self,
+        index: usize,
+        fetched: Result<Vec<u8>, FeedError>,
+    ) -> bool {
+        let now = (self.clock)();
+        self.feeds[index].take(fetched, now)
+    }
+
+    /// Which feeds are fresh, which changes with time alone.
+    pub(super) fn freshness(&self) -> Vec<bool> {
+        let now = (self.clock)();
+        let feeds = self.feeds.iter();
+        feeds.map(|state| state.feed.is_fresh(now)).collect()
+    }
+
+    /// Plans, publishes if anything changed, raises and ends alarms.
+    pub(super) fn cycle(&mut self) -> (Outcome, View) {
+        let now = (self.clock)();
+        let policy = self.policy();
+        let sources = self.sources(now);
+        let mut plan = plan(&sources, &policy, &self.gates, &mut self.cache, now);
+        let held = plan.refuses_all(&self.published);
+        let mut changed = false;
+        let current = Some(self.publisher.revision()) == self.revision;
+        if !current || (!held && !is_same(&plan.units, &self.published)) {
+            let sites = plan.compile(self.gates.site_count(), &mut self.hits);
+            // The switch may have been set since; whoever set it asks for another cycle.
+            changed = self.publisher.publish(sites, &policy.kill_switch);
+            if changed {
+                self.swaps.inc();
+                self.published = plan.units.clone();
+                self.revision = Some(self.publisher.revision());
+            }
+        }
+        let mut conditions = self.conditions(&sources, &plan, now);
+        if held {
+            let reason = "everything in force was refused; the set before it stays in force";
+            let condition = (AlarmKind::Refused, "rule set".to_owned(), reason.to_owned());
+            conditions.push(condition);
+        }
+        let refused = self.raise(conditions, now);
+        let outcome = Outcome {
+            revision: self.publisher.revision().0,
+            changed,
+            refused,
+        };
+        (outcome, self.view(&sources, plan.entries))
+    }
+
+    fn policy(&self) -> Policy {
+        let decided = &self.config.policy;
+        Policy {
+            kill_switch: self.publisher.kill_switch(),
+            organisation_enabled: decided.organisation_enabled,
+            server_enabled: decided.server_enabled,
+            blocked: decided.blocked.clone(),
+            groups: self.config.groups.clone(),
+            ..Policy::default()
+        }
+    }
+
+    /// What every source offers, the one with the highest priority first.
+    fn sources(&self, now: UnixTime) -> Vec<Source> {
+        let files = self.files.files().iter().filter_map(|file| {
+            let accepted = file.accepted.as_ref()?;
+            Some(Source {
+                name: file.name(),
+                kind: SourceKind::Local,
+                mitigations: accepted.mitigations.clone(),
+                file: Some(Arc::clone(accepted)),
+            })
+        });
+        let feeds = self.feeds.iter().map(|state| Source {
+            name: state.feed.config().name.clone(),
+            kind: SourceKind::Feed {
+                fresh: state.feed.is_fresh(now),
+            },
+            mitigations: state.mitigations.clone(),
+            file: None,
+        });
+        let bundled = Source {
+            name: bundled::NAME.to_owned(),
+            kind: SourceKind::Bundled,
+            mitigations: self.bundled.clone(),
+            file: None,
+        };
+        files.chain(feeds).chain([bundled]).collect()
+    }
+
+    fn conditions(&self, sources: &[Source], plan: &Plan, now: UnixTime) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        for (path, reason) in self.files.unlisted() {
+            let subject = path.display().to_string();
+            conditions.push((AlarmKind::Refused, subject, reason.clone()));
+        }
+        for file in self.files.files() {
+            if let Some(refusal) = &file.refusal {
+                conditions.push((refusal.alarm, file.name(), refusal.reason.clone()));
+            }
+            if let Some(reason) = &file.unkept {
+                conditions.push((AlarmKind::State, file.name(), reason.clone()));
+            }
+            for notice in file.accepted.iter().flat_map(|accepted| &accepted.notices) {
+                conditions.push((AlarmKind::UnknownContent, file.name(), notice.clone()));
+            }
+        }
+        for state in &self.feeds {
+            state.conditions(self.started, now, &mut conditions);
+        }
+        for entry in &plan.entries {
+            if let (Some(alarm), State::Failed(reason)) = (entry.alarm, &entry.state) {
+                let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
+                conditions.push((alarm, format!("{id} of {source}"), reason.clone()));
+            }
+        }
+        for conflict in &plan.conflicts {
+            let (winner, loser) = (&sources[conflict.winner], &sources[conflict.loser]);
+            let reason = format!(
+                "feeds {} and {} differ; {} has priority",
+                winner.name, loser.name, winner.name
+            );
+            conditions.push((AlarmKind::Conflict, conflict.id.to_string(), reason));
+        }
+        conditions
+    }
+
+    /// Raises what holds now and ends what no longer does; what was refused, for the outcome.
+    fn raise(&mut self, conditions: Vec<Condition>, now: UnixTime) -> Vec<String> {
+        let mut held = BTreeSet::new();
+        let mut refused = Vec::new();
+        for (kind, subject, reason) in conditions {
+            self.alarms.raise(kind, &subject, &reason, now);
+            if matches!(kind, AlarmKind::Refused | AlarmKind::VectorsFailed) {
+                refused.push(format!("{subject}: {reason}"));
+            }
+            held.insert((kind, subject));
+        }
+        for (kind, subject) in self.raised.difference(&held) {
+            self.alarms.clear(*kind, subject);
+        }
+        self.raised = held;
+        refused
+    }
+
+    fn view(&self, sources: &[Source], entries: Vec<Planned>) -> View {
+        let mitigations = entries.into_iter().map(|entry| MitigationView {
+            hits: self.hits.all(&entry.mitigation.id.to_string()),
+            source: sources[entry.source].name.clone(),
+            mitigation: entry.mitigation,
+            state: entry.state,
+            prepared: entry.prepared,
+        });
+        let nameless = self.feeds.iter().flat_map(|state| {
+            let accepted = state.feed.accepted().into_iter();
+            let source = state.feed.config().name.clone();
+            accepted
+                .flat_map(|accepted| accepted.document.nameless.clone())
+                .map(move |nameless| (source.clone(), nameless))
+        });
+        let files = self.files.files().iter();
+        let files = files.map(|file| FileView::of(file, self.hits.all(&file.name())));
+        View {
+            started: self.started,
+            revision: self.publisher.revision(),
+            kill_switch: self.publisher.kill_switch(),
+            feeds: self.feeds.iter().map(|s| FeedView::of(&s.feed)).collect(),
+            files: files.collect(),
+            mitigations: mitigations.collect(),
+            nameless: nameless.collect(),
+        }
+    }
+}
+
+impl FeedState {
+    fn new(config: &crate::feed::FeedConfig, state: &StateDir) -> Result<Self, ControlError> {
+        let name = &config.name;
+        let mut feed = Feed::new(config.clone(), state)
+            .map_err(|error| ControlError::config(format!("feed {name}: {}", error.explain())))?;
+        let state_fault = feed.restore().err().map(|error| error.explain());
+        let mut state = Self {
+            feed,
+            mitigations: Vec::new(),
+            state_fault,
+            signer_changed: false,
+        };
+        state.adopt();
+        Ok(state)
+    }
+
+    fn adopt(&mut self) {
+        let offered = self.feed.accepted().map(|held| &held.document.mitigations);
+        self.mitigations = offered
+            .into_iter()
+            .flatten()
+            .cloned()
+            .map(Arc::new)
+            .collect();
+    }
+
+    fn take(&mut self, fetched: Result<Vec<u8>, FeedError>, now: UnixTime) -> bool {
+        let accepted = fetched
+            .inspect_err(|error| self.feed.fail(error))
+            .and_then(|bytes| self.feed.accept(&bytes, now));
+        match accepted {
+            Ok(acceptance) => {
+                self.state_fault = acceptance.unkept.map(|error| error.to_string());
+                self.signer_changed = acceptance.signer_changed;
+                if acceptance.changed {
+                    self.adopt();
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn conditions(&self, started: UnixTime, now: UnixTime, conditions: &mut Vec<Condition>) {
+        let config = self.feed.config();
+        let mut add = |kind, reason: String| conditions.push((kind, config.name.clone(), reason));
+        if let Some(refusal) = self.feed.refusal() {
+            add(refusal.alarm, refusal.reason.clone());
+        }
+        if let Some(reason) = &self.state_fault {
+            add(AlarmKind::State, reason.clone());
+        }
+        let since = self.feed.last_success().unwrap_or(started);
+        if now.since(since) > config.stale_after {
+            add(AlarmKind::Stale, format!("no success since {since}"));
+        }
+        let Some(accepted) = self.feed.accepted() else {
+            return;
+        };
+        if self.signer_changed {
+            let signer = accepted.signer;
+            add(AlarmKind::SignerChanged, format!("now signed by {signer}"));
+        }
+        for notice in &accepted.document.notices {
+            add(AlarmKind::UnknownContent, notice.clone());
+        }
+        for nameless in &accepted.document.nameless {
+            add(AlarmKind::Refused, nameless.reason.clone());
+        }
+    }
+}
+
+fn is_same(one: &[Unit], other: &[Unit]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_same(b))
+}
+
+fn check(config: &ControlConfig) -> Result<(), ControlError> {
+    let mut names = BTreeSet::new();
+    for feed in &config.feeds {
+        if !names.insert(&feed.name) || feed.name == bundled::NAME {
+            let reason = format!("two sources are named {}: rename one", feed.name);
+            return Err(ControlError::config(reason));
+        }
+    }
+    let mut sites = BTreeSet::new();
+    for site in &config.sites {
+        if !sites.insert(site.to_ascii_lowercase()) {
+            let reason = format!("two sites are named {site}: rename one");
+            return Err(ControlError::config(reason));
+        }
+    }
+    Ok(())
+}
+
+/// A first start has no last good content to fall back on, so what is refused then ends it.
+fn refuse_unusable(files: &RuleFiles) -> Result<(), ControlError> {
+    if let Some((_, reason)) = files.unlisted().first() {
+        return Err(ControlError::rules(reason));
+    }
+    let mut files = files.files().iter();
+    let unusable = files.find(|file| file.accepted.is_none());
+    match unusable.and_then(|file| file.refusal.as_ref()) {
+        Some(refusal) => Err(ControlError::rules(&refusal.reason)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,208 @@
+//! What one cycle left behind, and the status that it gives at any later moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::prepare::Prepared;
+use super::rule_files::RuleFile;
+use super::status::{
+    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, Status,
+};
+use crate::feed::{Accepted, Feed, Nameless};
+use crate::mitigation::{KillSwitch, State};
+use crate::model::{Mitigation, Revision, UnixTime};
+use crate::telemetry::{Alarms, Label};
+
+/// What one cycle left behind.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) started: UnixTime,
+    pub(super) revision: Revision,
+    pub(super) kill_switch: KillSwitch,
+    pub(super) feeds: Vec<FeedView>,
+    pub(super) files: Vec<FileView>,
+    pub(super) mitigations: Vec<MitigationView>,
+    /// Configs without an id, each with its feed.
+    pub(super) nameless: Vec<(String, Nameless)>,
+}
+
+/// One feed.
+#[derive(Debug)]
+pub(super) struct FeedView {
+    name: String,
+    source: String,
+    trust: &'static str,
+    stale_after: std::time::Duration,
+    last_success: Option<UnixTime>,
+    accepted: Option<Accepted>,
+    refusal: Option<String>,
+}
+
+/// One local file.
+#[derive(Debug)]
+pub(super) struct FileView {
+    path: String,
+    refusal: Option<String>,
+    rules: Option<Arc<Prepared>>,
+    hits: Vec<Arc<AtomicU64>>,
+}
+
+/// One mitigation.
+#[derive(Debug)]
+pub(super) struct MitigationView {
+    pub(super) source: String,
+    pub(super) mitigation: Arc<Mitigation>,
+    pub(super) state: State,
+    pub(super) prepared: Option<Arc<Prepared>>,
+    pub(super) hits: Vec<Arc<AtomicU64>>,
+}
+
+impl View {
+    /// The status at `now`: ages, hits and alarms as they are then.
+    pub(super) fn status(&self, alarms: &Alarms, now: UnixTime) -> Status {
+        let (mut enforced, mut others): (Vec<_>, Vec<_>) = self
+            .mitigations
+            .iter()
+            .partition(|view| view.state.is_enforced());
+        enforced.append(&mut others);
+        let nameless = self.nameless.iter().map(|(source, nameless)| {
+            let state = State::Failed(nameless.reason.clone());
+            MitigationReport {
+                state: state.name(),
+                reason: state.reason(),
+                ..blank(nameless.id.clone(), source.clone())
+            }
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started: self.started.to_string(),
+            revision: self.revision.0,
+            kill_switch: self.kill_switch == KillSwitch::All,
+            feeds: self.feeds.iter().map(|feed| feed.report(now)).collect(),
+            rule_files: self.files.iter().map(FileView::report).collect(),
+            mitigations: enforced
+                .into_iter()
+                .map(MitigationView::report)
+                .chain(nameless)
+                .collect(),
+            alarms: alarms
+                .active()
+                .into_iter()
+                .map(|alarm| AlarmReport {
+                    kind: alarm.kind.value().to_owned(),
+                    subject: alarm.subject,
+                    reason: alarm.reason,
+                    since: alarm.since.to_string(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl FeedView {
+    pub(super) fn of(feed: &Feed) -> Self {
+        let config = feed.config();
+        Self {
+            name: config.name.clone(),
+            source: config.source.to_string(),
+            trust: config.trust.name(),
+            stale_after: config.stale_after,
+            last_success: feed.last_success(),
+            accepted: feed.accepted().cloned(),
+            refusal: feed.refusal().map(|refusal| refusal.reason.clone()),
+        }
+    }
+
+    fn report(&self, now: UnixTime) -> FeedReport {
+        let age = self.last_success.map(|success| now.since(success));
+        let accepted = self.accepted.as_ref();
+        FeedReport {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            trust: self.trust,
+            fresh: age.is_some_and(|age| age <= self.stale_after),
+            last_success: self.last_success.map(|time| time.to_string()),
+            age_seconds: age.map(|age| age.as_secs()),
+            signed_at: accepted.and_then(|held| Some(held.signed_at?.to_string())),
+            signer: accepted.map(|held| held.signer.to_string()),
+            digest: accepted.map(|held| held.digest.to_string()),
+            refusal: self.refusal.clone(),
+            notices: accepted.map_or_else(Vec::new, |held| held.document.notices.clone()),
+        }
+    }
+}
+
+impl FileView {
+    pub(super) fn of(file: &RuleFile, hits: Vec<Arc<AtomicU64>>) -> Self {
+        let accepted = file.accepted.as_ref();
+        Self {
+            path: file.name(),
+            refusal: file.refusal.as_ref().map(|refusal| refusal.reason.clone()),
+            rules: accepted.and_then(|held| held.rules.clone()),
+            hits,
+        }
+    }
+
+    fn report(&self) -> RuleFileReport {
+        RuleFileReport {
+            path: self.path.clone(),
+            refusal: self.refusal.clone(),
+            hits: sum(&self.hits),
+            rules: self
+                .rules
+                .as_ref()
+                .map_or_else(Vec::new, |prepared| prepared.rules.clone()),
+        }
+    }
+}
+
+impl MitigationView {
+    fn report(&self) -> MitigationReport {
+        let mitigation = &*self.mitigation;
+        MitigationReport {
+            description: mitigation.description.clone(),
+            cve: mitigation.cve.clone(),
+            reference: mitigation.reference.clone(),
+            side_effects: mitigation.side_effects.clone(),
+            group: mitigation.group.clone(),
+            actions: mitigation
+                .actions
+                .iter()
+                .map(|action| ActionReport {
+                    kind: action.kind.name(),
+                    target: action.scope.to_string(),
+                    description: action.description.clone(),
+                })
+                .collect(),
+            state: self.state.name(),
+            reason: self.state.reason(),
+            hits: sum(&self.hits),
+            rules: self
+                .prepared
+                .as_ref()
+                .map_or_else(Vec::new, |prepared| prepared.rules.clone()),
+            ..blank(mitigation.id.to_string(), self.source.clone())
+        }
+    }
+}
+
+fn sum(hits: &[Arc<AtomicU64>]) -> u64 {
+    hits.iter().map(|hits| hits.load(Ordering::Relaxed)).sum()
+}
+
+fn blank(id: String, source: String) -> MitigationReport {
+    MitigationReport {
+        id,
+        source,
+        description: String::new(),
+        cve: String::new(),
+        reference: String::new(),
+        side_effects: String::new(),
+        group: String::new(),
+        actions: Vec::new(),
+        state: "",
+        reason: String::new(),
+        hits: 0,
+        rules: Vec::new(),
+    }
+}
