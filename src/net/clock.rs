@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 /// How fine deadlines are.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(100);
 
 /// The time of one thread, moved on by its owner ten times a second. Clones share it.
 #[derive(Clone, Debug)]
@@ -69,6 +69,15 @@ impl Default for Clock {
 impl Clock {
     /// How long the owner should wait between two calls of [`advance`](Self::advance).
     pub const TICK: Duration = TICK;
+
+    /// A span in ticks, rounded up; one more, since the current tick has begun already.
+    pub fn ticks(span: Duration) -> u64 {
+        let ticks = span.as_millis().div_ceil(TICK.as_millis());
+        u64::try_from(ticks)
+            .unwrap_or(u64::MAX / 2)
+            .min(u64::MAX / 2)
+            + 1
+    }
 
     /// Moves the time on, and wakes every task that has a passed deadline.
     pub fn advance(&self) {
@@ -145,7 +154,7 @@ impl Drop for Registration {
 impl Deadlines {
     /// Sets a deadline, which passes no earlier than `after` from now and at most two ticks later.
     pub fn set(&self, slot: Slot, after: Duration) {
-        self.due[slot as usize].set(self.clock.tick.get() + ticks(after));
+        self.due[slot as usize].set(self.clock.tick.get() + Clock::ticks(after));
     }
 
     /// Removes a deadline.
@@ -179,15 +188,6 @@ impl Deadlines {
             waker.wake_by_ref();
         }
     }
-}
-
-/// A span in ticks, rounded up; one more, since the current tick has begun already.
-pub(crate) fn ticks(span: Duration) -> u64 {
-    let ticks = span.as_millis().div_ceil(TICK.as_millis());
-    u64::try_from(ticks)
-        .unwrap_or(u64::MAX / 2)
-        .min(u64::MAX / 2)
-        + 1
 }
 
 #[cfg(test)]

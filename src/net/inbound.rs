@@ -239,14 +239,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         let trailers = self.tracker.is_in_trailers();
         if !deadlines.is_set(Slot::Read) || self.link.awaited() != Awaited::Body {
             self.link.set_awaited(Awaited::Body);
-            deadlines.set(
-                Slot::Read,
-                if trailers {
-                    self.timeouts.head
-                } else {
-                    self.timeouts.body
-                },
-            );
+            let body = self.link.body_timeout().unwrap_or(self.timeouts.body);
+            deadlines.set(Slot::Read, if trailers { self.timeouts.head } else { body });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::clock::{Deadlines, Slot};
 use super::framing::Malformed;
@@ -23,6 +24,7 @@ struct Shared {
     malformed: Cell<Option<Malformed>>,
     reset: Cell<bool>,
     tunnel: Cell<Option<bool>>,
+    body_timeout: Cell<Option<Duration>>,
 }
 
 /// How far the current exchange is.
@@ -60,6 +62,7 @@ impl Link {
                 malformed: Cell::new(None),
                 reset: Cell::new(false),
                 tunnel: Cell::new(None),
+                body_timeout: Cell::new(None),
             }),
         }
     }
@@ -72,6 +75,7 @@ impl Link {
     /// An exchange begins.
     pub fn begin(&self) {
         self.shared.phase.set(Phase::Answering);
+        self.shared.body_timeout.set(None);
         if self.shared.awaited.get() != Awaited::Body {
             self.deadlines().clear(Slot::Read);
         }
@@ -118,6 +122,15 @@ impl Link {
     /// Whether the client let a body rest for too long.
     pub fn is_body_late(&self) -> bool {
         self.awaited() == Awaited::Body && self.deadlines().has_passed(Slot::Read)
+    }
+
+    /// Lets the body of the current request rest for another time than usual.
+    pub fn set_body_timeout(&self, timeout: Duration) {
+        self.shared.body_timeout.set(Some(timeout));
+    }
+
+    pub(super) fn body_timeout(&self) -> Option<Duration> {
+        self.shared.body_timeout.get()
     }
 
     /// What was wrong with the client's bytes, once something was.

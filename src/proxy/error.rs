@@ -15,6 +15,7 @@ pub struct ProxyError {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Kind {
     Bind(SocketAddr),
+    Closed,
     Connect,
     ConnectTimeout,
     Exchange,
@@ -23,6 +24,7 @@ enum Kind {
     NoSite,
     RequestBody,
     ResponseTimeout,
+    UnaskedUpgrade,
     Worker,
 }
 
@@ -97,6 +99,14 @@ impl ProxyError {
         Self::new(Kind::Exchange, Party::Upstream).because(source)
     }
 
+    pub(super) fn closed() -> Self {
+        Self::new(Kind::Closed, Party::Upstream)
+    }
+
+    pub(super) fn unasked_upgrade() -> Self {
+        Self::new(Kind::UnaskedUpgrade, Party::Upstream)
+    }
+
     pub(super) fn response_timeout() -> Self {
         Self::new(Kind::ResponseTimeout, Party::Upstream)
     }
@@ -112,7 +122,10 @@ impl ProxyError {
 
     /// Whether the same request may be sent again: nothing of it has reached a server.
     pub const fn is_retry_safe(&self) -> bool {
-        matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
+        matches!(
+            self.kind,
+            Kind::Closed | Kind::Connect | Kind::ConnectTimeout
+        )
     }
 
     /// Whether a server was too slow, rather than wrong or away.
@@ -128,6 +141,7 @@ impl fmt::Display for ProxyError {
                 f,
                 "cannot listen on {address}: stop what uses it, or choose another address with --listen"
             ),
+            Kind::Closed => f.write_str("the server closed the connection at once"),
             Kind::Connect => f.write_str("no connection to the server"),
             Kind::ConnectTimeout => f.write_str("the server did not accept a connection in time"),
             Kind::Exchange => f.write_str("the server did not answer properly"),
@@ -138,6 +152,9 @@ impl fmt::Display for ProxyError {
             Kind::NoSite => f.write_str("there is no site to serve"),
             Kind::RequestBody => f.write_str("the client did not send its body properly"),
             Kind::ResponseTimeout => f.write_str("the server did not answer in time"),
+            Kind::UnaskedUpgrade => {
+                f.write_str("the server changed to a protocol that nobody asked for")
+            }
             Kind::Worker => f.write_str("cannot start a worker thread"),
         }
     }

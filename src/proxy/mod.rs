@@ -5,12 +5,33 @@
 //!        workers share nothing but the filter's handle and counters.
 //! See `guide::architecture` for the order of a request.
 
+mod act;
+mod admit;
+mod body;
 mod config;
+mod connect;
+mod connection;
+mod core;
+mod drain;
 mod error;
+mod escape;
+mod exchange;
+mod forward;
+mod headers;
 mod limits;
+mod metrics;
+mod pool;
+mod record;
+mod request_id;
+mod respond;
+mod running;
+mod service;
+mod upgrade;
+mod worker;
 
 pub use config::{
     AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Server, Site, Upstream,
 };
 pub use error::{Party, ProxyError};
 pub use limits::Limits;
+pub use running::{Proxy, Running};

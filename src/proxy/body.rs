@@ -1,0 +1,189 @@
+//! Bodies on their way through, both directions, never held whole.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::ProxyError;
+use super::exchange::Exchange;
+use super::pool::{Sender, Server};
+
+/// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    exchange: Rc<Exchange>,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
+        let exchange = Rc::clone(exchange);
+        if incoming.is_end_stream() {
+            exchange.end_request();
+        } else {
+            exchange.await_server();
+        }
+        Self { incoming, exchange }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let this = self.get_mut();
+        loop {
+            return match Pin::new(&mut this.incoming).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                    this.exchange.await_server();
+                    if this.incoming.is_end_stream() {
+                        this.exchange.end_request();
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
+                Poll::Ready(Some(Ok(_))) => continue,
+                Poll::Ready(Some(Err(error))) => {
+                    Poll::Ready(Some(Err(ProxyError::request_body(error))))
+                }
+                Poll::Ready(None) => {
+                    this.exchange.end_request();
+                    Poll::Ready(None)
+                }
+                Poll::Pending => {
+                    this.exchange.await_client();
+                    Poll::Pending
+                }
+            };
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// A body on its way to the client.
+pub(super) struct ResponseBody {
+    kind: Kind,
+    exchange: Rc<Exchange>,
+}
+
+enum Kind {
+    Full(Bytes),
+    Server(ServerBody),
+}
+
+/// A server's body, with the connection it comes on.
+struct ServerBody {
+    incoming: Incoming,
+    /// Goes back to the pool when the body has ended properly.
+    connection: Option<(Sender, Rc<Server>)>,
+    now: u64,
+}
+
+impl ResponseBody {
+    /// A body of ours.
+    pub(super) fn full(bytes: Bytes, exchange: Rc<Exchange>) -> Self {
+        Self {
+            kind: Kind::Full(bytes),
+            exchange,
+        }
+    }
+
+    /// A server's body. `now` is when its connection was last in use, as the clock counts.
+    pub(super) fn server(
+        incoming: Incoming,
+        connection: (Sender, Rc<Server>),
+        now: u64,
+        exchange: Rc<Exchange>,
+    ) -> Self {
+        Self {
+            kind: Kind::Server(ServerBody {
+                incoming,
+                connection: Some(connection),
+                now,
+            }),
+            exchange,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let this = self.get_mut();
+        let body = match &mut this.kind {
+            Kind::Full(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Kind::Full(bytes) => {
+                this.exchange.add_bytes(bytes.len());
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))));
+            }
+            Kind::Server(body) => body,
+        };
+        match Pin::new(&mut body.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.exchange.got_response();
+                this.exchange
+                    .add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ProxyError::exchange(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if this.exchange.is_server_late() => {
+                Poll::Ready(Some(Err(ProxyError::response_timeout())))
+            }
+            Poll::Pending => {
+                this.exchange.await_response();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Server(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Server(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.exchange.link().finish();
+        let Kind::Server(body) = &mut self.kind else {
+            return;
+        };
+        self.exchange.got_response();
+        // A connection is used again only when both bodies have ended on it; any other ends with its sender.
+        if body.incoming.is_end_stream()
+            && self.exchange.is_request_ended()
+            && let Some((sender, server)) = body.connection.take()
+        {
+            sender.busy.set(false);
+            server.give_back(sender, body.now);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Opening connections to servers, and keeping them moving.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use hyper::client::conn::http1::{Builder, Connection};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::ProxyError;
+use super::body::RequestBody;
+use super::core::Core;
+use super::metrics::Counted;
+use super::pool::{Sender, Server};
+
+/// Addresses of one host name that are tried.
+const ADDRESSES: usize = 8;
+
+/// Opens a connection; its own task moves it from then on.
+pub(super) async fn connect(core: &Core, server: &Server) -> Result<Sender, ProxyError> {
+    let stream = open(core, server).await?;
+    stream.set_nodelay(true).map_err(ProxyError::connect)?;
+    let limits = &core.shared.config.limits;
+    let (requests, connection) = Builder::new()
+        .max_headers(limits.head.fields)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(ProxyError::exchange)?;
+    let (leave, upgraded) = oneshot::channel();
+    let busy = Rc::new(Cell::new(false));
+    let counted = core.shared.meters.upstream_connection();
+    tokio::task::spawn_local(drive(connection, leave, Rc::clone(&busy), counted));
+    Ok(Sender {
+        requests,
+        busy,
+        upgraded,
+    })
+}
+
+async fn open(core: &Core, server: &Server) -> Result<TcpStream, ProxyError> {
+    let timeout = core.shared.config.limits.connect_timeout;
+    let addresses: Vec<SocketAddr> = match server.address {
+        Some(address) => vec![address],
+        None => match tokio::time::timeout(
+            timeout,
+            tokio::net::lookup_host((server.host.as_str(), server.port)),
+        )
+        .await
+        {
+            Ok(found) => found
+                .map_err(ProxyError::connect)?
+                .take(ADDRESSES)
+                .collect(),
+            Err(_) => return Err(ProxyError::connect_timeout()),
+        },
+    };
+    let mut last = ProxyError::connect(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name has no address",
+    ));
+    for address in addresses {
+        match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = ProxyError::connect(error),
+            Err(_) => last = ProxyError::connect_timeout(),
+        }
+    }
+    Err(last)
+}
+
+/// Moves a connection until it ends. One that ends in the middle of something is reset, so that the server cannot
+/// take half a request for a whole one.
+async fn drive(
+    mut connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    leave: oneshot::Sender<(TcpStream, Bytes)>,
+    busy: Rc<Cell<bool>>,
+    _counted: Counted,
+) {
+    let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    // Whoever changed the protocol takes the socket over; nobody else waits for it.
+    let left = match result {
+        Ok(()) => leave
+            .send((stream, parts.read_buf))
+            .err()
+            .map(|(stream, _)| stream),
+        Err(_) => Some(stream),
+    };
+    if let Some(stream) = left
+        && busy.get()
+    {
+        // Fails only on a socket that is gone.
+        let _ = stream.set_zero_linger();
+    }
+}

@@ -1,0 +1,229 @@
+//! One client connection, from accept to close.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use hyper::server::conn::http1::{Builder, Connection};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::core::Core;
+use super::headers::Forwarded;
+use super::metrics::{Outcome, Reason};
+use super::record::{AccessEntry, Answered};
+use super::respond;
+use super::service::{Client, ClientService};
+use super::upgrade;
+use crate::canon::Refusals;
+use crate::filter::Peer;
+use crate::net::{Admitted, Awaited, Deadlines, Inbound, InboundTimeouts, Link, Slot};
+
+/// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
+/// reset (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1_024;
+
+/// How long a client that let its body rest gets to take the answer to that.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+
+type Served = Connection<TokioIo<Inbound<TcpStream>>, ClientService>;
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// Nothing is left to say.
+    Closed,
+    /// Something went wrong within a response, which the client must not take for its end.
+    Broken,
+    /// The rest of a head did not come in time.
+    HeadLate,
+    /// There was nothing to do for too long.
+    Idle,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    core: Rc<Core>,
+    stream: TcpStream,
+    remote: SocketAddr,
+    refusals: Refusals,
+    _admitted: Admitted,
+) {
+    let _counted = core.shared.meters.connection();
+    let (deadlines, _registration) = core.clock.register();
+    let link = Link::new(Rc::clone(&deadlines));
+    let limits = &core.shared.config.limits;
+    let timeouts = InboundTimeouts {
+        body: limits.body_timeout,
+        half_close: limits.half_close_timeout,
+        head: limits.head_timeout,
+        idle: limits.idle_timeout,
+    };
+    let local = stream.local_addr().ok();
+    let inbound = Inbound::new(
+        stream,
+        link.clone(),
+        limits.head,
+        refusals.fragment,
+        timeouts,
+    );
+    let client = Rc::new(Client {
+        core: Rc::clone(&core),
+        link: link.clone(),
+        remote,
+        peer: Peer {
+            secure: false,
+            remote: Some(remote),
+            local,
+        },
+        forwarded: forwarded(remote),
+        refusals,
+        tunnel: RefCell::new(None),
+    });
+    let mut connection = Builder::new()
+        .auto_date_header(false)
+        .max_headers(limits.head.fields)
+        .max_buf_size(limits.head.bytes.max(MIN_BUFFER) + 8_192)
+        .serve_connection(
+            TokioIo::new(inbound),
+            ClientService {
+                client: Rc::clone(&client),
+            },
+        );
+    let ending = run(&core, &link, &mut connection).await;
+    let parts = connection.into_parts();
+    let (stream, pending) = parts.io.into_inner().into_parts();
+    let tunnel = client.tunnel.take();
+    if let Some(tunnel) = tunnel {
+        let early = [parts.read_buf.as_ref(), &pending].concat();
+        let silence = limits.long_poll_timeout;
+        // However a tunnel ends, both its sockets are closed with it.
+        let _ = upgrade::carry(tunnel, stream, &early, deadlines, silence).await;
+        return;
+    }
+    end(&client, stream, ending, &pending).await;
+}
+
+/// The least buffer that the HTTP library works with.
+const MIN_BUFFER: usize = 8_192;
+
+fn forwarded(remote: SocketAddr) -> Forwarded {
+    let client = HeaderValue::try_from(remote.ip().to_canonical().to_string());
+    Forwarded {
+        client: client.unwrap_or(HeaderValue::from_static("unknown")),
+        scheme: HeaderValue::from_static("http"),
+    }
+}
+
+async fn run(core: &Core, link: &Link, connection: &mut Served) -> Ending {
+    let mut drains = false;
+    let mut last_answer = false;
+    poll_fn(|context| {
+        let deadlines = link.deadlines();
+        deadlines.watch(context);
+        if core.draining.get() && !std::mem::replace(&mut drains, true) {
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = connection.poll_without_shutdown(context) {
+            return Poll::Ready(match result {
+                Ok(()) => Ending::Closed,
+                Err(error) if error.is_user() || link.is_responding() => Ending::Broken,
+                Err(_) => Ending::Closed,
+            });
+        }
+        overdue(link, deadlines, &mut last_answer)
+    })
+    .await
+}
+
+/// Looks at the deadlines after the connection had its turn.
+fn overdue(link: &Link, deadlines: &Deadlines, last_answer: &mut bool) -> Poll<Ending> {
+    if deadlines.has_passed(Slot::Write)
+        || (deadlines.has_passed(Slot::Upstream) && !link.is_busy())
+    {
+        return Poll::Ready(Ending::Broken);
+    }
+    if !deadlines.has_passed(Slot::Read) {
+        return Poll::Pending;
+    }
+    match link.awaited() {
+        Awaited::Request if !link.is_busy() => Poll::Ready(Ending::Idle),
+        Awaited::Head if !link.is_busy() => Poll::Ready(Ending::HeadLate),
+        Awaited::Body if std::mem::replace(last_answer, true) => Poll::Ready(Ending::Broken),
+        Awaited::Body => {
+            // The service saw the same deadline; what it answered has this long to leave.
+            deadlines.set(Slot::Read, LAST_ANSWER);
+            Poll::Pending
+        }
+        // A half-closed client: the HTTP library learns of it when it reads next.
+        Awaited::Head | Awaited::Request => Poll::Pending,
+    }
+}
+
+async fn end(client: &Client, mut stream: TcpStream, ending: Ending, pending: &[u8]) {
+    let link = &client.link;
+    if link.is_reset() || ending == Ending::Broken {
+        // Fails only on a socket that is gone; dropping it sends the reset.
+        let _ = stream.set_zero_linger();
+        return;
+    }
+    let reason = match ending {
+        Ending::HeadLate if !pending.is_empty() => Some(Reason::Timeout),
+        Ending::Closed if !link.is_busy() => link.malformed().map(Reason::Malformed),
+        _ => None,
+    };
+    let last = reason.map(|reason| refuse(client, reason, pending));
+    // A client that does not take this, or keeps sending, has had its time.
+    let _ = tokio::time::timeout(
+        LINGER,
+        linger(&mut stream, last.as_deref().unwrap_or_default()),
+    )
+    .await;
+}
+
+/// Sends the last bytes, then reads until the client has ended too.
+async fn linger(stream: &mut TcpStream, last: &[u8]) -> std::io::Result<()> {
+    stream.write_all(last).await?;
+    stream.shutdown().await?;
+    let mut waste = [0; 4_096];
+    let mut seen = 0;
+    while seen < LINGER_BYTES {
+        match stream.read(&mut waste).await? {
+            0 => break,
+            count => seen += count,
+        }
+    }
+    Ok(())
+}
+
+/// Answers a request that the HTTP library never saw.
+fn refuse(client: &Client, reason: Reason, pending: &[u8]) -> Vec<u8> {
+    let core = &client.core;
+    let id = core.request_ids.next();
+    core.shared.meters.refusal(reason);
+    core.shared.meters.request(Outcome::Refused);
+    let answer = respond::refused(reason, id);
+    let mut recorder = core.recorder.borrow_mut();
+    if recorder.wants_access() {
+        let answered = Answered {
+            status: reason.status(),
+            bytes: answer.body().len() as u64,
+            verdict: Outcome::Refused.name(),
+        };
+        let entry = AccessEntry::unread(
+            id,
+            client.remote.ip().to_canonical(),
+            pending,
+            core.time.get(),
+        );
+        recorder.access(&entry, answered);
+    }
+    respond::in_bytes(&answer)
+}

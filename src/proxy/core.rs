@@ -1,0 +1,125 @@
+//! What the requests of one worker share, and what the workers share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::admit::host_name;
+use super::metrics::Meters;
+use super::pool::Servers;
+use super::record::Recorder;
+use super::request_id::RequestIds;
+use super::{BuiltIn, ProxyConfig, Upstream};
+use crate::filter::{Filter, Handle};
+use crate::model::UnixTime;
+use crate::net::{Admission, Clock};
+
+/// What workers share: settings that do not change, and counters.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: ProxyConfig,
+    pub(super) handle: Handle,
+    pub(super) meters: Meters,
+    pub(super) admission: Admission,
+    /// Sites by host name in lower case.
+    hosts: HashMap<Vec<u8>, usize>,
+}
+
+impl Shared {
+    pub(super) fn new(config: ProxyConfig, handle: Handle, meters: Meters) -> Self {
+        let mut hosts = HashMap::new();
+        for (index, site) in config.sites.iter().enumerate() {
+            for host in &site.hosts {
+                // Of two sites that name one host, the first has it.
+                hosts
+                    .entry(host.to_ascii_lowercase().into_bytes())
+                    .or_insert(index);
+            }
+        }
+        let admission = Admission::new(
+            config.limits.connections,
+            config.limits.connections_per_client,
+        );
+        Self {
+            config,
+            handle,
+            meters,
+            admission,
+            hosts,
+        }
+    }
+
+    /// The index of the site that answers for a `Host` value.
+    pub(super) fn site(&self, host: &[u8]) -> usize {
+        if self.hosts.is_empty() {
+            return 0;
+        }
+        let name = host_name(host).to_ascii_lowercase();
+        self.hosts.get(&name).copied().unwrap_or(0)
+    }
+}
+
+/// What the requests of one worker share. It never leaves its thread.
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
+    pub(super) filter: RefCell<Filter>,
+    pub(super) recorder: RefCell<Recorder>,
+    pub(super) request_ids: RequestIds,
+    pub(super) time: Cell<UnixTime>,
+    /// No request begins on a connection any more.
+    pub(super) draining: Cell<bool>,
+    upstreams: Vec<SiteUpstream>,
+}
+
+/// Who answers one site, with this worker's connections.
+pub(super) enum SiteUpstream {
+    BuiltIn(BuiltIn),
+    Servers(Servers),
+}
+
+impl Core {
+    pub(super) fn new(worker: usize, shared: Arc<Shared>) -> Self {
+        let clock = Clock::default();
+        let limits = &shared.config.limits;
+        let upstreams = shared.config.sites.iter().map(|site| match &site.upstream {
+            Upstream::BuiltIn(built_in) => SiteUpstream::BuiltIn(Arc::clone(built_in)),
+            Upstream::Servers(servers) => SiteUpstream::Servers(Servers::new(
+                servers,
+                worker,
+                limits.idle_upstream_connections,
+            )),
+        });
+        let upstreams = upstreams.collect();
+        Self {
+            upstreams,
+            clock,
+            filter: RefCell::new(Filter::new(shared.handle.clone())),
+            recorder: RefCell::new(Recorder::new(&shared.config)),
+            request_ids: RequestIds::new(worker),
+            time: Cell::new((shared.config.clock)()),
+            draining: Cell::new(false),
+            shared,
+        }
+    }
+
+    /// Who answers the site with this index.
+    pub(super) fn upstream(&self, site: usize) -> &SiteUpstream {
+        &self.upstreams[site]
+    }
+
+    /// Moves the time on, and ends what has rested for too long.
+    pub(super) fn tick(&self) {
+        self.clock.advance();
+        self.time.set((self.shared.config.clock)());
+        self.recorder.borrow_mut().flush();
+        for upstream in &self.upstreams {
+            if let SiteUpstream::Servers(servers) = upstream {
+                servers.close_idle(
+                    self.clock.now(),
+                    self.shared.config.limits.idle_upstream_timeout,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One request and its response, from the moment the head was read.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::metrics::Outcome;
+use super::record::{AccessEntry, Answered};
+use super::request_id::RequestId;
+use crate::net::{Link, Slot};
+
+/// What the parts of one exchange tell each other. It ends, and is written to the access log, when its last owner
+/// drops it.
+pub(super) struct Exchange {
+    core: Rc<Core>,
+    link: Link,
+    pub(super) id: RequestId,
+    access: Option<AccessEntry>,
+    outcome: Cell<Outcome>,
+    status: Cell<u16>,
+    bytes: Cell<u64>,
+    patience: Cell<Patience>,
+    request_ended: Cell<bool>,
+    response_begun: Cell<bool>,
+}
+
+/// How long this exchange may rest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Within a body.
+    pub(super) body: Duration,
+    /// Before the head of the response.
+    pub(super) response: Duration,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        core: &Rc<Core>,
+        link: &Link,
+        id: RequestId,
+        access: Option<AccessEntry>,
+    ) -> Rc<Self> {
+        let limits = &core.shared.config.limits;
+        let patience = Patience {
+            body: limits.body_timeout,
+            response: limits.response_timeout,
+        };
+        Rc::new(Self {
+            core: Rc::clone(core),
+            link: link.clone(),
+            id,
+            access,
+            outcome: Cell::new(Outcome::Failed),
+            status: Cell::new(0),
+            bytes: Cell::new(0),
+            patience: Cell::new(patience),
+            request_ended: Cell::new(false),
+            response_begun: Cell::new(false),
+        })
+    }
+
+    pub(super) fn set_patience(&self, patience: Patience) {
+        self.patience.set(patience);
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Says how it ends; `status` is 0 when nothing is answered.
+    pub(super) fn settle(&self, outcome: Outcome, status: u16) {
+        self.outcome.set(outcome);
+        self.status.set(status);
+    }
+
+    /// Counts bytes of the response body.
+    pub(super) fn add_bytes(&self, count: usize) {
+        self.bytes.set(self.bytes.get() + count as u64);
+    }
+
+    /// It is the server's turn to take more of the request.
+    pub(super) fn await_server(&self) {
+        if !self.response_begun.get() {
+            self.link
+                .deadlines()
+                .set(Slot::Upstream, self.patience.get().body);
+        }
+    }
+
+    /// It is the client's turn to send more of the request.
+    pub(super) fn await_client(&self) {
+        if !self.response_begun.get() {
+            self.link.deadlines().clear(Slot::Upstream);
+        }
+    }
+
+    /// All of the request was sent.
+    pub(super) fn end_request(&self) {
+        self.request_ended.set(true);
+        if !self.response_begun.get() {
+            self.link
+                .deadlines()
+                .set(Slot::Upstream, self.patience.get().response);
+        }
+    }
+
+    /// Whether all of the request was sent.
+    pub(super) fn is_request_ended(&self) -> bool {
+        self.request_ended.get()
+    }
+
+    /// The head of the server's response is there.
+    pub(super) fn begin_response(&self) {
+        self.response_begun.set(true);
+        self.link.deadlines().clear(Slot::Upstream);
+    }
+
+    /// It is the server's turn to send more of the response.
+    pub(super) fn await_response(&self) {
+        let deadlines = self.link.deadlines();
+        if !deadlines.is_set(Slot::Upstream) {
+            deadlines.set(Slot::Upstream, self.patience.get().body);
+        }
+    }
+
+    /// More of the response has come.
+    pub(super) fn got_response(&self) {
+        self.link.deadlines().clear(Slot::Upstream);
+    }
+
+    /// Whether the server let too much time pass.
+    pub(super) fn is_server_late(&self) -> bool {
+        self.link.deadlines().has_passed(Slot::Upstream)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let outcome = self.outcome.get();
+        self.core.shared.meters.request(outcome);
+        if let Some(entry) = &self.access {
+            let answered = Answered {
+                status: self.status.get(),
+                bytes: self.bytes.get(),
+                verdict: outcome.name(),
+            };
+            self.core.recorder.borrow_mut().access(entry, answered);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Sending a request to one of a site's servers, and waiting for the head of its response.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::ProxyError;
+use super::body::RequestBody;
+use super::connect::connect;
+use super::core::Core;
+use super::exchange::Exchange;
+use super::pool::{Sender, Server, Servers};
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The client did not send its body in time.
+    ClientLate,
+    /// The client's body was malformed or broke off.
+    ClientFault,
+    /// No server answered.
+    Server(ProxyError),
+}
+
+/// A response whose body has not come yet, and the connection it comes on.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) sender: Sender,
+    pub(super) server: Rc<Server>,
+}
+
+/// How one attempt ended without a response.
+enum Attempt {
+    Failed(Unanswered),
+    /// Nothing of the request was sent.
+    Unsent(Request<RequestBody>),
+}
+
+/// Sends a request: on an idle connection if there is one, else on a new one, to the next server if one cannot be
+/// reached. Once anything of the request was sent it is never sent again.
+pub(super) async fn forward(
+    core: &Core,
+    servers: &Servers,
+    mut request: Request<RequestBody>,
+    exchange: &Exchange,
+) -> Result<Answer, Unanswered> {
+    let now = core.clock.now();
+    let mut failure = None;
+    for server in servers.candidates(now) {
+        while let Some(sender) = server.take_idle() {
+            match send(sender, server, request, exchange).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Failed(unanswered)) => return Err(unanswered),
+                Err(Attempt::Unsent(unsent)) => request = unsent,
+            }
+        }
+        let sender = match connect(core, server).await {
+            Ok(sender) => sender,
+            Err(error) => {
+                tracing::debug!(%error, host = server.host, "server not reached");
+                server.rest(now);
+                failure = Some(error);
+                continue;
+            }
+        };
+        server.wake();
+        match send(sender, server, request, exchange).await {
+            Ok(answer) => return Ok(answer),
+            Err(Attempt::Failed(unanswered)) => return Err(unanswered),
+            Err(Attempt::Unsent(unsent)) => request = unsent,
+        }
+    }
+    Err(Unanswered::Server(
+        failure.unwrap_or_else(ProxyError::closed),
+    ))
+}
+
+async fn send(
+    mut sender: Sender,
+    server: &Rc<Server>,
+    request: Request<RequestBody>,
+    exchange: &Exchange,
+) -> Result<Answer, Attempt> {
+    sender.busy.set(true);
+    let mut response = pin!(sender.requests.try_send_request(request));
+    let result = poll_fn(|context| {
+        let link = exchange.link();
+        if let Poll::Ready(result) = response.as_mut().poll(context) {
+            return Poll::Ready(Ok(result));
+        }
+        if link.is_body_late() {
+            return Poll::Ready(Err(Unanswered::ClientLate));
+        }
+        if exchange.is_server_late() {
+            return Poll::Ready(Err(Unanswered::Server(ProxyError::response_timeout())));
+        }
+        Poll::Pending
+    })
+    .await;
+    match result {
+        Ok(Ok(response)) => {
+            exchange.begin_response();
+            Ok(Answer {
+                response,
+                sender,
+                server: Rc::clone(server),
+            })
+        }
+        Ok(Err(mut error)) => match error.take_message() {
+            Some(request) => {
+                sender.busy.set(false);
+                Err(Attempt::Unsent(request))
+            }
+            None => Err(Attempt::Failed(blame(error.into_error()))),
+        },
+        Err(unanswered) => Err(Attempt::Failed(unanswered)),
+    }
+}
+
+/// Whose fault an error of the HTTP library is: that of whoever made the request body fail, or the server's.
+fn blame(error: hyper::Error) -> Unanswered {
+    let source = std::error::Error::source(&error);
+    if source.is_some_and(|source| source.is::<ProxyError>()) {
+        return Unanswered::ClientFault;
+    }
+    Unanswered::Server(ProxyError::exchange(error))
+}

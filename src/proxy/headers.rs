@@ -1,0 +1,290 @@
+//! Which fields pass from one side to the other, and which we set.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Version, request, response};
+
+use super::admit::Inadmissible;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fields that no server behind us may believe, since any client can send them: some frameworks take the target or
+/// the method from them after every check was made.
+const MISLEADING: [HeaderName; 8] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-forwarded-prefix"),
+];
+
+/// Fields by which a client could speak for a proxy in front of us.
+const CLAIMS: [HeaderName; 5] = [
+    FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded"),
+];
+
+/// Fields of one connection only (RFC 9110 section 7.6.1), beside those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes what would mislead a server, before the rules look.
+pub(super) fn remove_misleading(fields: &mut HeaderMap) {
+    for name in &MISLEADING {
+        fields.remove(name);
+    }
+}
+
+/// Whether the client asks for the websocket protocol.
+pub(super) fn wants_websocket(parts: &request::Parts) -> bool {
+    let mut protocols = parts.headers.get_all(UPGRADE).iter();
+    let only = protocols.next().filter(|_| protocols.next().is_none());
+    parts.version == Version::HTTP_11
+        && only.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && options(&parts.headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && !parts.headers.contains_key(TRANSFER_ENCODING)
+        && parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length == "0")
+}
+
+/// What a forwarded request says about its client; made once for each connection.
+#[derive(Clone, Debug)]
+pub(super) struct Forwarded {
+    pub(super) client: HeaderValue,
+    pub(super) scheme: HeaderValue,
+}
+
+/// Turns a client's fields into those that go upstream.
+///
+/// `upgrade` keeps the request to change to the websocket protocol.
+pub(super) fn forward_request(
+    parts: &mut request::Parts,
+    forwarded: &Forwarded,
+    upgrade: bool,
+) -> Result<(), Inadmissible> {
+    let fields = &mut parts.headers;
+    remove_hop_by_hop(fields, is_ours)?;
+    for name in &CLAIMS {
+        fields.remove(name);
+    }
+    fields.insert(X_FORWARDED_FOR, forwarded.client.clone());
+    fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
+    match fields.get(HOST).cloned() {
+        Some(host) => fields.insert(X_FORWARDED_HOST, host),
+        None => fields.remove(X_FORWARDED_HOST),
+    };
+    if upgrade {
+        set_websocket(fields);
+    }
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// Turns an upstream's fields into those that go to the client.
+pub(super) fn forward_response(parts: &mut response::Parts, upgrade: bool) {
+    // A server that names a field of framing here gets its way with the others; nothing is refused.
+    let _ = remove_hop_by_hop(&mut parts.headers, |_| false);
+    if upgrade {
+        set_websocket(&mut parts.headers);
+    }
+    parts.version = Version::HTTP_11;
+}
+
+fn set_websocket(fields: &mut HeaderMap) {
+    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// The options of every `Connection` field.
+fn options(fields: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| !option.is_empty())
+}
+
+fn remove_hop_by_hop(
+    fields: &mut HeaderMap,
+    protected: impl Fn(&HeaderName) -> bool,
+) -> Result<(), Inadmissible> {
+    let named: Vec<HeaderName> = options(fields)
+        .filter(|option| !matches!(*option, b"close" | b"keep-alive" | b"Keep-Alive" | b"Close"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect();
+    if named.iter().any(&protected) {
+        return Err(Inadmissible::ConnectionOption);
+    }
+    for name in named
+        .iter()
+        .filter(|name| !matches!(**name, CONTENT_LENGTH | HOST))
+    {
+        fields.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        fields.remove(name);
+    }
+    Ok(())
+}
+
+/// Fields that a client must not have us remove.
+fn is_ours(name: &HeaderName) -> bool {
+    [
+        HOST,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        X_FORWARDED_FOR,
+        X_FORWARDED_HOST,
+        X_FORWARDED_PROTO,
+    ]
+    .contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+
+    fn forwarded() -> Forwarded {
+        Forwarded {
+            client: HeaderValue::from_static("10.0.0.9"),
+            scheme: HeaderValue::from_static("http"),
+        }
+    }
+
+    fn sent(fields: &[(&str, &str)], upgrade: bool) -> Result<Vec<String>, Inadmissible> {
+        let mut request = Request::get("/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        forward_request(&mut parts, &forwarded(), upgrade)?;
+        let mut lines: Vec<String> = parts
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        Ok(lines)
+    }
+
+    #[test]
+    fn fields_of_one_connection_stay_behind() {
+        let fields = [
+            ("host", "m"),
+            ("connection", "close, X-One ,x-two"),
+            ("connection", "Keep-Alive"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Basic x"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-host", "evil"),
+        ];
+        assert_eq!(
+            sent(&fields, false).unwrap(),
+            [
+                "host: m",
+                "x-forwarded-for: 10.0.0.9",
+                "x-forwarded-host: m",
+                "x-forwarded-proto: http",
+                "x-three: 3"
+            ]
+        );
+        let upgrade = [
+            ("host", "m"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+        ];
+        let lines = sent(&upgrade, true).unwrap();
+        assert!(
+            lines.contains(&"connection: Upgrade".to_owned())
+                && lines.contains(&"upgrade: websocket".to_owned())
+        );
+    }
+
+    #[test]
+    fn options_that_would_remove_what_we_rely_on_are_refused() {
+        for option in [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "close, X-Forwarded-For",
+            "x-forwarded-proto",
+        ] {
+            assert_eq!(
+                sent(&[("connection", option)], false),
+                Err(Inadmissible::ConnectionOption),
+                "{option}"
+            );
+        }
+        assert!(sent(&[("connection", "cookie")], false).is_ok());
+    }
+
+    #[test]
+    fn response_keeps_its_own_fields() {
+        let response = Response::builder()
+            .header("connection", "close, x-hop, content-length")
+            .header("x-hop", "1")
+            .header("content-length", "5")
+            .header("x-own", "2");
+        let mut parts = response.body(()).unwrap().into_parts().0;
+        forward_response(&mut parts, false);
+        let names: Vec<&str> = parts.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length", "x-own"]);
+    }
+
+    #[test]
+    fn websocket_is_asked_for_in_one_way_only() {
+        let wants = |fields: &[(&str, &str)]| {
+            let request = fields
+                .iter()
+                .fold(Request::get("/"), |request, (name, value)| {
+                    request.header(*name, *value)
+                });
+            wants_websocket(&request.body(()).unwrap().into_parts().0)
+        };
+        assert!(wants(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket")
+        ]));
+        assert!(!wants(&[("upgrade", "websocket")]));
+        assert!(!wants(&[("connection", "upgrade"), ("upgrade", "h2c")]));
+        assert!(!wants(&[
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("upgrade", "h2c")
+        ]));
+        assert!(!wants(&[
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("content-length", "5")
+        ]));
+    }
+}

@@ -1,0 +1,236 @@
+//! What the data plane counts.
+
+use std::fmt;
+
+use super::Party;
+use super::admit::Inadmissible;
+use crate::canon::Refusal;
+use crate::net::Malformed;
+use crate::telemetry::{Counter, Counters, Gauge, Label, Labelled, Metrics};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Outcome {
+    /// The connection was reset by a rule.
+    Aborted,
+    /// A function of ours answered.
+    BuiltIn,
+    /// No server gave an answer.
+    Failed,
+    /// A server answered.
+    Forwarded,
+    /// A rule sent the client elsewhere.
+    Redirected,
+    /// It was refused before or beside the rules.
+    Refused,
+    /// A rule answered.
+    Responded,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Aborted,
+        Self::BuiltIn,
+        Self::Failed,
+        Self::Forwarded,
+        Self::Redirected,
+        Self::Refused,
+        Self::Responded,
+    ];
+
+    /// One lower-case word for logs and metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::BuiltIn => "built_in",
+            Self::Failed => "failed",
+            Self::Forwarded => "forwarded",
+            Self::Redirected => "redirected",
+            Self::Refused => "refused",
+            Self::Responded => "responded",
+        }
+    }
+}
+
+impl Label for Outcome {
+    const NAME: &'static str = "outcome";
+
+    fn value(&self) -> &str {
+        self.name()
+    }
+}
+
+impl Label for Party {
+    const NAME: &'static str = "party";
+
+    fn value(&self) -> &str {
+        self.name()
+    }
+}
+
+/// Why a request was refused without asking the rules.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Reason {
+    /// What it asks for is not for a proxy to do, or it contradicts itself.
+    Inadmissible(Inadmissible),
+    /// Its bytes are no proper HTTP/1.
+    Malformed(Malformed),
+    /// Its target has a form that no honest client sends.
+    Target(Refusal),
+    /// It did not come in time.
+    Timeout,
+}
+
+impl Reason {
+    /// One lower-case word for logs, metrics and error pages.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Inadmissible(reason) => reason.word(),
+            Self::Malformed(malformed) => malformed.word(),
+            Self::Target(refusal) => refusal.word(),
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// The status code that says so.
+    pub(super) const fn status(self) -> u16 {
+        match self {
+            Self::Inadmissible(reason) => reason.status(),
+            Self::Malformed(malformed) => malformed.status(),
+            Self::Target(_) => 400,
+            Self::Timeout => 408,
+        }
+    }
+}
+
+impl Label for Reason {
+    const NAME: &'static str = "reason";
+
+    fn value(&self) -> &str {
+        self.word()
+    }
+}
+
+/// The counters of every worker; clones share them.
+#[derive(Clone)]
+pub(super) struct Meters {
+    requests: [Counter; Outcome::ALL.len()],
+    refusals: Counters<Reason>,
+    errors: Counters<Party>,
+    connections: Gauge,
+    pub(super) connections_refused: Counter,
+    pub(super) accept_errors: Counter,
+    upstream_connections: Gauge,
+    upstream_connects: Counter,
+}
+
+/// Counts a connection until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Meters {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let requests =
+            metrics.counters::<Outcome>("stopgap_proxy_requests", "Requests by how they ended");
+        Self {
+            // One look-up for each outcome here spares one for each request.
+            requests: Outcome::ALL
+                .map(|outcome| requests.get_or_create(&Labelled(outcome)).clone()),
+            refusals: metrics.counters(
+                "stopgap_proxy_refusals",
+                "Requests refused without asking the rules, by reason",
+            ),
+            errors: metrics.counters(
+                "stopgap_proxy_errors",
+                "Requests that could not be served, by the party at fault",
+            ),
+            connections: metrics.gauge("stopgap_proxy_connections", "Client connections"),
+            connections_refused: metrics.counter(
+                "stopgap_proxy_connections_refused",
+                "Client connections beyond a limit, closed at once",
+            ),
+            accept_errors: metrics.counter(
+                "stopgap_proxy_accept_errors",
+                "Failures to accept a connection",
+            ),
+            upstream_connections: metrics.gauge(
+                "stopgap_proxy_upstream_connections",
+                "Connections to upstream servers",
+            ),
+            upstream_connects: metrics.counter(
+                "stopgap_proxy_upstream_connects",
+                "Connections opened to upstream servers",
+            ),
+        }
+    }
+
+    pub(super) fn request(&self, outcome: Outcome) {
+        self.requests[outcome as usize].inc();
+    }
+
+    /// Counts a client connection until the result is dropped.
+    pub(super) fn connection(&self) -> Counted {
+        Counted::new(&self.connections)
+    }
+
+    /// Counts a connection to a server until the result is dropped.
+    pub(super) fn upstream_connection(&self) -> Counted {
+        self.upstream_connects.inc();
+        Counted::new(&self.upstream_connections)
+    }
+
+    pub(super) fn refusal(&self, reason: Reason) {
+        self.refusals.get_or_create(&Labelled(reason)).inc();
+    }
+
+    pub(super) fn error(&self, party: Party) {
+        self.errors.get_or_create(&Labelled(party)).inc();
+    }
+}
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meters")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_counted_each_in_its_place() {
+        let metrics = Metrics::default();
+        let meters = Meters::register(&metrics);
+        for (times, outcome) in Outcome::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| meters.request(outcome));
+        }
+        meters.refusal(Reason::Timeout);
+        let page = metrics.render();
+        assert!(
+            page.contains("stopgap_proxy_requests_total{outcome=\"responded\"} 6\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("stopgap_proxy_requests_total{outcome=\"built_in\"} 1\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("stopgap_proxy_refusals_total{reason=\"timeout\"} 1\n"),
+            "{page}"
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! One line for each answered request, and one for each decision that was not "pass".
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
+use http::{Method, Uri, Version, request};
+
+use super::escape::{json_string, quoted};
+use super::request_id::RequestId;
+use super::{AccessFormat, ProxyConfig};
+use crate::filter::Judged;
+use crate::model::UnixTime;
+use crate::rules::Verdict;
+use crate::telemetry::LineWriter;
+
+/// Bytes of lines that are gathered before they are handed to the writer; a tick hands over what there is.
+const BATCH: usize = 32 * 1_024;
+
+/// The logs of one worker.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    format: AccessFormat,
+    access: Option<Batch>,
+    decisions: Option<Batch>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    writer: LineWriter,
+    lines: Vec<u8>,
+}
+
+/// What an access line says, known when the request begins.
+#[derive(Debug)]
+pub(super) struct AccessEntry {
+    id: RequestId,
+    client: IpAddr,
+    line: RequestLine,
+    referer: Option<HeaderValue>,
+    agent: Option<HeaderValue>,
+    time: UnixTime,
+    begun: Instant,
+}
+
+/// A request line, or what came in its place.
+#[derive(Debug)]
+enum RequestLine {
+    Read {
+        method: Method,
+        target: Uri,
+        version: Version,
+    },
+    Unread(Vec<u8>),
+}
+
+/// Bytes of an unreadable request line that are logged.
+const UNREAD: usize = 256;
+
+impl AccessEntry {
+    /// Of a request that was refused for its bytes.
+    pub(super) fn unread(id: RequestId, client: IpAddr, bytes: &[u8], time: UnixTime) -> Self {
+        let line = bytes
+            .split(|&byte| byte == b'\r' || byte == b'\n')
+            .find(|line| !line.is_empty())
+            .unwrap_or_default();
+        let line = RequestLine::Unread(line[..line.len().min(UNREAD)].to_vec());
+        Self {
+            id,
+            client,
+            line,
+            referer: None,
+            agent: None,
+            time,
+            begun: Instant::now(),
+        }
+    }
+
+    pub(super) fn new(
+        id: RequestId,
+        client: IpAddr,
+        parts: &request::Parts,
+        time: UnixTime,
+    ) -> Self {
+        Self {
+            id,
+            client,
+            line: RequestLine::Read {
+                method: parts.method.clone(),
+                target: parts.uri.clone(),
+                version: parts.version,
+            },
+            referer: parts.headers.get(REFERER).cloned(),
+            agent: parts.headers.get(USER_AGENT).cloned(),
+            time,
+            begun: Instant::now(),
+        }
+    }
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    /// 0 when nothing was answered.
+    pub(super) status: u16,
+    /// Bytes of the response body that were handed over.
+    pub(super) bytes: u64,
+    /// One word for what became of it.
+    pub(super) verdict: &'static str,
+}
+
+impl Recorder {
+    pub(super) fn new(config: &ProxyConfig) -> Self {
+        let batch = |writer: &LineWriter| Batch {
+            writer: writer.clone(),
+            lines: Vec::new(),
+        };
+        Self {
+            format: config
+                .access_log
+                .as_ref()
+                .map(|log| log.format)
+                .unwrap_or_default(),
+            access: config.access_log.as_ref().map(|log| batch(&log.writer)),
+            decisions: config.decision_log.as_ref().map(batch),
+        }
+    }
+
+    /// Whether access lines are wanted.
+    pub(super) const fn wants_access(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Writes one access line.
+    pub(super) fn access(&mut self, entry: &AccessEntry, answered: Answered) {
+        let Some(batch) = &mut self.access else {
+            return;
+        };
+        match self.format {
+            AccessFormat::Combined => combined(&mut batch.lines, entry, answered),
+            AccessFormat::Json => json(&mut batch.lines, entry, answered),
+        }
+        batch.flush_beyond(BATCH);
+    }
+
+    /// Writes one decision line, unless the rules let the request pass untouched.
+    pub(super) fn decision(
+        &mut self,
+        id: RequestId,
+        client: IpAddr,
+        site: usize,
+        parts: &request::Parts,
+        judged: &Judged,
+        time: UnixTime,
+    ) {
+        let Some(batch) = &mut self.decisions else {
+            return;
+        };
+        let decision = &judged.decision;
+        if decision.verdict == Verdict::Pass && decision.failure.is_none() {
+            return;
+        }
+        let rule = decision
+            .rule
+            .map(|rule| judged.snapshot.site(site).rule(rule));
+        let status = match (&decision.verdict, decision.failure) {
+            (_, Some(_)) => 500,
+            (Verdict::Redirect { status, .. } | Verdict::Respond { status, .. }, None) => *status,
+            (Verdict::Abort | Verdict::Pass | Verdict::Rewrite { .. }, None) => 0,
+        };
+        let action = if decision.failure.is_some() {
+            "error"
+        } else {
+            decision.verdict.name()
+        };
+        let out = &mut batch.lines;
+        put(
+            out,
+            format_args!(
+                "{{\"time\":\"{time}\",\"request_id\":\"{id}\",\"client\":\"{client}\",\"method\":"
+            ),
+        );
+        json_string(out, parts.method.as_str().as_bytes());
+        out.extend_from_slice(b",\"target\":");
+        json_string(
+            out,
+            parts
+                .uri
+                .path_and_query()
+                .map_or("*", |target| target.as_str())
+                .as_bytes(),
+        );
+        out.extend_from_slice(b",\"host\":");
+        json_string(
+            out,
+            parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes),
+        );
+        put(out, format_args!(",\"action\":\"{action}\",\"rule\":"));
+        json_string(out, rule.map_or("", |rule| rule.name.as_str()).as_bytes());
+        out.extend_from_slice(b",\"mitigation\":");
+        match rule.and_then(|rule| rule.mitigation.as_ref()) {
+            Some(mitigation) => json_string(out, mitigation.to_string().as_bytes()),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"source\":");
+        json_string(out, rule.map_or("", |rule| rule.source.as_str()).as_bytes());
+        put(out, format_args!(",\"status\":{status}}}\n"));
+        batch.flush_beyond(BATCH);
+    }
+
+    /// Hands over what was gathered.
+    pub(super) fn flush(&mut self) {
+        for batch in [&mut self.access, &mut self.decisions]
+            .into_iter()
+            .flatten()
+        {
+            batch.flush_beyond(0);
+        }
+    }
+}
+
+impl Batch {
+    fn flush_beyond(&mut self, length: usize) {
+        if self.lines.len() > length {
+            self.writer.write(std::mem::take(&mut self.lines));
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = out.write_fmt(text);
+}
+
+fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
+    put(
+        out,
+        format_args!("{} - - [{}] \"", entry.client, entry.time),
+    );
+    match &entry.line {
+        RequestLine::Read {
+            method,
+            target,
+            version,
+        } => {
+            quoted(out, method.as_str().as_bytes());
+            out.push(b' ');
+            quoted(out, path_and_query(target).as_bytes());
+            put(out, format_args!(" {version:?}"));
+        }
+        RequestLine::Unread(line) => quoted(out, line),
+    }
+    put(
+        out,
+        format_args!("\" {} {} \"", answered.status, answered.bytes),
+    );
+    quoted(
+        out,
+        entry.referer.as_ref().map_or(b"-", HeaderValue::as_bytes),
+    );
+    out.extend_from_slice(b"\" \"");
+    quoted(
+        out,
+        entry.agent.as_ref().map_or(b"-", HeaderValue::as_bytes),
+    );
+    let seconds = entry.begun.elapsed().as_secs_f64();
+    put(
+        out,
+        format_args!("\" {} {} {seconds:.6}\n", entry.id, answered.verdict),
+    );
+}
+
+fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
+    put(
+        out,
+        format_args!(
+            "{{\"time\":\"{}\",\"request_id\":\"{}\",\"client\":\"{}\"",
+            entry.time, entry.id, entry.client
+        ),
+    );
+    match &entry.line {
+        RequestLine::Read {
+            method,
+            target,
+            version,
+        } => {
+            out.extend_from_slice(b",\"method\":");
+            json_string(out, method.as_str().as_bytes());
+            out.extend_from_slice(b",\"target\":");
+            json_string(out, path_and_query(target).as_bytes());
+            put(out, format_args!(",\"protocol\":\"{version:?}\""));
+        }
+        RequestLine::Unread(line) => {
+            out.extend_from_slice(b",\"unread\":");
+            json_string(out, line);
+        }
+    }
+    put(
+        out,
+        format_args!(
+            ",\"status\":{},\"bytes\":{},\"referer\":",
+            answered.status, answered.bytes
+        ),
+    );
+    json_string(
+        out,
+        entry.referer.as_ref().map_or(b"", HeaderValue::as_bytes),
+    );
+    out.extend_from_slice(b",\"user_agent\":");
+    json_string(out, entry.agent.as_ref().map_or(b"", HeaderValue::as_bytes));
+    let seconds = entry.begun.elapsed().as_secs_f64();
+    put(
+        out,
+        format_args!(
+            ",\"verdict\":\"{}\",\"duration\":{seconds:.6}}}\n",
+            answered.verdict
+        ),
+    );
+}
+
+/// The target as sent: of an absolute one its path and query.
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("*", |target| target.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::request_id::RequestIds;
+
+    #[test]
+    fn hostile_bytes_stay_within_their_field() {
+        let parts = http::Request::get("/a?\"x")
+            .header(
+                USER_AGENT,
+                HeaderValue::from_bytes(
+                    b"a\"b\\\x1b[31m\xff"
+                        .map(|b| if b < 32 { b'\t' } else { b })
+                        .as_slice(),
+                )
+                .unwrap(),
+            )
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let id = RequestIds::new(0).next();
+        let entry = AccessEntry::new(id, "10.0.0.1".parse().unwrap(), &parts, UnixTime::new(0));
+        let answered = Answered {
+            status: 200,
+            bytes: 5,
+            verdict: "forwarded",
+        };
+        let mut line = Vec::new();
+        combined(&mut line, &entry, answered);
+        let line = String::from_utf8(line).unwrap();
+        let start = r#"10.0.0.1 - - [1970-01-01T00:00:00Z] "GET /a?\x22x HTTP/1.1" 200 5 "-" "a\x22b\x5c\x09[31m\xff" "#;
+        assert!(line.starts_with(start), "{line}");
+        assert!(line.contains(&format!("{id} forwarded 0.")) && line.ends_with('\n'));
+        let mut line = Vec::new();
+        json(&mut line, &entry, answered);
+        let object: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(object["target"], "/a?\"x");
+        assert_eq!(object["user_agent"], "a\"b\\\t[31m\u{ff}");
+        assert_eq!(
+            (object["status"].as_u64(), object["bytes"].as_u64()),
+            (Some(200), Some(5))
+        );
+    }
+}

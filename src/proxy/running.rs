@@ -1,0 +1,212 @@
+//! A proxy from its sockets to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::core::Shared;
+use super::metrics::Meters;
+use super::worker::{Worker, WorkerListener};
+use super::{ProxyConfig, ProxyError, Upstream};
+use crate::filter::Handle;
+use crate::net;
+use crate::telemetry::Metrics;
+
+/// A proxy whose sockets are bound and that serves nobody yet.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    /// The sockets of each worker, in the order of the listeners.
+    listeners: Vec<Vec<std::net::TcpListener>>,
+}
+
+/// A proxy that serves. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    order: watch::Sender<Order>,
+    alive: watch::Receiver<usize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What workers are told to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Order {
+    /// Accept nobody, finish what was begun, and end by then at the latest.
+    Drain(Instant),
+    /// Serve.
+    Serve,
+    /// End now.
+    Stop,
+}
+
+impl Proxy {
+    /// Checks the settings and binds every socket of every worker.
+    ///
+    /// Requests of the site with index `n` are judged by rule set `n` of what `handle` publishes.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to serve or an address cannot be bound; nothing is left behind then.
+    pub fn bind(
+        mut config: ProxyConfig,
+        handle: Handle,
+        metrics: &Metrics,
+    ) -> Result<Self, ProxyError> {
+        if config.listeners.is_empty() {
+            return Err(ProxyError::no_listener());
+        }
+        if config.sites.is_empty() {
+            return Err(ProxyError::no_site());
+        }
+        for site in &config.sites {
+            if matches!(&site.upstream, Upstream::Servers(servers) if servers.is_empty()) {
+                return Err(ProxyError::no_server(&site.name));
+            }
+        }
+        if config.workers == 0 {
+            config.workers = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        let mut addresses = Vec::new();
+        let mut listeners: Vec<Vec<std::net::TcpListener>> =
+            (0..config.workers).map(|_| Vec::new()).collect();
+        for listener in &config.listeners {
+            let failed = |source| ProxyError::bind(listener.address, source);
+            let sockets = net::bind(listener.address, config.workers).map_err(failed)?;
+            addresses.push(sockets[0].local_addr().map_err(failed)?);
+            for (worker, socket) in listeners.iter_mut().zip(sockets) {
+                worker.push(socket);
+            }
+        }
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, handle, Meters::register(metrics))),
+            addresses,
+            listeners,
+        })
+    }
+
+    /// Where the listeners are, in their order, with the ports they got.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Starts the workers, which serve at once.
+    ///
+    /// # Errors
+    ///
+    /// When a thread or its runtime cannot be made; the workers started so far are stopped.
+    pub fn start(self) -> Result<Running, ProxyError> {
+        let (order, orders) = watch::channel(Order::Serve);
+        let (count, alive) = watch::channel(self.listeners.len());
+        let count = Arc::new(AliveCount {
+            alive: AtomicUsize::new(self.listeners.len()),
+            told: count,
+        });
+        let mut running = Running {
+            addresses: self.addresses,
+            order,
+            alive,
+            threads: Vec::new(),
+        };
+        for (index, sockets) in self.listeners.into_iter().enumerate() {
+            let listeners = sockets
+                .into_iter()
+                .zip(&self.shared.config.listeners)
+                .map(|(socket, listener)| WorkerListener {
+                    socket,
+                    refusals: listener.refusals,
+                })
+                .collect();
+            let worker = Worker {
+                index,
+                shared: Arc::clone(&self.shared),
+                listeners,
+                orders: orders.clone(),
+            };
+            let alive = Alive(Arc::clone(&count));
+            let (tell, told) = sync_channel(1);
+            let thread = std::thread::Builder::new()
+                .name(format!("proxy-{index}"))
+                .spawn(move || {
+                    let _alive = alive;
+                    worker.run(&tell);
+                })
+                .map_err(ProxyError::worker)?;
+            running.threads.push(thread);
+            // Says nothing only when the thread has died.
+            told.recv()
+                .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")))
+                .map_err(ProxyError::worker)?;
+        }
+        Ok(running)
+    }
+}
+
+/// Counts one worker until its thread ends, however it ends.
+struct Alive(Arc<AliveCount>);
+
+struct AliveCount {
+    alive: AtomicUsize,
+    told: watch::Sender<usize>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let left = self.0.alive.fetch_sub(1, Ordering::AcqRel) - 1;
+        self.0.told.send_replace(left);
+    }
+}
+
+impl Running {
+    /// Where the listeners are, in their order, with the ports they got.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Workers that have not ended. Fewer than were started while nothing was ordered means a fault of ours.
+    pub fn workers(&self) -> usize {
+        *self.alive.borrow()
+    }
+
+    /// Takes no new connection, finishes requests in progress, and returns when all workers have ended: after
+    /// `deadline` at the latest, when what is left is cut off.
+    ///
+    /// Connections that the kernel has queued are still accepted, and served one request.
+    pub async fn drain(&self, deadline: Duration) {
+        self.order.send_if_modified(|order| {
+            let drains = *order == Order::Serve;
+            if drains {
+                *order = Order::Drain(Instant::now() + deadline);
+            }
+            drains
+        });
+        self.ended().await;
+    }
+
+    /// Ends at once; requests in progress are cut off. Also cuts a [`drain`](Self::drain) short.
+    pub async fn stop(&self) {
+        self.order.send_replace(Order::Stop);
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
+        // Fails only when every worker is gone, which is what is waited for.
+        let _ = self.alive.clone().wait_for(|alive| *alive == 0).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.order.send_replace(Order::Stop);
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}

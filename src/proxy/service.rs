@@ -1,0 +1,325 @@
+//! The order in which a request is looked at, changed, and answered.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http::header::{EXPECT, HOST, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, request};
+use hyper::body::{Body as _, Incoming};
+use hyper::service::Service;
+
+use super::act::{Act, act, filter_response};
+use super::admit::admit;
+use super::body::{RequestBody, ResponseBody};
+use super::core::{Core, SiteUpstream};
+use super::exchange::{Exchange, Patience};
+use super::forward::{self, Unanswered, forward};
+use super::headers::{self, Forwarded};
+use super::metrics::{Outcome, Reason};
+use super::pool::Servers;
+use super::record::AccessEntry;
+use super::respond::{self, Answer};
+use super::upgrade::Tunnel;
+use super::{Party, ProxyError};
+use crate::canon::{self, Refusals};
+use crate::filter::{Peer, ResponseFilter};
+use crate::net::{Link, Malformed};
+
+/// Answers the requests of one client connection. Clones serve the same connection.
+#[derive(Clone)]
+pub(super) struct ClientService {
+    pub(super) client: Rc<Client>,
+}
+
+/// One client connection.
+pub(super) struct Client {
+    pub(super) core: Rc<Core>,
+    pub(super) link: Link,
+    pub(super) remote: SocketAddr,
+    pub(super) peer: Peer,
+    pub(super) forwarded: Forwarded,
+    pub(super) refusals: Refusals,
+    /// What the connection becomes after a 101.
+    pub(super) tunnel: RefCell<Option<Tunnel>>,
+}
+
+/// The connection ends without an answer; the link says how.
+#[derive(Debug)]
+pub(super) struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the request is not answered")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+impl Service<Request<Incoming>> for ClientService {
+    type Response = Response<ResponseBody>;
+    type Error = NoAnswer;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAnswer>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let client = Rc::clone(&self.client);
+        client.link.begin();
+        let upgrades = request.headers().contains_key(UPGRADE);
+        Box::pin(async move {
+            let result = client.answer(request).await;
+            if upgrades {
+                client.link.settle_upgrade(client.tunnel.borrow().is_some());
+            }
+            client.link.respond();
+            result
+        })
+    }
+}
+
+impl Client {
+    async fn answer(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
+        let (mut parts, body) = request.into_parts();
+        let id = self.core.request_ids.next();
+        let entry = self.core.recorder.borrow().wants_access().then(|| {
+            AccessEntry::new(
+                id,
+                self.remote.ip().to_canonical(),
+                &parts,
+                self.core.time.get(),
+            )
+        });
+        let exchange = Exchange::new(&self.core, &self.link, id, entry);
+        if let Err(reason) = admit(&mut parts, &self.refusals) {
+            return Ok(self.refuse(reason, body, &parts, exchange));
+        }
+        headers::remove_misleading(&mut parts.headers);
+        let site = self
+            .core
+            .shared
+            .site(parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes));
+        let judged = self
+            .core
+            .filter
+            .borrow_mut()
+            .judge(site, &parts, &self.peer);
+        self.core.recorder.borrow_mut().decision(
+            id,
+            self.remote.ip().to_canonical(),
+            site,
+            &parts,
+            &judged,
+            self.core.time.get(),
+        );
+        match act(&judged.decision, &mut parts, &self.peer, id) {
+            Act::Forward => {
+                self.pass_on(site, parts, body, judged.response, exchange)
+                    .await
+            }
+            Act::Answer(answer, outcome) => Ok(self.local(answer, outcome, body, &parts, exchange)),
+            Act::Reset => {
+                exchange.settle(Outcome::Aborted, 0);
+                self.link.reset();
+                Err(NoAnswer)
+            }
+        }
+    }
+
+    async fn pass_on(
+        self: &Rc<Self>,
+        site: usize,
+        mut parts: request::Parts,
+        body: Incoming,
+        response_filter: Option<ResponseFilter>,
+        exchange: Rc<Exchange>,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
+        let upgrade = headers::wants_websocket(&parts);
+        if let Err(reason) = headers::forward_request(&mut parts, &self.forwarded, upgrade) {
+            return Ok(self.refuse(Reason::Inadmissible(reason), body, &parts, exchange));
+        }
+        match self.core.upstream(site) {
+            SiteUpstream::BuiltIn(built_in) => {
+                let answer = self.filtered(built_in(&parts), response_filter);
+                Ok(self.local(answer, Outcome::BuiltIn, body, &parts, exchange))
+            }
+            SiteUpstream::Servers(servers) => {
+                self.exchange_with(servers, parts, body, response_filter, exchange, upgrade)
+                    .await
+            }
+        }
+    }
+
+    async fn exchange_with(
+        self: &Rc<Self>,
+        servers: &Servers,
+        parts: request::Parts,
+        body: Incoming,
+        response_filter: Option<ResponseFilter>,
+        exchange: Rc<Exchange>,
+        upgrade: bool,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
+        self.allow_long_poll(&parts, &exchange);
+        let request = Request::from_parts(parts, RequestBody::new(body, &exchange));
+        let answer = match forward(&self.core, servers, request, &exchange).await {
+            Ok(answer) => answer,
+            Err(unanswered) => return Ok(self.unanswered(unanswered, exchange)),
+        };
+        if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self.switch(answer, exchange, upgrade).await);
+        }
+        let forward::Answer {
+            response,
+            sender,
+            server,
+        } = answer;
+        let (mut parts, incoming) = response.into_parts();
+        headers::forward_response(&mut parts, false);
+        if let Some(response_filter) = response_filter {
+            filter_response(
+                &response_filter,
+                &mut self.core.filter.borrow_mut(),
+                &mut parts,
+            );
+        }
+        exchange.settle(Outcome::Forwarded, parts.status.as_u16());
+        let now = self.core.clock.now();
+        Ok(Response::from_parts(
+            parts,
+            ResponseBody::server(incoming, (sender, server), now, exchange),
+        ))
+    }
+
+    /// Leaves HTTP behind, if that was asked for.
+    async fn switch(
+        &self,
+        answer: forward::Answer,
+        exchange: Rc<Exchange>,
+        upgrade: bool,
+    ) -> Response<ResponseBody> {
+        let forward::Answer {
+            response, sender, ..
+        } = answer;
+        let (mut parts, incoming) = response.into_parts();
+        drop(incoming);
+        let tunnel = if upgrade {
+            sender.upgraded.await.ok()
+        } else {
+            None
+        };
+        let Some((stream, early)) = tunnel else {
+            return self.unanswered(Unanswered::Server(ProxyError::unasked_upgrade()), exchange);
+        };
+        *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
+        headers::forward_response(&mut parts, true);
+        exchange.settle(Outcome::Forwarded, parts.status.as_u16());
+        Response::from_parts(parts, ResponseBody::full(bytes::Bytes::new(), exchange))
+    }
+
+    /// Gives a path on which servers answer late the time they need.
+    fn allow_long_poll(&self, parts: &request::Parts, exchange: &Exchange) {
+        let limits = &self.core.shared.config.limits;
+        let path = parts.uri.path().as_bytes();
+        if limits
+            .long_poll_paths
+            .iter()
+            .any(|prefix| canon::path_has_prefix(path, prefix.as_bytes()))
+        {
+            let rest = limits.long_poll_timeout;
+            exchange.set_patience(Patience {
+                body: rest,
+                response: rest,
+            });
+            self.link.set_body_timeout(rest);
+        }
+    }
+
+    fn filtered(&self, answer: Answer, response_filter: Option<ResponseFilter>) -> Answer {
+        let Some(response_filter) = response_filter else {
+            return answer;
+        };
+        let (mut parts, body) = answer.into_parts();
+        filter_response(
+            &response_filter,
+            &mut self.core.filter.borrow_mut(),
+            &mut parts,
+        );
+        Response::from_parts(parts, body)
+    }
+
+    fn refuse(
+        &self,
+        reason: Reason,
+        body: Incoming,
+        parts: &request::Parts,
+        exchange: Rc<Exchange>,
+    ) -> Response<ResponseBody> {
+        self.core.shared.meters.refusal(reason);
+        self.local(
+            respond::refused(reason, exchange.id),
+            Outcome::Refused,
+            body,
+            parts,
+            exchange,
+        )
+    }
+
+    fn unanswered(&self, unanswered: Unanswered, exchange: Rc<Exchange>) -> Response<ResponseBody> {
+        let meters = &self.core.shared.meters;
+        let refuse = |reason| {
+            meters.error(Party::Downstream);
+            meters.refusal(reason);
+            (respond::refused(reason, exchange.id), Outcome::Refused)
+        };
+        let (mut answer, outcome) = match unanswered {
+            Unanswered::ClientLate => refuse(Reason::Timeout),
+            Unanswered::ClientFault => refuse(Reason::Malformed(
+                self.link.malformed().unwrap_or(Malformed::Incomplete),
+            )),
+            Unanswered::Server(error) => {
+                meters.error(error.party());
+                tracing::debug!(%error, request = %exchange.id, "no answer from a server");
+                (respond::failed(&error, exchange.id), Outcome::Failed)
+            }
+        };
+        if !exchange.is_request_ended() {
+            respond::close(&mut answer);
+        }
+        self.settled(answer, outcome, exchange)
+    }
+
+    /// Answers here, and does away with what is left of the request.
+    fn local(
+        &self,
+        mut answer: Answer,
+        outcome: Outcome,
+        body: Incoming,
+        parts: &request::Parts,
+        exchange: Rc<Exchange>,
+    ) -> Response<ResponseBody> {
+        let limit = self.core.shared.config.limits.drained_body;
+        if !body.is_end_stream() {
+            // A client that waits for 100 may send its body after the answer, or not: nobody could tell.
+            if parts.headers.contains_key(EXPECT) || body.size_hint().lower() > limit {
+                respond::close(&mut answer);
+            } else {
+                tokio::task::spawn_local(super::drain::drain(body, limit));
+            }
+        }
+        self.settled(answer, outcome, exchange)
+    }
+
+    fn settled(
+        &self,
+        answer: Answer,
+        outcome: Outcome,
+        exchange: Rc<Exchange>,
+    ) -> Response<ResponseBody> {
+        exchange.begin_response();
+        exchange.settle(outcome, answer.status().as_u16());
+        let (parts, body) = answer.into_parts();
+        Response::from_parts(parts, ResponseBody::full(body, exchange))
+    }
+}

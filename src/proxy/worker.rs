@@ -1,0 +1,177 @@
+//! One data-plane thread: its runtime, its listeners, its clock.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::connection;
+use super::core::{Core, Shared};
+use super::running::Order;
+use crate::canon::Refusals;
+use crate::net::Clock;
+
+/// How long accepting rests after the process ran out of something.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Connections taken over from the kernel's queue when a listener closes.
+const QUEUE_LIMIT: usize = 8_192;
+
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) listeners: Vec<WorkerListener>,
+    pub(super) orders: watch::Receiver<Order>,
+}
+
+pub(super) struct WorkerListener {
+    pub(super) socket: std::net::TcpListener,
+    pub(super) refusals: Refusals,
+}
+
+impl Worker {
+    /// Says whether it can serve, then serves until told to end.
+    pub(super) fn run(self, tell: &SyncSender<io::Result<()>>) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        // Whoever started this thread waits for the word.
+        match runtime {
+            Ok(runtime) => {
+                let _ = tell.send(Ok(()));
+                // Dropping the runtime drops every connection that is left.
+                runtime.block_on(self.serve());
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+            }
+        }
+    }
+
+    async fn serve(mut self) {
+        let core = Rc::new(Core::new(self.index, self.shared));
+        tokio::task::spawn_local(tick(Rc::clone(&core)));
+        let mut accepting = Vec::new();
+        for listener in self.listeners {
+            match TcpListener::from_std(listener.socket) {
+                Ok(socket) => {
+                    let orders = self.orders.clone();
+                    let accept = accept(Rc::clone(&core), socket, listener.refusals, orders);
+                    accepting.push(tokio::task::spawn_local(accept));
+                }
+                Err(error) => tracing::error!(%error, "worker {} cannot listen", self.index),
+            }
+        }
+        let deadline = loop {
+            let order = *self.orders.borrow_and_update();
+            match order {
+                Order::Drain(deadline) => break deadline,
+                Order::Stop => return,
+                Order::Serve => {}
+            }
+            if self.orders.changed().await.is_err() {
+                return;
+            }
+        };
+        tokio::select! {
+            () = drain(&core, accepting, deadline) => {}
+            _ = self.orders.wait_for(|order| *order == Order::Stop) => {}
+        }
+        core.recorder.borrow_mut().flush();
+    }
+}
+
+async fn tick(core: Rc<Core>) {
+    loop {
+        tokio::time::sleep(Clock::TICK).await;
+        core.tick();
+    }
+}
+
+/// Ends when no connection is left.
+async fn drain(core: &Rc<Core>, accepting: Vec<JoinHandle<()>>, deadline: Instant) {
+    for task in accepting {
+        // Ends by itself, since it got the same order.
+        let _ = task.await;
+    }
+    core.draining.set(true);
+    core.clock.wake_all();
+    while !core.clock.is_empty() && Instant::now() < deadline {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(rest.min(Clock::TICK / 10)).await;
+    }
+}
+
+/// Accepts until the order changes; then takes over what the kernel has queued, since closing would reset it.
+async fn accept(
+    core: Rc<Core>,
+    listener: TcpListener,
+    refusals: Refusals,
+    mut orders: watch::Receiver<Order>,
+) {
+    loop {
+        tokio::select! {
+            _ = orders.wait_for(|order| *order != Order::Serve) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => begin(&core, stream, refusals),
+                Err(error) => {
+                    core.shared.meters.accept_errors.inc();
+                    if is_exhaustion(&error) {
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                }
+            },
+        }
+    }
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    for _ in 0..QUEUE_LIMIT {
+        let Ok((stream, _)) = listener.accept() else {
+            return;
+        };
+        let ready = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = ready {
+            begin(&core, stream, refusals);
+        }
+    }
+}
+
+fn begin(core: &Rc<Core>, stream: TcpStream, refusals: Refusals) {
+    // A client that is gone already has no address.
+    let Ok(remote) = stream.peer_addr() else {
+        return;
+    };
+    let Some(admitted) = core.shared.admission.admit(remote.ip()) else {
+        core.shared.meters.connections_refused.inc();
+        return;
+    };
+    tokio::task::spawn_local(connection::serve(
+        Rc::clone(core),
+        stream,
+        remote,
+        refusals,
+        admitted,
+    ));
+}
+
+/// Whether the process ran out of file descriptors or the kernel of memory, and another try would spin; a single
+/// connection that failed says nothing about the next.
+fn is_exhaustion(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+    )
+}
