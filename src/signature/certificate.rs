@@ -19,7 +19,6 @@ pub(super) struct Certificate<'a> {
     pub(super) subject: &'a [u8],
     pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
-    pub(super) signature_algorithm: Oid<'a>,
     pub(super) signature: &'a [u8],
     extensions: Reader<'a>,
 }
@@ -83,7 +82,6 @@ impl<'a> Certificate<'a> {
             subject,
             not_before,
             not_after,
-            signature_algorithm: algorithm.inside().expect(OBJECT_IDENTIFIER)?.content,
             signature,
             extensions,
         })
@@ -170,7 +168,6 @@ mod tests {
         assert_eq!(root.issuer, root.subject);
         assert_eq!(root.not_before.to_string(), "2011-03-22T22:05:28Z");
         assert_eq!(root.not_after.to_string(), "2036-03-22T22:13:04Z");
-        assert_eq!(root.signature_algorithm, oid::RSA_SHA256);
         assert!(root.is_authority().unwrap());
         assert!(root.allows(KeyUsage::KeyCertSign).unwrap());
         assert!(!root.allows(KeyUsage::ContentCommitment).unwrap());

@@ -85,16 +85,11 @@ impl Chain<'_> {
         for octets in self.roots.certificates() {
             let root = Certificate::read(octets)?;
             is_issued |= root.subject == authority.issuer
-                && authority.signature_algorithm == oid::RSA_SHA256
-                && algorithm::of_signer(oid::RSA_SHA256, algorithm::Hash::Sha256).is_some_and(
-                    |algorithms| {
-                        algorithm::is_signed_by(
-                            octets,
-                            algorithms,
-                            authority.signed,
-                            authority.signature,
-                        )
-                    },
+                && algorithm::is_signed_by(
+                    octets,
+                    algorithm::CHAIN,
+                    authority.signed,
+                    authority.signature,
                 );
         }
         let known = [

@@ -5,3 +5,4 @@
 pub(crate) mod baseline;
 pub(crate) mod client;
 pub(crate) mod process;
+pub(crate) mod signer;
