@@ -1,1 +1,153 @@
-//! stub
+//! Turns a settings file and flags into checked settings, or into an error that names file, line, key and remedy.
+//!
+//! Layer 5. Called by app and cli; calls the parts whose settings it fills in.
+//! Holds: a [`Config`] that exists can be used; every default that an operator meets is chosen here or named in the
+//! schema; a flag wins over the file where both say something.
+//! See `guide::operations` for every key.
+
+mod check;
+mod document;
+mod error;
+mod file;
+mod nearest;
+mod overrides;
+mod quantity;
+mod roots;
+mod schema;
+mod state_folder;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::admin::AdminConfig;
+use crate::control::ControlConfig;
+use crate::proxy::{AccessFormat, Limits, Listener, Server};
+
+pub use error::ConfigError;
+pub use nearest::nearest;
+pub use overrides::Overrides;
+pub use roots::{InvalidRoots, read_roots};
+pub use schema::{KEYS, Key, Section, schema};
+pub use state_folder::state_folder;
+
+/// Where the only traffic listener is by default.
+pub const DEFAULT_LISTEN: SocketAddr = loopback(8_080);
+
+/// Where health, metrics and status are by default.
+pub const DEFAULT_ADMIN: SocketAddr = loopback(9_180);
+
+/// How long requests in flight get to end after a signal by default.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+/// Path prefixes on which Exchange answers late on purpose, which have the long timeout by default.
+pub const LONG_POLL_PATHS: [&str; 4] = ["/Microsoft-Server-ActiveSync", "/mapi", "/EWS", "/rpc"];
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+/// Everything that one process is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Traffic listeners.
+    pub listeners: Vec<Listener>,
+    /// Sites, in the order in which the proxy numbers them.
+    pub sites: Vec<SiteConfig>,
+    /// Data-plane threads; 0 stands for one per core.
+    pub workers: usize,
+    /// Bounds of the data plane.
+    pub limits: Limits,
+    /// Where access and decision lines go.
+    pub log: LogConfig,
+    /// The read-only address and the control socket.
+    pub admin: AdminConfig,
+    /// Sources of mitigations, and the policy.
+    pub control: ControlConfig,
+    /// The state folder; nothing when neither a setting nor the environment names one.
+    pub state_dir: Option<PathBuf>,
+    /// How long requests in flight get to end after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// One site.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// The name that mitigations target.
+    pub name: String,
+    /// Host names without port.
+    pub hosts: Vec<String>,
+    /// The servers behind it; none stands for the welcome page.
+    pub upstreams: Vec<Server>,
+}
+
+/// Where lines about requests go.
+#[derive(Clone, Debug, Default)]
+pub struct LogConfig {
+    /// One line for each answered request.
+    pub access: Option<LogTarget>,
+    /// The form of these lines.
+    pub access_format: AccessFormat,
+    /// One JSON line for each decision other than "pass".
+    pub decisions: Option<LogTarget>,
+}
+
+/// A place that lines are written to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LogTarget {
+    /// A file, appended to.
+    File(PathBuf),
+    /// Standard output, written as `-`.
+    Stdout,
+}
+
+impl From<PathBuf> for LogTarget {
+    fn from(path: PathBuf) -> Self {
+        match path.as_os_str() == "-" {
+            true => Self::Stdout,
+            false => Self::File(path),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings file, if there is one, and lets `overrides` win over it.
+    ///
+    /// `variable` looks up an environment variable, for the state folder only. Relative paths in the file start at
+    /// the file's folder.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is malformed, holds a key or value that cannot be used, or when file and flags
+    /// contradict each other.
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &Overrides,
+        variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| ConfigError::unreadable(path, error))?;
+                Self::parse(&text, path)?
+            }
+            None => Self::parse("", Path::new(""))?,
+        };
+        overrides.apply(&mut config)?;
+        if config.state_dir.is_none() {
+            config.state_dir = state_folder(variable);
+        }
+        Ok(config)
+    }
+
+    /// Reads the text of a settings file; `path` is where it came from.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let document = document::Document::parse(text, path)?;
+        let file = document.read()?;
+        check::check(file, &document)
+    }
+}

@@ -1,0 +1,670 @@
+//! From the file as written to checked settings.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::document::Document;
+use super::error::ConfigError;
+use super::file::{
+    FileAdmin, FileConfig, FileDigest, FileFeed, FileLimits, FileListener, FileLog, FilePolicy,
+    FileRefusals, FileSite, FormatWord, Parsed, TrustWord,
+};
+use super::quantity::{FileDuration, FileSize};
+use super::roots::read_roots;
+use super::{
+    Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, SiteConfig,
+};
+use crate::admin::AdminConfig;
+use crate::canon::Refusals;
+use crate::control::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
+use crate::feed::{FeedConfig, Trust, TypeAliases};
+use crate::model::Digest;
+use crate::net::HeadLimits;
+use crate::proxy::{AccessFormat, Limits, Listener};
+use crate::signature::{TrustAnchors, Verifier, XmlDsigPolicy};
+
+pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
+    let limits = limits(file.limits, document)?;
+    let sites = sites(file.site, document)?;
+    let mut honest_paths: Vec<String> =
+        file.health_paths.into_iter().map(|path| path.0.0).collect();
+    honest_paths.extend(limits.long_poll_paths.iter().cloned());
+    let groups = file.policy.groups.clone();
+    let control = ControlConfig {
+        sites: sites.iter().map(|site| site.name.clone()).collect(),
+        rules: file
+            .rules
+            .iter()
+            .map(|path| document.resolve(path))
+            .collect(),
+        with_baseline: file.with_baseline,
+        groups,
+        feeds: feeds(file.feed, document)?,
+        policy: policy(file.policy),
+        honest_paths,
+        watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
+    };
+    Ok(Config {
+        listeners: listeners(&file.listen, &file.listener, &file.refusals),
+        sites,
+        workers: file.workers,
+        limits,
+        log: log(file.access_log, file.log, document),
+        admin: admin(file.admin, document),
+        control,
+        state_dir: file.state_dir.map(|path| document.resolve(&path)),
+        drain_timeout: duration(file.drain_timeout, DEFAULT_DRAIN),
+    })
+}
+
+fn listeners(
+    plain: &[Parsed<std::net::SocketAddr>],
+    detailed: &[FileListener],
+    all: &FileRefusals,
+) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = plain
+        .iter()
+        .map(|address| Listener {
+            address: address.0,
+            refusals: refusals(&[all]),
+        })
+        .collect();
+    listeners.extend(detailed.iter().map(|listener| Listener {
+        address: listener.address.0,
+        refusals: refusals(&[all, &listener.refusals]),
+    }));
+    if listeners.is_empty() {
+        listeners.push(Listener {
+            address: DEFAULT_LISTEN,
+            refusals: refusals(&[all]),
+        });
+    }
+    listeners
+}
+
+/// The refusals that are on; what a later layer says wins.
+fn refusals(layers: &[&FileRefusals]) -> Refusals {
+    let mut on = Refusals::default();
+    for layer in layers {
+        let pairs = [
+            (&mut on.control_character, layer.control_character),
+            (&mut on.fragment, layer.fragment),
+            (&mut on.ill_formed_utf8, layer.ill_formed_utf8),
+            (&mut on.malformed_escape, layer.malformed_escape),
+            (&mut on.nested_escape, layer.nested_escape),
+            (&mut on.stream_name, layer.stream_name),
+            (&mut on.unicode_escape, layer.unicode_escape),
+        ];
+        for (switch, written) in pairs {
+            *switch = written.unwrap_or(*switch);
+        }
+    }
+    on
+}
+
+fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConfig>, ConfigError> {
+    if written.is_empty() {
+        return Ok(vec![SiteConfig {
+            name: DEFAULT_SITE.to_owned(),
+            hosts: Vec::new(),
+            upstreams: Vec::new(),
+        }]);
+    }
+    let (mut names, mut known_hosts) = (BTreeSet::new(), BTreeSet::new());
+    let mut sites = Vec::new();
+    for site in written {
+        let name = site.name.get_ref().trim().to_owned();
+        if name.is_empty() || name.contains('/') {
+            let problem = "the name of a site is not empty and has no slash, since a mitigation's target is name/path";
+            return Err(document.fault(site.name.span(), problem));
+        }
+        if !names.insert(name.to_ascii_lowercase()) {
+            return Err(document.fault(
+                site.name.span(),
+                format!("two sites are named {name:?}; rename one"),
+            ));
+        }
+        let mut hosts = Vec::new();
+        for host in site.hosts {
+            let name = &host.get_ref().0.0;
+            if !known_hosts.insert(name.clone()) {
+                let problem = format!("the host {name:?} is named twice; leave it to one site");
+                return Err(document.fault(host.span(), problem));
+            }
+            hosts.push(name.clone());
+        }
+        let upstreams = site.upstreams.into_iter().map(|server| server.0).collect();
+        sites.push(SiteConfig {
+            name,
+            hosts,
+            upstreams,
+        });
+    }
+    Ok(sites)
+}
+
+fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConfig>, ConfigError> {
+    let mut names = BTreeSet::new();
+    let mut feeds = Vec::new();
+    for feed in written {
+        let name = feed.name.get_ref().clone();
+        if name.trim().is_empty() {
+            return Err(document.fault(feed.name.span(), "the name of a feed is not empty"));
+        }
+        if !names.insert(name.clone()) {
+            return Err(document.fault(
+                feed.name.span(),
+                format!("two feeds are named {name:?}; rename one"),
+            ));
+        }
+        let trust = trust(&feed, document)?;
+        let mut config = FeedConfig::new(&name, feed.url.0, trust);
+        config.proxy = feed.proxy.map(|proxy| proxy.0.0);
+        config.ca_file = feed.ca.map(|path| document.resolve(&path));
+        config.interval = duration(feed.interval, config.interval);
+        config.deadline = duration(feed.deadline, config.deadline);
+        config.connect_deadline = duration(feed.connect_deadline, config.connect_deadline);
+        config.stale_after = duration(feed.stale_after, config.stale_after);
+        config.size_limit = feed.size_limit.map_or(config.size_limit, |size| size.0.0);
+        config.type_aliases = TypeAliases::new(
+            feed.type_aliases
+                .into_iter()
+                .map(|(word, meaning)| (word, meaning.0.0)),
+        );
+        feeds.push(config);
+    }
+    Ok(feeds)
+}
+
+fn trust(feed: &FileFeed, document: &Document<'_>) -> Result<Trust, ConfigError> {
+    match feed.trust.get_ref().0 {
+        TrustWord::MicrosoftEocs => {
+            let foreign = [
+                feed.roots.as_ref().map(Spanned::span),
+                feed.timestamp_roots.as_ref().map(Spanned::span),
+                feed.required_ekus.as_ref().map(Spanned::span),
+                feed.require_timestamp.as_ref().map(Spanned::span),
+                feed.signers.as_ref().map(Spanned::span),
+                feed.denied_signers.as_ref().map(Spanned::span),
+            ];
+            match foreign.into_iter().flatten().next() {
+                Some(span) => Err(document.fault(
+                    span,
+                    "this belongs to trust = \"xmldsig-x509\"; \"microsoft-eocs\" has its own",
+                )),
+                None => Ok(Trust::MicrosoftEocs),
+            }
+        }
+        TrustWord::XmlDsigX509 => {
+            let roots = certificates(feed.roots.as_ref(), document)?;
+            if roots.is_empty() {
+                let problem = "\"xmldsig-x509\" needs the certificates that signers chain to: write roots = [\"publisher.pem\"]";
+                return Err(document.fault(feed.trust.span(), problem));
+            }
+            let policy = XmlDsigPolicy {
+                roots,
+                timestamp_roots: certificates(feed.timestamp_roots.as_ref(), document)?,
+                required_ekus: feed
+                    .required_ekus
+                    .iter()
+                    .flat_map(Spanned::get_ref)
+                    .map(|identifier| identifier.0.0.clone())
+                    .collect(),
+                require_timestamp: feed
+                    .require_timestamp
+                    .as_ref()
+                    .is_some_and(|on| *on.get_ref()),
+                allowed_signers: digests(feed.signers.as_ref()),
+                denied_signers: digests(feed.denied_signers.as_ref()),
+            };
+            match Verifier::xmldsig_x509(policy.clone()) {
+                Ok(_) => Ok(Trust::XmlDsigX509(policy)),
+                Err(error) => Err(document.fault(feed.trust.span(), error.to_string())),
+            }
+        }
+    }
+}
+
+fn certificates(
+    written: Option<&Spanned<Vec<Spanned<PathBuf>>>>,
+    document: &Document<'_>,
+) -> Result<TrustAnchors, ConfigError> {
+    let Some(written) = written else {
+        return Ok(TrustAnchors::default());
+    };
+    let paths = written.get_ref().iter();
+    read_roots(paths.map(|path| document.resolve(path.get_ref()))).map_err(|error| {
+        document
+            .fault(written.span(), "these certificates cannot be used")
+            .because(error)
+    })
+}
+
+fn digests(written: Option<&Spanned<Vec<Parsed<FileDigest>>>>) -> Vec<Digest> {
+    written
+        .into_iter()
+        .flat_map(Spanned::get_ref)
+        .map(|digest| digest.0.0)
+        .collect()
+}
+
+fn policy(written: FilePolicy) -> Policy {
+    let ids = |ids: Vec<Parsed<_>>| ids.into_iter().map(|id| id.0).collect();
+    Policy {
+        organisation_enabled: written.organisation_enabled.unwrap_or(true),
+        server_enabled: written.server_enabled.unwrap_or(true),
+        blocked: ids(written.blocked),
+        benign_limit: written.benign_limit,
+        trust_despite_benign: ids(written.trust_despite_benign),
+    }
+}
+
+fn admin(written: FileAdmin, document: &Document<'_>) -> AdminConfig {
+    AdminConfig {
+        address: written.address.map_or(DEFAULT_ADMIN, |address| address.0),
+        socket: written.socket.map(|path| document.resolve(&path)),
+    }
+}
+
+fn log(access: Option<PathBuf>, written: FileLog, document: &Document<'_>) -> LogConfig {
+    let target = |path: PathBuf| match path.as_os_str() == "-" {
+        true => path.into(),
+        false => document.resolve(&path).into(),
+    };
+    LogConfig {
+        access: access.map(target),
+        access_format: match written.access_format {
+            Some(Parsed(FormatWord::Json)) => AccessFormat::Json,
+            Some(Parsed(FormatWord::Combined)) | None => AccessFormat::Combined,
+        },
+        decisions: written.decisions.map(target),
+    }
+}
+
+fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, ConfigError> {
+    let default = Limits::DEFAULT;
+    if let Some(target) = &written.target
+        && target.get_ref().0.0 > HeadLimits::DEFAULT.target
+    {
+        let problem = format!(
+            "a target of more than {} bytes cannot be read",
+            HeadLimits::DEFAULT.target
+        );
+        return Err(document.fault(target.span(), problem));
+    }
+    let size = |value: Option<Spanned<Parsed<FileSize>>>, default| {
+        value.map_or(default, |size| size.get_ref().0.0)
+    };
+    let count = |value: Option<Spanned<usize>>, default| match value {
+        Some(count) if *count.get_ref() == 0 => Err(document.fault(
+            count.span(),
+            "0 would let nothing through; leave it out for the default",
+        )),
+        Some(count) => Ok(count.into_inner()),
+        None => Ok(default),
+    };
+    let long_poll_paths = match written.long_poll_paths {
+        Some(paths) => paths.into_iter().map(|path| path.0.0).collect(),
+        None => LONG_POLL_PATHS.map(str::to_owned).to_vec(),
+    };
+    Ok(Limits {
+        head: HeadLimits {
+            bytes: size(written.head, default.head.bytes),
+            field: size(written.field, default.head.field),
+            fields: count(written.fields, default.head.fields)?,
+            target: size(written.target, default.head.target),
+            trailers: size(written.trailers, default.head.trailers),
+        },
+        head_timeout: duration(written.head_timeout, default.head_timeout),
+        idle_timeout: duration(written.idle_timeout, default.idle_timeout),
+        body_timeout: duration(written.body_timeout, default.body_timeout),
+        response_timeout: duration(written.response_timeout, default.response_timeout),
+        long_poll_timeout: duration(written.long_poll_timeout, default.long_poll_timeout),
+        long_poll_paths,
+        connect_timeout: duration(written.connect_timeout, default.connect_timeout),
+        half_close_timeout: duration(written.half_close_timeout, default.half_close_timeout),
+        connections: count(written.connections, default.connections)?,
+        connections_per_client: count(
+            written.connections_per_client,
+            default.connections_per_client,
+        )?,
+        idle_upstream_connections: written
+            .idle_upstream_connections
+            .map_or(default.idle_upstream_connections, Spanned::into_inner),
+        idle_upstream_timeout: duration(
+            written.idle_upstream_timeout,
+            default.idle_upstream_timeout,
+        ),
+        drained_body: written.drained_body.map_or(default.drained_body, |size| {
+            u64::try_from(size.0.0).unwrap_or(u64::MAX)
+        }),
+    })
+}
+
+fn duration(written: Option<Parsed<FileDuration>>, default: Duration) -> Duration {
+    written.map_or(default, |duration| duration.0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{KEYS, LogTarget, Section, schema};
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("conf/stopgap.toml"))
+    }
+
+    #[test]
+    fn nothing_written_gives_the_defaults() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listeners[0].address, DEFAULT_LISTEN);
+        assert_eq!(config.sites[0].name, DEFAULT_SITE);
+        assert!(config.sites[0].upstreams.is_empty());
+        assert_eq!(config.admin.address, DEFAULT_ADMIN);
+        assert_eq!(config.limits.head, HeadLimits::DEFAULT);
+        assert_eq!(config.limits.long_poll_paths, LONG_POLL_PATHS);
+        assert!(config.control.feeds.is_empty());
+        assert!(config.state_dir.is_none());
+    }
+
+    #[test]
+    fn written_values_arrive() {
+        let config = parse(
+            r#"
+            listen = ["127.0.0.1:1"]
+            rules = ["a.xml", "/b"]
+            access_log = "-"
+            [[listener]]
+            address = "[::1]:2"
+            refusals = { fragment = false }
+            [[site]]
+            name = "Mail"
+            hosts = ["Mail.Example"]
+            upstreams = ["http://10.0.0.1:81"]
+            [[feed]]
+            name = "microsoft"
+            url = "https://feed.example/x"
+            trust = "microsoft-eocs"
+            interval = "30m"
+            type_aliases = { Rewrite = "UrlRewrite" }
+            [policy]
+            blocked = ["M2"]
+            groups = ["policy"]
+            [limits]
+            head_timeout = "3s"
+            head = "64KiB"
+            [refusals]
+            stream-name = false
+            [log]
+            access_format = "json"
+            decisions = "decisions.jsonl"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.listeners.len(), 2);
+        assert!(config.listeners[0].refusals.fragment && !config.listeners[1].refusals.fragment);
+        assert!(
+            !config.listeners[0].refusals.stream_name && !config.listeners[1].refusals.stream_name
+        );
+        assert_eq!(config.sites[0].hosts, ["mail.example"]);
+        assert_eq!(config.control.sites, ["Mail"]);
+        assert_eq!(
+            config.control.rules,
+            [PathBuf::from("conf/a.xml"), PathBuf::from("/b")]
+        );
+        assert_eq!(config.control.feeds[0].interval, Duration::from_secs(1_800));
+        assert_eq!(config.control.policy.blocked[0].to_string(), "M2");
+        assert_eq!(config.limits.head_timeout, Duration::from_secs(3));
+        assert_eq!(config.limits.head.bytes, 64 * 1_024);
+        assert_eq!(config.log.access, Some(LogTarget::Stdout));
+        assert_eq!(
+            config.log.decisions,
+            Some(LogTarget::File("conf/decisions.jsonl".into()))
+        );
+        assert_eq!(config.log.access_format, AccessFormat::Json);
+    }
+
+    /// Text, line, column, key, and what the message must hold.
+    const FAULTS: &[(&str, usize, usize, &str, &str)] = &[
+        ("lisen = []", 1, 1, "lisen", "did you mean `listen`?"),
+        (
+            "\n[admin]\nadress = \"x\"",
+            3,
+            1,
+            "admin.adress",
+            "did you mean `address`?",
+        ),
+        ("[[fed]]\nname = \"x\"", 1, 3, "fed", "did you mean `feed`?"),
+        (
+            "benign_limit = 3",
+            1,
+            1,
+            "benign_limit",
+            "it belongs in [policy]",
+        ),
+        (
+            "[log]\nlisten = []",
+            2,
+            1,
+            "log.listen",
+            "above the first section",
+        ),
+        ("[log]\nqqqqqq = 1", 2, 1, "log.qqqqqq", "config schema"),
+        (
+            "listen = \"127.0.0.1:80\"",
+            1,
+            10,
+            "listen",
+            "invalid type: string",
+        ),
+        (
+            "listen = [\"127.0.0.1\"]",
+            1,
+            11,
+            "listen",
+            "write listen = [\"127.0.0.1:8080\"]",
+        ),
+        ("workers = -1", 1, 11, "workers", "invalid value"),
+        (
+            "[limits]\nhead_timeout = \"10\"",
+            2,
+            16,
+            "limits.head_timeout",
+            "units ms, s, m, h and d",
+        ),
+        (
+            "[limits]\nhead = \"4MB\"",
+            2,
+            8,
+            "limits.head",
+            "units B, KiB, MiB and GiB",
+        ),
+        (
+            "[limits]\ntarget = \"64KiB\"",
+            2,
+            10,
+            "limits.target",
+            "more than 65534 bytes",
+        ),
+        (
+            "[limits]\nconnections = 0",
+            2,
+            15,
+            "limits.connections",
+            "0 would let nothing through",
+        ),
+        (
+            "[policy]\nblocked = [\"m2\"]",
+            2,
+            12,
+            "policy.blocked",
+            "no mitigation id",
+        ),
+        (
+            "[[site]]\nhosts = []",
+            1,
+            1,
+            "site",
+            "`name` is missing: write name =",
+        ),
+        ("[[site]]\nname = \"a/b\"", 2, 8, "site.name", "no slash"),
+        (
+            "[[site]]\nname = \"a\"\n[[site]]\nname = \"A\"",
+            4,
+            8,
+            "site.name",
+            "two sites",
+        ),
+        (
+            "[[site]]\nname = \"a\"\nhosts = [\"h\", \"H\"]",
+            3,
+            15,
+            "site.hosts",
+            "named twice",
+        ),
+        (
+            "[[site]]\nname = \"a\"\nhosts = [\"h:80\"]",
+            3,
+            10,
+            "site.hosts",
+            "no host name",
+        ),
+        (
+            "[[site]]\nname = \"a\"\nupstreams = [\"https://h\"]",
+            3,
+            14,
+            "site.upstreams",
+            "TLS to upstreams",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"x\"\ntrust = \"microsoft-eocs\"",
+            3,
+            7,
+            "feed.url",
+            "no place to fetch",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"dsse\"",
+            4,
+            9,
+            "feed.trust",
+            "not part of this version",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"microsoft-eoc\"",
+            4,
+            9,
+            "feed.trust",
+            "did you mean \"microsoft-eocs\"?",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"xmldsig-x509\"",
+            4,
+            9,
+            "feed.trust",
+            "write roots =",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"microsoft-eocs\"\nroots = []",
+            5,
+            9,
+            "feed.roots",
+            "belongs to trust",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"xmldsig-x509\"\nroots = [\"none.pem\"]",
+            5,
+            9,
+            "feed.roots",
+            "cannot be used",
+        ),
+        (
+            "[listener]\naddress = \"[::1]:1\"",
+            1,
+            1,
+            "listener",
+            "invalid type: map",
+        ),
+        (
+            "[log]\naccess_format = \"jsn\"",
+            2,
+            17,
+            "log.access_format",
+            "did you mean \"json\"?",
+        ),
+        ("a = ", 1, 5, "", "this is no TOML"),
+        ("listen = []\nlisten = []", 2, 1, "", "duplicate key"),
+    ];
+
+    #[test]
+    fn faults_name_line_column_key_and_remedy() {
+        for (text, line, column, key, remedy) in FAULTS {
+            let error = parse(text).expect_err(text);
+            let message = error.to_string();
+            assert!(message.contains(remedy), "{text:?} gave {message}");
+            let place = (error.line(), error.column(), error.key());
+            assert_eq!(
+                place,
+                (Some(*line), Some(*column), *key),
+                "{text:?} gave {message}"
+            );
+            assert!(message.starts_with("conf/stopgap.toml, line "), "{message}");
+        }
+    }
+
+    /// The listing is what a file may hold: each example of it is taken, and nothing in it is left out of the types.
+    #[test]
+    fn every_listed_example_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = rcgen::generate_simple_self_signed(["root".to_owned()]).unwrap();
+        for name in ["publisher.pem", "timestamp.pem"] {
+            std::fs::write(folder.path().join(name), certificate.cert.der()).unwrap();
+        }
+        let path = folder.path().join("stopgap.toml");
+        for key in KEYS {
+            let example = key
+                .example
+                .replace("SHA-256 of a certificate", &"ab".repeat(32));
+            let line = format!("{} = {example}\n", key.name);
+            let others = match key.section {
+                "feed" if key.name == "trust" => vec!["name", "url"],
+                "feed" => vec!["name", "url", "trust", "roots", "timestamp_roots"],
+                "site" => vec!["name"],
+                _ => vec![],
+            };
+            let mut text = match key.section {
+                Section::TOP => line,
+                "feed" | "site" | "listener" => format!("[[{}]]\n{line}", key.section),
+                section => format!("[{section}]\n{line}"),
+            };
+            for other in others.into_iter().filter(|other| *other != key.name) {
+                let value = match other {
+                    "trust" => "\"xmldsig-x509\"",
+                    "url" => "\"https://h/\"",
+                    "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
+                    _ => "\"a\"",
+                };
+                text.push_str(&format!("{other} = {value}\n"));
+            }
+            if let Err(error) = Config::parse(&text, &path) {
+                panic!("{text}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn listing_is_a_settings_file_without_content() {
+        let listing = schema();
+        assert!(
+            listing
+                .lines()
+                .all(|line| line.is_empty() || line.starts_with("# "))
+        );
+        parse(&listing).unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! Flags that win over the settings file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Config, ConfigError};
+use crate::proxy::{Listener, Server};
+
+/// What flags say; an empty list and `None` leave the file's word in force.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Listeners that replace the file's.
+    pub listen: Vec<SocketAddr>,
+    /// Servers of the only site.
+    pub upstreams: Vec<Server>,
+    /// Rule files and folders that replace the file's.
+    pub rules: Vec<PathBuf>,
+    /// Whether the bundled set is enforced beside local rules, whatever the file says.
+    pub with_baseline: bool,
+    /// Opt-in groups, besides the file's.
+    pub groups: Vec<String>,
+    /// Threads that serve traffic.
+    pub workers: Option<usize>,
+    /// Where access lines go; `-` is standard output.
+    pub access_log: Option<PathBuf>,
+    /// The read-only address.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Overrides {
+    /// Puts what the flags say in place of what the file says.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        if !self.listen.is_empty() {
+            let refusals = config.listeners[0].refusals;
+            config.listeners = self
+                .listen
+                .iter()
+                .map(|address| Listener {
+                    address: *address,
+                    refusals,
+                })
+                .collect();
+        }
+        if !self.upstreams.is_empty() {
+            let [site] = config.sites.as_mut_slice() else {
+                return Err(ConfigError::of_flag(
+                    "--upstream",
+                    format!(
+                        "the settings file has {} sites; write the servers into its [[site]] sections",
+                        config.sites.len()
+                    ),
+                ));
+            };
+            site.upstreams.clone_from(&self.upstreams);
+        }
+        if !self.rules.is_empty() {
+            config.control.rules.clone_from(&self.rules);
+        }
+        config.control.with_baseline |= self.with_baseline;
+        for group in &self.groups {
+            if !config.control.groups.contains(group) {
+                config.control.groups.push(group.clone());
+            }
+        }
+        if let Some(workers) = self.workers {
+            config.workers = workers;
+        }
+        if let Some(path) = &self.access_log {
+            config.log.access = Some(path.clone().into());
+        }
+        if let Some(address) = self.admin {
+            config.admin.address = address;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn file(text: &str) -> Config {
+        Config::parse(text, Path::new("stopgap.toml")).unwrap()
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let mut config = file(
+            "listen = [\"127.0.0.1:1\"]\nrules = [\"a.xml\"]\nworkers = 2\n[policy]\ngroups = [\"a\"]\n[refusals]\nfragment = false",
+        );
+        let flags = Overrides {
+            listen: vec!["127.0.0.1:9".parse().unwrap()],
+            rules: vec!["b.xml".into()],
+            groups: vec!["a".into(), "b".into()],
+            upstreams: vec!["http://10.0.0.1".parse().unwrap()],
+            ..Overrides::default()
+        };
+        flags.apply(&mut config).unwrap();
+        assert_eq!(config.listeners.len(), 1);
+        assert_eq!(config.listeners[0].address.port(), 9);
+        assert!(!config.listeners[0].refusals.fragment);
+        assert_eq!(config.control.rules, [PathBuf::from("b.xml")]);
+        assert_eq!(config.control.groups, ["a", "b"]);
+        assert_eq!(config.workers, 2);
+        assert_eq!(config.sites[0].upstreams.len(), 1);
+    }
+
+    #[test]
+    fn upstreams_of_several_sites_do_not_fit_in_a_flag() {
+        let mut config = file("[[site]]\nname = \"a\"\n[[site]]\nname = \"b\"");
+        let flags = Overrides {
+            upstreams: vec!["http://10.0.0.1".parse().unwrap()],
+            ..Overrides::default()
+        };
+        let error = flags.apply(&mut config).unwrap_err();
+        assert_eq!(error.key(), "--upstream");
+        assert!(error.to_string().contains("2 sites"), "{error}");
+    }
+}

@@ -1,0 +1,607 @@
+//! Every key of the settings file: the listing that people read, and that misspelt keys are compared with.
+
+use std::fmt::Write;
+
+/// A table of the settings file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Section {
+    /// The table that it stands in; empty for the file itself.
+    pub inside: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it can be written several times, as `[[name]]`.
+    pub repeated: bool,
+    /// What it is for.
+    pub meaning: &'static str,
+}
+
+impl Section {
+    /// The name of the file itself as a section.
+    pub const TOP: &'static str = "";
+}
+
+/// A key of a section.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Key {
+    /// The section that it stands in; empty for the top of the file.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// A value as it would be written.
+    pub example: &'static str,
+    /// What holds when it is not written.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn at(
+    section: &'static str,
+    name: &'static str,
+    example: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        example,
+        default,
+        meaning,
+    }
+}
+
+const fn table(
+    inside: &'static str,
+    name: &'static str,
+    repeated: bool,
+    meaning: &'static str,
+) -> Section {
+    Section {
+        inside,
+        name,
+        repeated,
+        meaning,
+    }
+}
+
+/// Every section, in the order in which they are listed.
+pub(super) const SECTIONS: &[Section] = &[
+    table(
+        "",
+        "listener",
+        true,
+        "A traffic listener with settings of its own.",
+    ),
+    table(
+        "",
+        "site",
+        true,
+        "A site: who answers for which hosts. The first also answers for all others.",
+    ),
+    table(
+        "",
+        "feed",
+        true,
+        "A feed of signed mitigations; the first has the highest priority.",
+    ),
+    table(
+        "",
+        "policy",
+        false,
+        "What is required of mitigations, and what is switched off.",
+    ),
+    table(
+        "",
+        "admin",
+        false,
+        "The read-only address and the control socket.",
+    ),
+    table(
+        "",
+        "limits",
+        false,
+        "Bounds on what clients and upstreams may take.",
+    ),
+    table(
+        "",
+        "refusals",
+        false,
+        "Hostile forms of a request target, refused with 400 before any rule; for every listener.",
+    ),
+    table("listener", "refusals", false, "The same for one listener."),
+    table("", "log", false, "Lines about requests."),
+];
+
+/// Every key, in the order in which they are listed.
+pub const KEYS: &[Key] = &[
+    at(
+        "",
+        "listen",
+        r#"["127.0.0.1:8080"]"#,
+        "127.0.0.1:8080 unless a [[listener]] is there",
+        "Addresses for plain HTTP/1.1.",
+    ),
+    at(
+        "",
+        "rules",
+        r#"["rules.d"]"#,
+        "none",
+        "Rule files, and folders of them (*.xml in the order of their names). They replace the bundled set.",
+    ),
+    at(
+        "",
+        "with_baseline",
+        "true",
+        "false",
+        "Enforce the bundled set beside local rules.",
+    ),
+    at(
+        "",
+        "workers",
+        "4",
+        "0: one per core",
+        "Threads that serve traffic.",
+    ),
+    at(
+        "",
+        "access_log",
+        r#""/var/log/stopgap/access.log""#,
+        "none",
+        "A line for each answered request; \"-\" is standard output.",
+    ),
+    at(
+        "",
+        "state_dir",
+        r#""/var/lib/stopgap""#,
+        "from the environment",
+        "Where accepted feeds are kept, and the control socket.",
+    ),
+    at(
+        "",
+        "health_paths",
+        r#"["/owa/healthcheck.htm"]"#,
+        "none",
+        "Paths of health checks: no mitigation that stops one is taken.",
+    ),
+    at(
+        "",
+        "drain_timeout",
+        r#""30s""#,
+        "30s",
+        "How long requests in flight get to end after SIGTERM.",
+    ),
+    at(
+        "",
+        "watch_interval",
+        r#""1s""#,
+        "1s",
+        "Time between two looks at rule files and at the kill switch.",
+    ),
+    at(
+        "listener",
+        "address",
+        r#""0.0.0.0:80""#,
+        "required",
+        "The address.",
+    ),
+    at(
+        "site",
+        "name",
+        r#""Default Web Site""#,
+        "required",
+        "The name that mitigations target, without a slash.",
+    ),
+    at(
+        "site",
+        "hosts",
+        r#"["mail.example.com"]"#,
+        "none",
+        "Host names without port.",
+    ),
+    at(
+        "site",
+        "upstreams",
+        r#"["http://10.0.0.11"]"#,
+        "none: the welcome page",
+        "Servers, taken in turn.",
+    ),
+    at(
+        "feed",
+        "name",
+        r#""microsoft""#,
+        "required",
+        "Its name in status, alarms and the state folder.",
+    ),
+    at(
+        "feed",
+        "url",
+        r#""https://officeclient.microsoft.com/GetExchangeMitigations""#,
+        "required",
+        "https://, http:// or file:///.",
+    ),
+    at(
+        "feed",
+        "trust",
+        r#""microsoft-eocs""#,
+        "required",
+        "Who must have signed it: microsoft-eocs or xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "roots",
+        r#"["publisher.pem"]"#,
+        "required with xmldsig-x509",
+        "Certificates that signers chain to, PEM or DER.",
+    ),
+    at(
+        "feed",
+        "timestamp_roots",
+        r#"["timestamp.pem"]"#,
+        "none",
+        "Certificates that timestamp authorities chain to; with xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "required_ekus",
+        r#"["1.3.6.1.5.5.7.3.3"]"#,
+        "none",
+        "Extended key usages that a signer must have; with xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "require_timestamp",
+        "true",
+        "false",
+        "Refuse a document without a timestamp; with xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "signers",
+        r#"["SHA-256 of a certificate"]"#,
+        "any below the roots",
+        "The only signers taken; with xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "denied_signers",
+        r#"["SHA-256 of a certificate"]"#,
+        "none",
+        "Signers never taken; with xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "proxy",
+        r#""http://proxy.example:3128""#,
+        "none",
+        "The HTTP proxy that fetches go through.",
+    ),
+    at(
+        "feed",
+        "ca",
+        r#""ca.pem""#,
+        "none",
+        "Authorities trusted for TLS besides the system's, in PEM.",
+    ),
+    at(
+        "feed",
+        "interval",
+        r#""1h""#,
+        "1h",
+        "Time between two fetches, a tenth more or less.",
+    ),
+    at(
+        "feed",
+        "deadline",
+        r#""60s""#,
+        "60s",
+        "Time for a whole fetch.",
+    ),
+    at(
+        "feed",
+        "connect_deadline",
+        r#""10s""#,
+        "10s",
+        "Time for a connection, TLS included.",
+    ),
+    at(
+        "feed",
+        "stale_after",
+        r#""3h""#,
+        "3h",
+        "Without a success for this long, the feed is stale.",
+    ),
+    at(
+        "feed",
+        "size_limit",
+        r#""4MiB""#,
+        "4MiB",
+        "The largest document taken.",
+    ),
+    at(
+        "feed",
+        "type_aliases",
+        r#"{ Rewrite = "UrlRewrite" }"#,
+        "none",
+        "Further words for AppPool, DoNothing, Service and UrlRewrite.",
+    ),
+    at(
+        "policy",
+        "organisation_enabled",
+        "true",
+        "true",
+        "Off: nothing of a feed or of the bundled set is enforced, anywhere.",
+    ),
+    at(
+        "policy",
+        "server_enabled",
+        "true",
+        "true",
+        "Off: the same for this server.",
+    ),
+    at(
+        "policy",
+        "blocked",
+        r#"["M2"]"#,
+        "none",
+        "Mitigations never enforced; M2 covers every M2.x.",
+    ),
+    at(
+        "policy",
+        "groups",
+        r#"["policy"]"#,
+        "none",
+        "Opt-in groups to enforce.",
+    ),
+    at(
+        "policy",
+        "benign_limit",
+        "0",
+        "0",
+        "Honest requests that a mitigation may stop and still be taken.",
+    ),
+    at(
+        "policy",
+        "trust_despite_benign",
+        r#"["M1.1"]"#,
+        "none",
+        "Mitigations taken although they stop more than that.",
+    ),
+    at(
+        "admin",
+        "address",
+        r#""127.0.0.1:9180""#,
+        "127.0.0.1:9180",
+        "Health, metrics and status, read-only. Failing to bind it is an alarm.",
+    ),
+    at(
+        "admin",
+        "socket",
+        r#""/run/stopgap/control.sock""#,
+        "control.sock in the state folder",
+        "The control socket.",
+    ),
+    at("limits", "head", r#""128KiB""#, "128KiB", "A request head."),
+    at("limits", "field", r#""64KiB""#, "64KiB", "One field of it."),
+    at("limits", "fields", "256", "256", "Fields of it."),
+    at(
+        "limits",
+        "target",
+        r#""32KiB""#,
+        "65534B, the largest possible",
+        "Its target.",
+    ),
+    at(
+        "limits",
+        "trailers",
+        r#""8KiB""#,
+        "16383B",
+        "A trailer section.",
+    ),
+    at(
+        "limits",
+        "head_timeout",
+        r#""10s""#,
+        "10s",
+        "From the first byte of a head to its last.",
+    ),
+    at(
+        "limits",
+        "idle_timeout",
+        r#""120s""#,
+        "120s",
+        "Between two requests on a connection.",
+    ),
+    at(
+        "limits",
+        "body_timeout",
+        r#""60s""#,
+        "60s",
+        "Without progress of a body, either way.",
+    ),
+    at(
+        "limits",
+        "response_timeout",
+        r#""60s""#,
+        "60s",
+        "From the end of a request to the head of its response.",
+    ),
+    at(
+        "limits",
+        "long_poll_timeout",
+        r#""1h""#,
+        "1h",
+        "Instead of the last two, on long_poll_paths.",
+    ),
+    at(
+        "limits",
+        "long_poll_paths",
+        r#"["/mapi"]"#,
+        "those of Exchange",
+        "Path prefixes on which servers answer late on purpose.",
+    ),
+    at(
+        "limits",
+        "connect_timeout",
+        r#""5s""#,
+        "5s",
+        "To connect to an upstream.",
+    ),
+    at(
+        "limits",
+        "half_close_timeout",
+        r#""5s""#,
+        "5s",
+        "For a response after the client ended its side.",
+    ),
+    at(
+        "limits",
+        "connections",
+        "65536",
+        "65536",
+        "Client connections in all.",
+    ),
+    at(
+        "limits",
+        "connections_per_client",
+        "4096",
+        "4096",
+        "Client connections from one address.",
+    ),
+    at(
+        "limits",
+        "idle_upstream_connections",
+        "64",
+        "64",
+        "Idle connections that one worker keeps for one upstream.",
+    ),
+    at(
+        "limits",
+        "idle_upstream_timeout",
+        r#""30s""#,
+        "30s",
+        "How long it keeps them.",
+    ),
+    at(
+        "limits",
+        "drained_body",
+        r#""64KiB""#,
+        "64KiB",
+        "Unread body that is read and dropped to keep a connection.",
+    ),
+    at(
+        "refusals",
+        "control-character",
+        "true",
+        "true",
+        "A path that holds or decodes to a control character.",
+    ),
+    at("refusals", "fragment", "true", "true", "A target with #."),
+    at(
+        "refusals",
+        "ill-formed-utf8",
+        "true",
+        "true",
+        "A path that decodes to ill-formed or overlong UTF-8.",
+    ),
+    at(
+        "refusals",
+        "malformed-escape",
+        "true",
+        "true",
+        "A % in the path without two hexadecimal digits.",
+    ),
+    at(
+        "refusals",
+        "nested-escape",
+        "true",
+        "true",
+        "A path that still changes after 4 decodes.",
+    ),
+    at(
+        "refusals",
+        "stream-name",
+        "true",
+        "true",
+        "A path with ::$, an NTFS stream.",
+    ),
+    at(
+        "refusals",
+        "unicode-escape",
+        "true",
+        "true",
+        "A path with %uXXXX.",
+    ),
+    at(
+        "log",
+        "access_format",
+        r#""combined""#,
+        "combined",
+        "The form of access lines: combined or json.",
+    ),
+    at(
+        "log",
+        "decisions",
+        r#""/var/log/stopgap/decisions.jsonl""#,
+        "none",
+        "A JSON line for each decision other than pass; \"-\" is standard output.",
+    ),
+];
+
+/// The key of this name in this section.
+pub(super) fn key(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter()
+        .find(|key| key.section == section && key.name == name)
+}
+
+/// The section of this name that stands inside another.
+pub(super) fn section(inside: &str, name: &str) -> Option<&'static Section> {
+    SECTIONS
+        .iter()
+        .find(|section| section.inside == inside && section.name == name)
+}
+
+/// Every key with its meaning and default, as a settings file in which everything is commented out.
+pub fn schema() -> String {
+    let mut text = String::new();
+    let list = |section: &str| {
+        let mut lines = String::new();
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            let Key {
+                name,
+                example,
+                default,
+                meaning,
+                ..
+            } = key;
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                lines,
+                "# {meaning} Default: {default}.\n# {name} = {example}\n"
+            );
+        }
+        lines
+    };
+    text.push_str(&list(Section::TOP));
+    for section in SECTIONS {
+        let header = match section {
+            Section {
+                inside: "",
+                name,
+                repeated: true,
+                ..
+            } => format!("[[{name}]]"),
+            Section {
+                inside: "", name, ..
+            } => format!("[{name}]"),
+            Section { inside, name, .. } => format!("[{inside}.{name}]"),
+        };
+        let _ = writeln!(text, "# {}\n# {header}\n", section.meaning);
+        if section.inside.is_empty() {
+            text.push_str(&list(section.name));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
