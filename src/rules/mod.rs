@@ -7,6 +7,7 @@
 //! See `guide::dialect` for what each construct means, and for the choices where IIS is not documented.
 
 mod error;
+pub mod pattern;
 mod scratch;
 mod set;
 mod source;

@@ -1,0 +1,49 @@
+//! How large a pattern's automaton can become, bounded from its tree so that building it later cannot fail.
+
+use super::ast::{Ast, NO_LIMIT, Node};
+use super::case;
+use super::unit_set::UnitSet;
+
+/// An upper bound on the states of the automaton for any input; saturates.
+pub(super) fn states(ast: &Ast) -> u32 {
+    const OVERHEAD: u32 = 16;
+    let mut bounds: Vec<u32> = Vec::new();
+    for (_, node) in ast.nodes() {
+        let of = |id: u32| bounds[id as usize];
+        let bound = match node {
+            Node::Alternate(kids) | Node::Concat(kids) => {
+                ast.kids(kids).iter().fold(2, |sum: u32, kid| {
+                    sum.saturating_add(of(*kid)).saturating_add(1)
+                })
+            }
+            Node::Class(number) => class(ast.class(number)),
+            Node::Group { sub, .. } | Node::Look { sub, .. } => of(sub).saturating_add(2),
+            Node::Repeat { sub, min, max, .. } => {
+                let rounds = if max == NO_LIMIT { min + 1 } else { max };
+                of(sub)
+                    .saturating_add(2)
+                    .saturating_mul(rounds)
+                    .saturating_add(2)
+            }
+            Node::Unit(unit) if unit >= 0x80 && ast.ignore_case() => {
+                4 + 3 * case::equivalents(unit).count() as u32
+            }
+            Node::Unit(_) => 4,
+            Node::Backreference(_) => 4,
+            Node::Boundary { .. } | Node::Empty | Node::End | Node::Start => 1,
+        };
+        bounds.push(bound);
+    }
+    let root = bounds.get(ast.root() as usize).copied().unwrap_or(1);
+    root.saturating_add(OVERHEAD)
+}
+
+/// A range of UTF-8 beyond ASCII splits into at most three sequences of two bytes and five of three.
+fn class(set: &UnitSet) -> u32 {
+    let wide = set.wide().iter().map(
+        |(first, last)| {
+            if first >> 6 == last >> 6 { 3 } else { 3 * 8 }
+        },
+    );
+    wide.fold(4, u32::saturating_add)
+}

@@ -1,0 +1,241 @@
+//! Sets of UTF-16 code units, the alphabet of ECMAScript patterns.
+
+use super::case;
+
+/// A set of code units: one bit for each of ASCII, sorted ranges for the rest.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(in crate::rules) struct UnitSet {
+    ascii: u128,
+    /// Disjoint, ascending, not adjacent, ends included, all of them 0x80 or above.
+    wide: Vec<(u16, u16)>,
+}
+
+/// The first unit that is not ASCII.
+const WIDE: u16 = 0x80;
+
+impl UnitSet {
+    /// Every unit.
+    pub(in crate::rules) fn all() -> Self {
+        Self::from_ranges(&[(0, u16::MAX)])
+    }
+
+    /// `\d`: the ASCII digits.
+    pub(in crate::rules) fn digits() -> Self {
+        Self::from_ranges(&[(0x30, 0x39)])
+    }
+
+    /// `\w`: ASCII letters, digits and `_`, whatever the case option (ES5.1 section 15.10.2.6).
+    pub(in crate::rules) fn word() -> Self {
+        Self::from_ranges(&[(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)])
+    }
+
+    /// `\s`: WhiteSpace and LineTerminator of ES5.1 sections 7.2 and 7.3, with the space separators (Zs) of Unicode
+    /// since 6.3, which took U+180E out of them.
+    pub(in crate::rules) fn white_space() -> Self {
+        Self::from_ranges(&[
+            (0x09, 0x0d),
+            (0x20, 0x20),
+            (0xa0, 0xa0),
+            (0x1680, 0x1680),
+            (0x2000, 0x200a),
+            (0x2028, 0x2029),
+            (0x202f, 0x202f),
+            (0x205f, 0x205f),
+            (0x3000, 0x3000),
+            (0xfeff, 0xfeff),
+        ])
+    }
+
+    /// LineTerminator, which `.` leaves out (ES5.1 sections 7.3 and 15.10.2.8).
+    pub(in crate::rules) fn line_terminators() -> Self {
+        Self::from_ranges(&[(0x0a, 0x0a), (0x0d, 0x0d), (0x2028, 0x2029)])
+    }
+
+    pub(in crate::rules) fn from_ranges(ranges: &[(u16, u16)]) -> Self {
+        let mut set = Self::default();
+        for (first, last) in ranges {
+            set.insert(*first, *last);
+        }
+        set
+    }
+
+    /// Adds the units from `first` to `last`, both included.
+    pub(in crate::rules) fn insert(&mut self, first: u16, last: u16) {
+        if first < WIDE {
+            let above = u128::MAX << first;
+            let below = u128::MAX >> (127 - last.min(WIDE - 1));
+            self.ascii |= above & below;
+        }
+        if last >= WIDE {
+            self.insert_wide(first.max(WIDE), last);
+        }
+    }
+
+    fn insert_wide(&mut self, first: u16, last: u16) {
+        // The ranges that touch or overlap the new one become one with it.
+        let from = self
+            .wide
+            .partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self
+            .wide
+            .partition_point(|(start, _)| *start <= last.saturating_add(1));
+        let merged = match self.wide.get(from..to) {
+            Some([(start, end)]) => (first.min(*start), last.max(*end)),
+            Some([(start, _), .., (_, end)]) => (first.min(*start), last.max(*end)),
+            _ => (first, last),
+        };
+        self.wide.splice(from..to.max(from), [merged]);
+    }
+
+    /// Adds every unit of another set.
+    pub(in crate::rules) fn union(&mut self, other: &Self) {
+        self.ascii |= other.ascii;
+        for (first, last) in &other.wide {
+            self.insert_wide(*first, *last);
+        }
+    }
+
+    /// The units that are not in the set.
+    pub(in crate::rules) fn complement(&self) -> Self {
+        let mut wide = Vec::with_capacity(self.wide.len() + 1);
+        let mut next = u32::from(WIDE);
+        for (first, last) in &self.wide {
+            if next < u32::from(*first) {
+                wide.push((next as u16, first - 1));
+            }
+            next = u32::from(*last) + 1;
+        }
+        if next <= u32::from(u16::MAX) {
+            wide.push((next as u16, u16::MAX));
+        }
+        Self {
+            ascii: !self.ascii,
+            wide,
+        }
+    }
+
+    /// Adds every unit that equals one of the set when case is ignored.
+    pub(in crate::rules) fn close_over_case(&mut self) {
+        const UPPER: u128 = ((1 << 26) - 1) << b'A';
+        const LOWER: u128 = ((1 << 26) - 1) << b'a';
+        self.ascii |= (self.ascii & UPPER) << 32 | (self.ascii & LOWER) >> 32;
+        // No ASCII unit equals one outside it, so the whole rest is closed, and so is none of it.
+        if self.wide.is_empty() || self.wide == [(WIDE, u16::MAX)] {
+            return;
+        }
+        for class in case::classes() {
+            if class.iter().any(|unit| self.contains(*unit)) {
+                for unit in class {
+                    self.insert_wide(*unit, *unit);
+                }
+            }
+        }
+    }
+
+    /// Whether the unit is in the set.
+    pub(in crate::rules) fn contains(&self, unit: u16) -> bool {
+        if unit < WIDE {
+            self.ascii >> unit & 1 == 1
+        } else {
+            let at = self.wide.partition_point(|(_, last)| *last < unit);
+            self.wide.get(at).is_some_and(|(first, _)| *first <= unit)
+        }
+    }
+
+    /// The ASCII part, one bit for each character.
+    pub(in crate::rules) const fn ascii(&self) -> u128 {
+        self.ascii
+    }
+
+    /// The part beyond ASCII: sorted ranges, both ends included.
+    pub(in crate::rules) fn wide(&self) -> &[(u16, u16)] {
+        &self.wide
+    }
+
+    /// The ASCII part as sorted ranges, both ends included.
+    pub(in crate::rules) fn ascii_ranges(&self) -> impl Iterator<Item = (u8, u8)> + use<> {
+        let mut rest = self.ascii;
+        let mut base = 0;
+        std::iter::from_fn(move || {
+            if rest == 0 {
+                return None;
+            }
+            let skip = rest.trailing_zeros();
+            rest >>= skip;
+            let length = rest.trailing_ones();
+            let first = base + skip;
+            rest = rest.checked_shr(length).unwrap_or(0);
+            base = first + length;
+            Some((first as u8, (base - 1) as u8))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_merge_and_complement() {
+        for (ranges, wide) in [
+            (
+                &[(0x90, 0xa0), (0xb0, 0xc0)][..],
+                &[(0x90, 0xa0), (0xb0, 0xc0)][..],
+            ),
+            (&[(0xb0, 0xc0), (0x90, 0xa0)], &[(0x90, 0xa0), (0xb0, 0xc0)]),
+            (&[(0x90, 0xa0), (0xa1, 0xc0)], &[(0x90, 0xc0)]),
+            (&[(0x90, 0xa0), (0xb0, 0xc0), (0x95, 0xb5)], &[(0x90, 0xc0)]),
+            (&[(0x90, 0xff), (0xa0, 0xa1)], &[(0x90, 0xff)]),
+            (
+                &[(0x20, 0xff), (0xfff0, 0xffff)],
+                &[(0x80, 0xff), (0xfff0, 0xffff)],
+            ),
+        ] {
+            let set = UnitSet::from_ranges(ranges);
+            assert_eq!(set.wide(), wide, "{ranges:x?}");
+            let twice = set.complement().complement();
+            assert_eq!(twice, set);
+            for unit in 0..=u16::MAX {
+                let inside = ranges.iter().any(|(a, b)| (*a..=*b).contains(&unit));
+                assert_eq!(set.contains(unit), inside, "{unit:x}");
+                assert_eq!(set.complement().contains(unit), !inside, "{unit:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn ascii_ranges_are_the_bits() {
+        for ranges in [
+            &[][..],
+            &[(0, 0)],
+            &[(0, 127)],
+            &[(127, 127)],
+            &[(0x30, 0x39), (0x41, 0x5a)],
+            &[(0, 1), (3, 3), (120, 127)],
+        ] {
+            let wide: Vec<_> = ranges
+                .iter()
+                .map(|(a, b)| (u16::from(*a), u16::from(*b)))
+                .collect();
+            let found: Vec<(u8, u8)> = UnitSet::from_ranges(&wide).ascii_ranges().collect();
+            assert_eq!(found, ranges);
+        }
+    }
+
+    #[test]
+    fn white_space_has_twenty_five_units() {
+        let set = UnitSet::white_space();
+        assert_eq!(
+            (0..=u16::MAX).filter(|unit| set.contains(*unit)).count(),
+            25
+        );
+    }
+
+    #[test]
+    fn case_never_crosses_the_ascii_barrier() {
+        let mut set = UnitSet::from_ranges(&[(0x61, 0x7a), (0xe0, 0xe1)]);
+        set.close_over_case();
+        assert!(set.contains(b'K'.into()) && set.contains(0xc1));
+        assert!(!set.contains(0x212a) && !set.contains(0x17f));
+    }
+}
