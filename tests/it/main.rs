@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod feed;
 mod layers;
 mod signature;
 mod sizes;

@@ -4,5 +4,6 @@
 
 pub(crate) mod baseline;
 pub(crate) mod client;
+pub(crate) mod feed_server;
 pub(crate) mod process;
 pub(crate) mod signer;

@@ -1,0 +1,254 @@
+//! A feed's host on loopback that answers well, or in one of the ways that feeds fail.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// How long a test waits for a request before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Requests that are remembered; further ones are served and forgotten.
+const REMEMBERED: usize = 1_024;
+
+/// How the server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// The document, whole.
+    Answer(Vec<u8>),
+    /// The document with a content encoding.
+    Encoded(&'static str, Vec<u8>),
+    /// A body without an end.
+    Endless,
+    /// A redirection to this place.
+    RedirectTo(String),
+    /// Accepts and says nothing.
+    Silent,
+    /// One octet of the document now and then.
+    Slow(Vec<u8>),
+    /// Another status than 200.
+    Status(u16),
+    /// Half of the document, and a length that promises all of it.
+    Truncated(Vec<u8>),
+    /// The document in chunks, without the last one.
+    TruncatedChunks(Vec<u8>),
+}
+
+/// A running server; it ends when dropped.
+pub(crate) struct FeedServer {
+    pub(crate) address: SocketAddr,
+    mode: Arc<Mutex<Mode>>,
+    requests: Receiver<String>,
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FeedServer {
+    pub(crate) fn start(mode: Mode) -> Self {
+        Self::listen(mode, None)
+    }
+
+    /// The same with TLS.
+    pub(crate) fn start_secure(mode: Mode, tls: ServerConfig) -> Self {
+        Self::listen(mode, Some(Arc::new(tls)))
+    }
+
+    fn listen(mode: Mode, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mode = Arc::new(Mutex::new(mode));
+        let (remember, requests) = sync_channel(REMEMBERED);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let served = Served {
+            mode: Arc::clone(&mode),
+            remember,
+            stopped: Arc::clone(&stopped),
+        };
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if served.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (served, tls) = (served.clone(), tls.clone());
+                std::thread::spawn(move || served.connection(stream, tls));
+            }
+        });
+        Self {
+            address,
+            mode,
+            requests,
+            stopped,
+            thread: Some(thread),
+        }
+    }
+
+    /// Answers otherwise from now on.
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    /// Where the document is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/feed.xml", self.address)
+    }
+
+    /// The head of the next request, waited for.
+    pub(crate) fn request(&self) -> String {
+        self.requests.recv_timeout(PATIENCE).expect("a request")
+    }
+}
+
+impl Drop for FeedServer {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the accepting thread; it may be gone already.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    mode: Arc<Mutex<Mode>>,
+    remember: SyncSender<String>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Served {
+    fn connection(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        // A client that goes away is no failure of the server's.
+        let _ = match tls {
+            None => self.answer(stream),
+            Some(tls) => match ServerConnection::new(tls) {
+                Ok(connection) => self.answer(StreamOwned::new(connection, stream)),
+                Err(error) => Err(std::io::Error::other(error)),
+            },
+        };
+    }
+
+    fn answer(&self, stream: impl Read + Write) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let mode = self.mode.lock().unwrap().clone();
+        let _ = self.remember.try_send(head);
+        let mut stream = stream.into_inner();
+        match mode {
+            Mode::Answer(document) => {
+                write!(stream, "{}", head_of(document.len()))?;
+                stream.write_all(&document)?;
+            }
+            Mode::Encoded(coding, document) => {
+                let head = head_of(document.len());
+                let head = head.trim_end();
+                write!(stream, "{head}\r\nContent-Encoding: {coding}\r\n\r\n")?;
+                stream.write_all(&document)?;
+            }
+            Mode::Endless => {
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )?;
+                let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
+                while !self.stopped.load(Ordering::Relaxed) {
+                    stream.write_all(chunk.as_bytes())?;
+                }
+            }
+            Mode::RedirectTo(place) => write!(
+                stream,
+                "HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
+            )?,
+            Mode::Silent => self.wait_for_the_end(&mut stream)?,
+            Mode::Slow(document) => {
+                write!(stream, "{}", head_of(document.len()))?;
+                for octet in document {
+                    stream.write_all(&[octet])?;
+                    stream.flush()?;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+            Mode::Status(status) => {
+                write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n")?;
+            }
+            Mode::Truncated(document) => {
+                write!(stream, "{}", head_of(document.len()))?;
+                stream.write_all(&document[..document.len() / 2])?;
+            }
+            Mode::TruncatedChunks(document) => {
+                let length = document.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n"
+                )?;
+                stream.write_all(&document)?;
+                stream.write_all(b"\r\n")?;
+            }
+        }
+        stream.flush()
+    }
+
+    fn wait_for_the_end(&self, stream: &mut impl Read) -> std::io::Result<()> {
+        stream.read(&mut [0]).map(drop)
+    }
+}
+
+fn head_of(length: usize) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/xml; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+/// A proxy that makes tunnels, and remembers what it was asked for.
+pub(crate) struct TunnelProxy {
+    pub(crate) address: SocketAddr,
+    asked: Receiver<String>,
+}
+
+impl TunnelProxy {
+    /// Leads every tunnel to `target`, whatever host it names; answers `refusal` instead if there is one.
+    pub(crate) fn start(target: SocketAddr, refusal: Option<u16>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (remember, asked) = sync_channel(REMEMBERED);
+        // Serves one tunnel and ends: the test that needs another starts another.
+        std::thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            let mut client = BufReader::new(client);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if client.read_line(&mut head).unwrap() == 0 {
+                    return;
+                }
+            }
+            remember.send(head).unwrap();
+            let mut client = client.into_inner();
+            if let Some(status) = refusal {
+                write!(client, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").unwrap();
+                return;
+            }
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let mut server = TcpStream::connect(target).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let _ = std::io::copy(&mut server, &mut client);
+            let _ = client.shutdown(std::net::Shutdown::Both);
+        });
+        Self { address, asked }
+    }
+
+    /// The head of the next request for a tunnel, waited for.
+    pub(crate) fn asked(&self) -> String {
+        self.asked.recv_timeout(PATIENCE).expect("a request")
+    }
+}
