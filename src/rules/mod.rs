@@ -6,15 +6,24 @@
 //!        messages are bytes throughout.
 //! See `guide::dialect` for what each construct means, and for the choices where IIS is not documented.
 
+mod compile;
 mod error;
+mod matcher;
+mod outbound;
+mod parse;
 pub mod pattern;
+mod plan;
 mod scratch;
 mod set;
 mod source;
+mod state;
+mod target;
+mod template;
 mod verdict;
 mod view;
 
 pub use error::RuleError;
+pub use plan::FileTree;
 pub use scratch::{RequestMemory, Scratch};
 pub use set::{RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder};
 pub use source::{Dialect, RuleSource, SourceOrigin};

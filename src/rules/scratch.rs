@@ -1,11 +1,116 @@
 //! The memory that judging works in.
 
+use super::FieldChange;
+use super::pattern::{Groups, PatternCache};
+use super::state::State;
+use super::template::{Captures, TooLong};
+
+/// How many rule sets one worker remembers caches for: those of its sites, and of snapshots just replaced.
+const MAX_SETS: usize = 32;
+
 /// Working memory of one worker: kept between requests so that judging allocates little.
 ///
 /// It may serve any number of rule sets; it remembers those it served last.
 #[derive(Debug, Default)]
-pub struct Scratch {}
+pub struct Scratch {
+    pub(crate) state: State,
+    pub(crate) work: Work,
+    sets: Vec<(u64, SetMemory)>,
+}
+
+/// Buffers that hold nothing between rules.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// For each view, whether the URL matched in it, and its groups.
+    pub(crate) url: Vec<(bool, Captures)>,
+    /// `{C:n}`.
+    pub(crate) conditions: Captures,
+    pub(crate) groups: Groups,
+    pub(crate) input: Vec<u8>,
+}
+
+/// What is remembered for one rule set.
+#[derive(Debug, Default)]
+pub(crate) struct SetMemory {
+    pub(crate) patterns: PatternCache,
+    /// Values of the plan's inputs, those of the first view first.
+    pub(crate) inputs: Vec<InputValue>,
+}
+
+/// The value of one input in one view, and the state of the URL that it belongs to.
+#[derive(Debug)]
+pub(crate) struct InputValue {
+    pub(crate) epoch: u64,
+    pub(crate) text: Vec<u8>,
+    pub(crate) outcome: Result<(), TooLong>,
+}
+
+impl Default for InputValue {
+    fn default() -> Self {
+        Self {
+            epoch: 0,
+            text: Vec::new(),
+            outcome: Ok(()),
+        }
+    }
+}
 
 /// What response rules need to know of the request, kept until the response comes.
 #[derive(Clone, Debug, Default)]
-pub struct RequestMemory {}
+pub struct RequestMemory {
+    /// The set it was made for.
+    pub(crate) set: u64,
+    /// For each group, whether the request lies in its scope.
+    pub(crate) in_scope: Vec<bool>,
+    /// Values of what the plan remembers.
+    pub(crate) values: Vec<Vec<u8>>,
+}
+
+impl Scratch {
+    /// The URL that the request judged last was rewritten to, as the rules wrote it; `None` if none rewrote it.
+    ///
+    /// [`Verdict::Rewrite`](super::Verdict::Rewrite) holds it in the form that may be sent.
+    pub fn rewritten_url(&self) -> Option<&[u8]> {
+        self.state.rewritten_url()
+    }
+
+    /// The parts that judging by one set needs, ready for use.
+    pub(crate) fn parts(&mut self, set: u64) -> (&mut State, &mut Work, &mut SetMemory) {
+        let at = match self.sets.iter().position(|(known, _)| *known == set) {
+            Some(at) => at,
+            None => {
+                if self.sets.len() == MAX_SETS {
+                    self.sets.remove(0);
+                }
+                self.sets.push((set, SetMemory::default()));
+                self.sets.len() - 1
+            }
+        };
+        (&mut self.state, &mut self.work, &mut self.sets[at].1)
+    }
+}
+
+impl Work {
+    /// Forgets the groups of the rule before.
+    pub(crate) fn begin_rule(&mut self) {
+        for (matched, captures) in &mut self.url {
+            *matched = false;
+            captures.clear();
+        }
+        self.conditions.clear();
+    }
+}
+
+/// Replaces the value of a field that is changed already, or appends the change.
+pub(crate) fn change_field(changes: &mut Vec<FieldChange>, name: &str, value: &[u8]) {
+    match changes.iter_mut().find(|change| change.name == name) {
+        Some(change) => {
+            change.value.clear();
+            change.value.extend_from_slice(value);
+        }
+        None => changes.push(FieldChange {
+            name: name.to_owned(),
+            value: value.to_vec(),
+        }),
+    }
+}

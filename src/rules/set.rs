@@ -1,12 +1,20 @@
 //! A compiled set of rules, and what is known of each.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compile::Compiler;
+use super::error::{Kind, Place};
+use super::matcher::linear::Judge;
+use super::outbound::ResponseJudge;
+use super::plan::{FileTree, Plan};
+use super::state::RequestSight;
+use super::template::Sight;
 use super::{
     Decision, RequestMemory, RequestView, ResponseDecision, ResponseView, RuleError, RuleId,
     RuleSource, Scratch,
 };
+use crate::canon::path_has_prefix;
 use crate::model::MitigationId;
 
 /// How much a set may hold.
@@ -69,20 +77,59 @@ pub struct RuleInfo {
 }
 
 /// A compiled set of rules, immutable; shared by all workers behind one pointer.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{
+///     RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
+/// };
+///
+/// let text = r#"<rules>
+///   <rule name="old paths">
+///     <match url="^old/(.*)" />
+///     <action type="Redirect" url="/new/{R:1}" redirectType="Found" />
+///   </rule>
+/// </rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut builder = RuleSet::builder(RuleLimits::default());
+/// builder.add(&source, RuleOrigin::local("rules.xml"))?;
+/// let rules = builder.build();
+///
+/// let request = RequestView {
+///     method: "GET",
+///     target: b"/old/a?b=c",
+///     version: "HTTP/1.1",
+///     secure: true,
+///     remote: None,
+///     local: None,
+///     fields: &[("Host", "mail.example")],
+///     variables: &[],
+/// };
+/// let decision = rules.judge(&request, &mut Scratch::default());
+/// assert_eq!(decision.verdict, Verdict::Redirect { status: 302, location: b"/new/a?b=c".to_vec() });
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Debug)]
 pub struct RuleSet {
+    /// Tells this set from every other of the process, for caches that outlive it.
+    number: u64,
+    plan: Plan,
     rules: Vec<RuleInfo>,
 }
 
 impl RuleSet {
     /// Starts a set with these limits.
-    pub fn builder(_limits: RuleLimits) -> RuleSetBuilder {
-        RuleSetBuilder { rules: Vec::new() }
+    pub fn builder(limits: RuleLimits) -> RuleSetBuilder {
+        RuleSetBuilder {
+            limits,
+            compiler: Compiler::default(),
+        }
     }
 
     /// A set without rules: every request passes.
     pub fn empty() -> Self {
-        Self { rules: Vec::new() }
+        Self::builder(RuleLimits::default()).build()
     }
 
     /// What is known of a rule.
@@ -100,54 +147,151 @@ impl RuleSet {
     }
 
     /// Judges a request.
-    pub fn judge(&self, _request: &RequestView<'_>, _scratch: &mut Scratch) -> Decision {
-        Decision::PASS
+    pub fn judge(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
+        let (state, work, memory) = scratch.parts(self.number);
+        state.begin(self.number, request.target, self.plan.is_hardened);
+        if self.plan.request_rules.is_empty() {
+            return Decision::PASS;
+        }
+        let judge = Judge {
+            plan: &self.plan,
+            request,
+            state,
+            work,
+            memory,
+        };
+        judge.judge()
     }
 
     /// Whether any response rule exists.
     pub fn has_response_rules(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| rule.kind == RuleKind::Response)
+        !self.plan.response_rules.is_empty()
     }
 
     /// What the response rules will read of this request; call it after [`judge`](Self::judge), with the same
     /// scratch, since a rewritten URL is part of it.
-    pub fn remember(&self, _request: &RequestView<'_>, _scratch: &mut Scratch) -> RequestMemory {
-        RequestMemory::default()
+    pub fn remember(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> RequestMemory {
+        let (state, ..) = scratch.parts(self.number);
+        if state.set != self.number || state.original.raw() != request.target {
+            state.begin(self.number, request.target, self.plan.is_hardened);
+        }
+        let sight = RequestSight {
+            request,
+            state,
+            view: 0,
+            document_root: self.plan.document_root.as_deref().unwrap_or_default(),
+        };
+        let value = |variable| {
+            let mut value = Vec::new();
+            sight.read(variable, &mut value);
+            value
+        };
+        let path = state.original.view(0).path();
+        let groups = self.plan.groups.iter();
+        RequestMemory {
+            set: self.number,
+            in_scope: groups
+                .map(|group| path_has_prefix(path, &group.scope))
+                .collect(),
+            values: self.plan.remembered.iter().map(value).collect(),
+        }
     }
 
     /// Judges a response to a request that was remembered.
+    ///
+    /// A memory that another set made changes nothing.
     pub fn judge_response(
         &self,
-        _memory: &RequestMemory,
-        _response: &ResponseView<'_>,
-        _scratch: &mut Scratch,
+        memory: &RequestMemory,
+        response: &ResponseView<'_>,
+        scratch: &mut Scratch,
     ) -> ResponseDecision {
-        ResponseDecision::default()
+        if memory.set != self.number {
+            return ResponseDecision::default();
+        }
+        let (_, work, set_memory) = scratch.parts(self.number);
+        let judge = ResponseJudge {
+            plan: &self.plan,
+            request: memory,
+            response,
+            work,
+            memory: set_memory,
+            decision: ResponseDecision::default(),
+            status_line: None,
+        };
+        judge.judge()
     }
 }
 
 /// Compiles sources into a [`RuleSet`], one group of rules for each.
 #[derive(Debug)]
 pub struct RuleSetBuilder {
-    rules: Vec<RuleInfo>,
+    limits: RuleLimits,
+    compiler: Compiler,
 }
 
 impl RuleSetBuilder {
+    /// Names server variables that the caller will give in [`RequestView::variables`].
+    #[must_use]
+    pub fn with_variables(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let names = names
+            .into_iter()
+            .map(|name| name.as_ref().to_ascii_uppercase());
+        self.compiler.given.extend(names);
+        self
+    }
+
+    /// Says where on disk the site's root is: `{REQUEST_FILENAME}` and its like are refused without it.
+    ///
+    /// Without `files`, no file and no directory exists.
+    #[must_use]
+    pub fn with_document_root(
+        mut self,
+        root: impl Into<Vec<u8>>,
+        files: Option<Arc<dyn FileTree>>,
+    ) -> Self {
+        let mut root = root.into();
+        while root.last() == Some(&b'/') {
+            root.pop();
+        }
+        self.compiler.plan.document_root = Some(root);
+        self.compiler.plan.files = files;
+        self
+    }
+
     /// Compiles a source and appends its rules as a group of their own.
     ///
-    /// `stopProcessing` ends its own group only; the current URL carries over to the next group.
+    /// `stopProcessing` ends its own group only, and in it either the global rules or the others; the current URL
+    /// carries over to the next group.
     ///
     /// # Errors
     ///
     /// Refuses the whole source; what was added before stays.
-    pub fn add(&mut self, _source: &RuleSource, _origin: RuleOrigin) -> Result<(), RuleError> {
-        Ok(())
+    pub fn add(&mut self, source: &RuleSource, origin: RuleOrigin) -> Result<(), RuleError> {
+        let count = self.compiler.infos.len() + source.rule_count();
+        if count > self.limits.rules {
+            return Err(too_many(source, &origin, self.limits.rules));
+        }
+        self.compiler.add(source, &origin)
     }
 
     /// The set of everything that was added.
     pub fn build(self) -> RuleSet {
-        RuleSet { rules: self.rules }
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        RuleSet {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            plan: self.compiler.plan,
+            rules: self.compiler.infos,
+        }
     }
+}
+
+fn too_many(source: &RuleSource, origin: &RuleOrigin, limit: usize) -> RuleError {
+    let place = source.first_place().cloned().unwrap_or_else(|| Place {
+        file: origin.source.as_str().into(),
+        line: 1,
+        column: 1,
+    });
+    let what = "the rules of a set";
+    RuleError::new(&place, Kind::Limit { what, limit })
 }

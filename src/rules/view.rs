@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 /// Header fields of one message.
 ///
-/// Names are matched without regard to case. Implemented here for slices of pairs, and by [`crate::filter`] for
+/// Names are matched without regard to case. Implemented here for vectors and arrays of pairs, and by [`crate::filter`] for
 /// [`http::HeaderMap`].
 pub trait Fields {
     /// Calls `visit` with every field, name and value, in the order received.
@@ -29,6 +29,12 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        self.as_slice().each(visit);
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>, const COUNT: usize> Fields for [(N, V); COUNT] {
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
         self.as_slice().each(visit);
     }
@@ -65,4 +71,64 @@ pub struct ResponseView<'a> {
     pub reason: &'a str,
     /// The response fields.
     pub fields: &'a dyn Fields,
+}
+
+/// Appends a field's value, joined over all its lines: `; ` between cookies (RFC 6265 section 5.4), `, ` between
+/// others (RFC 9110 section 5.3).
+///
+/// A `-` in `name` also stands for `_`, since IIS gives both to one server variable.
+pub(crate) fn read_field(fields: &dyn Fields, name: &str, out: &mut Vec<u8>) -> bool {
+    let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+    let mut is_first = true;
+    let mut append = |value: &[u8]| {
+        if !is_first {
+            out.extend_from_slice(separator);
+        }
+        is_first = false;
+        out.extend_from_slice(value);
+    };
+    if name.contains('-') {
+        fields.each(&mut |other, value| {
+            if is_same_name(other, name) {
+                append(value);
+            }
+        });
+    } else {
+        fields.values(name, &mut append);
+    }
+    !is_first
+}
+
+fn is_same_name(other: &str, name: &str) -> bool {
+    let fold = |byte: u8| {
+        if byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    other.len() == name.len() && other.bytes().zip(name.bytes()).all(|(a, b)| fold(a) == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_joined() {
+        let fields = [
+            ("Cookie", "a=1"),
+            ("X_Forwarded-For", "1"),
+            ("cookie", "b=2"),
+            ("x-forwarded-for", "2"),
+        ];
+        let read = |name: &str| {
+            let mut out = Vec::new();
+            let found = read_field(&fields, name, &mut out);
+            (found, String::from_utf8(out).unwrap())
+        };
+        assert_eq!(read("cookie"), (true, "a=1; b=2".to_owned()));
+        assert_eq!(read("x-forwarded-for"), (true, "1, 2".to_owned()));
+        assert_eq!(read("accept"), (false, String::new()));
+    }
 }

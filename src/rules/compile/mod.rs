@@ -1,0 +1,326 @@
+//! Compiles typed rules into the plan that matchers walk.
+//!
+//! Layer 1, inside `rules`. Called by set; calls source, template and pattern.
+//! Holds: what compiles cannot fail for a reason in the rule when it is judged, but for the length of a text;
+//!        equal patterns and equal inputs exist once.
+//! See `guide::dialect` for what is refused and why.
+
+mod request;
+mod response;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::error::{Kind, Place};
+use super::pattern::{Pattern, PatternOptions, PatternSyntax};
+use super::plan::{ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, TestPlan};
+use super::source::{Conditions, PatternText, Test, Text};
+use super::template::{Bound, Reads, RewriteMap, Scope, Stage};
+use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleOrigin, RuleSource};
+
+/// Fields that frame the message or belong to one connection (RFC 9110 section 7.6.1, RFC 9112 section 6): the proxy
+/// sets them, and a rule that did could make two servers disagree on where a message ends.
+const FRAMING_FIELDS: &[&str] = &[
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The plan under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Compiler {
+    pub(crate) plan: Plan,
+    pub(crate) infos: Vec<RuleInfo>,
+    /// Names of variables that the caller gives with requests, in upper case.
+    pub(crate) given: BTreeSet<String>,
+    patterns: HashMap<(String, PatternSyntax, PatternOptions), usize>,
+    inputs: HashMap<Bound, usize>,
+}
+
+/// What the rules of one source share while they are compiled.
+struct Unit<'s> {
+    source: &'s RuleSource,
+    maps: BTreeMap<String, usize>,
+    custom: BTreeSet<String>,
+    allowed: BTreeSet<String>,
+}
+
+/// Where a text is expanded and how patterns of a rule are compiled.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    stage: Stage,
+    syntax: PatternSyntax,
+    hardened: bool,
+    /// Whether an exact match is a search.
+    substring: bool,
+    rule: &'a str,
+}
+
+impl Compiler {
+    /// Compiles one source as a group of its own.
+    ///
+    /// On an error no rule of it stays.
+    pub(crate) fn add(
+        &mut self,
+        source: &RuleSource,
+        origin: &RuleOrigin,
+    ) -> Result<(), RuleError> {
+        let (requests, responses) = (
+            self.plan.request_rules.len(),
+            self.plan.response_rules.len(),
+        );
+        let infos = self.infos.len();
+        let added = self.group(source, origin);
+        if added.is_err() {
+            self.plan.request_rules.truncate(requests);
+            self.plan.response_rules.truncate(responses);
+            self.infos.truncate(infos);
+        }
+        added
+    }
+
+    fn group(&mut self, source: &RuleSource, origin: &RuleOrigin) -> Result<(), RuleError> {
+        let unit = self.unit(source)?;
+        let mut lists = [0..0, 0..0];
+        for (list, (rules, is_global)) in lists
+            .iter_mut()
+            .zip([(&source.global_rules, true), (&source.rules, false)])
+        {
+            let start = self.plan.request_rules.len();
+            for rule in rules.resolve()?.into_iter().filter(|rule| rule.enabled) {
+                self.request_rule(rule, is_global, &unit)
+                    .map_err(|error| error.in_rule(&rule.name))?;
+                self.inform(&rule.name, RuleKind::Request, origin);
+            }
+            *list = start..self.plan.request_rules.len();
+        }
+        let start = self.plan.response_rules.len();
+        for rule in source
+            .response_rules
+            .resolve()?
+            .into_iter()
+            .filter(|rule| rule.enabled)
+        {
+            self.response_rule(rule, &unit)
+                .map_err(|error| error.in_rule(&rule.name))?;
+            self.inform(&rule.name, RuleKind::Response, origin);
+        }
+        self.plan.groups.push(Group {
+            scope: source.scope.clone().into_bytes(),
+            lists,
+            responses: start..self.plan.response_rules.len(),
+        });
+        Ok(())
+    }
+
+    fn inform(&mut self, name: &str, kind: RuleKind, origin: &RuleOrigin) {
+        self.infos.push(RuleInfo {
+            name: name.to_owned(),
+            kind,
+            mitigation: origin.mitigation.clone(),
+            source: origin.source.clone(),
+            hits: std::sync::Arc::clone(&origin.hits),
+        });
+    }
+
+    fn unit<'s>(&mut self, source: &'s RuleSource) -> Result<Unit<'s>, RuleError> {
+        let mut maps = BTreeMap::new();
+        for map in source.maps.resolve()? {
+            let entries = map
+                .entries
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()));
+            maps.insert(map.name.to_lowercase(), self.plan.maps.len());
+            let map = RewriteMap::new(map.ignore_case, &map.default, entries);
+            self.plan.maps.push(map);
+        }
+        let upper = |name: &str| name.trim().to_ascii_uppercase();
+        let allowed: BTreeSet<String> = source
+            .allowed_variables
+            .resolve()?
+            .into_iter()
+            .map(|variable| upper(&variable.name))
+            .collect();
+        let mut custom = &self.given | &allowed;
+        for rules in [&source.global_rules, &source.rules] {
+            for rule in rules.resolve()? {
+                custom.extend(rule.set.iter().map(|set| upper(&set.name.name)));
+            }
+        }
+        Ok(Unit {
+            source,
+            maps,
+            custom,
+            allowed,
+        })
+    }
+
+    fn bind(&self, text: &Text, unit: &Unit<'_>, stage: Stage) -> Result<Bound, RuleError> {
+        let scope = Scope {
+            stage,
+            maps: &unit.maps,
+            custom: &unit.custom,
+            has_document_root: self.plan.document_root.is_some(),
+        };
+        text.template
+            .bind(&scope)
+            .map_err(|kind| RuleError::new(&text.place, kind).in_attribute(text.attribute))
+    }
+
+    /// The number of a pattern in the plan, which is compiled unless an equal one was.
+    fn pattern(&mut self, text: &PatternText, manner: Manner<'_>) -> Result<usize, RuleError> {
+        let options = PatternOptions {
+            ignore_case: text.ignore_case,
+            dot_matches_line_breaks: manner.hardened,
+            substring: manner.substring,
+        };
+        let key = (text.text.clone(), manner.syntax, options);
+        if let Some(number) = self.patterns.get(&key) {
+            return Ok(*number);
+        }
+        let pattern = Pattern::new(&text.text, manner.syntax, options).map_err(|error| {
+            RuleError::new(&text.place, Kind::Pattern(error))
+                .in_attribute(text.attribute)
+                .in_rule(manner.rule)
+        })?;
+        let number = self.plan.patterns.len();
+        self.plan.patterns.push(pattern);
+        self.patterns.insert(key, number);
+        Ok(number)
+    }
+
+    fn pattern_test(
+        &mut self,
+        text: &PatternText,
+        manner: Manner<'_>,
+    ) -> Result<PatternTest, RuleError> {
+        Ok(PatternTest {
+            pattern: self.pattern(text, manner)?,
+            negate: text.negate,
+        })
+    }
+
+    /// Compiles conditions; their `reads_groups` is still to be set.
+    fn conditions(
+        &mut self,
+        conditions: &Conditions,
+        unit: &Unit<'_>,
+        manner: Manner<'_>,
+    ) -> Result<(ConditionsPlan, Reads), RuleError> {
+        let mut all = Reads::default();
+        let mut list = Vec::with_capacity(conditions.list.len());
+        for condition in &conditions.list {
+            let bound = self.bind(&condition.input, unit, manner.stage)?;
+            let reads = bound.reads();
+            all = all.and(reads);
+            list.push(ConditionPlan {
+                input: self.input(bound, reads, manner.stage),
+                test: match &condition.test {
+                    Test::IsDirectory { negate } => TestPlan::IsDirectory { negate: *negate },
+                    Test::IsFile { negate } => TestPlan::IsFile { negate: *negate },
+                    Test::Pattern(text) => TestPlan::Pattern(self.pattern_test(text, manner)?),
+                },
+                over_views: manner.hardened && (reads.target || reads.rule_group.is_some()),
+            });
+        }
+        let plan = ConditionsPlan {
+            list,
+            any: conditions.any,
+            track_all_captures: conditions.track_all_captures,
+            reads_groups: false,
+        };
+        Ok((plan, all))
+    }
+
+    fn input(&mut self, bound: Bound, reads: Reads, stage: Stage) -> Input {
+        let has_groups = reads.rule_group.is_some() || reads.condition_group.is_some();
+        if has_groups || stage == Stage::Response {
+            return Input::Own(bound);
+        }
+        if let Some(number) = self.inputs.get(&bound) {
+            return Input::Shared(*number);
+        }
+        let number = self.plan.inputs.len();
+        self.plan.inputs.push(bound.clone());
+        self.inputs.insert(bound, number);
+        Input::Shared(number)
+    }
+
+    /// Refuses references to groups that no match can fill.
+    fn check_groups(
+        &self,
+        reads: Reads,
+        url: Option<PatternTest>,
+        conditions: &ConditionsPlan,
+        place: &Place,
+    ) -> Result<(), RuleError> {
+        let groups = |test: &PatternTest| self.plan.patterns[test.pattern].group_count();
+        // A pattern that must be absent fills no group: its references are empty, not wrong.
+        let in_url = match url {
+            Some(test) if test.negate => None,
+            url => Some(url.as_ref().map_or(0, groups)),
+        };
+        if let (Some(group), Some(last)) = (reads.rule_group, in_url)
+            && group > last
+        {
+            return Err(no_group(
+                "R",
+                group,
+                &format!("the rule's pattern has {last} groups"),
+                place,
+            ));
+        }
+        let Some(group) = reads.condition_group else {
+            return Ok(());
+        };
+        let counts = conditions
+            .list
+            .iter()
+            .filter_map(|condition| match &condition.test {
+                TestPlan::Pattern(test) => Some(groups(test)),
+                TestPlan::IsDirectory { .. } | TestPlan::IsFile { .. } => None,
+            });
+        let last = if conditions.track_all_captures {
+            counts.reduce(|sum, count| sum + count)
+        } else {
+            counts.max()
+        };
+        match last {
+            Some(last) if group <= last => Ok(()),
+            Some(last) => Err(no_group(
+                "C",
+                group,
+                &format!("the conditions have {last} groups"),
+                place,
+            )),
+            None => Err(no_group(
+                "C",
+                group,
+                "the rule has no condition with a pattern",
+                place,
+            )),
+        }
+    }
+}
+
+fn no_group(kind: &str, group: usize, why: &str, place: &Place) -> RuleError {
+    let text = format!(
+        "{{{kind}:{group}}} refers to nothing, since {why}; correct the number or add the group"
+    );
+    RuleError::new(place, Kind::Unsupported(text))
+}
+
+/// Refuses to set a field that frames the message.
+fn check_field(name: &str, place: &Place, attribute: &str) -> Result<(), RuleError> {
+    if !FRAMING_FIELDS.contains(&name) {
+        return Ok(());
+    }
+    let text = format!(
+        "the field {name} frames the message or belongs to a connection, and only the proxy sets it; remove this"
+    );
+    Err(RuleError::new(place, Kind::Unsupported(text)).in_attribute(attribute))
+}

@@ -1,0 +1,139 @@
+//! Compiles inbound rules.
+
+use super::{Compiler, Dialect, Manner, Unit, check_field};
+use crate::rules::error::Kind;
+use crate::rules::plan::{ActionPlan, RequestPlan, SetPlan, SetTarget};
+use crate::rules::source::{Action, RequestRule, SetVariable, Text};
+use crate::rules::template::{Bound, Reads, Stage, Variable, field_name};
+use crate::rules::{RuleError, RuleId};
+
+impl Compiler {
+    pub(super) fn request_rule(
+        &mut self,
+        rule: &RequestRule,
+        is_global: bool,
+        unit: &Unit<'_>,
+    ) -> Result<(), RuleError> {
+        let refuses = rule.action.refuses();
+        let manner = Manner {
+            stage: Stage::Request,
+            syntax: rule.syntax,
+            hardened: refuses && unit.source.dialect == Dialect::Hardened,
+            substring: false,
+            rule: &rule.name,
+        };
+        let url = match &rule.url {
+            Some(text) => Some(self.pattern_test(text, manner)?),
+            None => None,
+        };
+        let (mut conditions, mut reads) = self.conditions(&rule.conditions, unit, manner)?;
+        let mut set = Vec::with_capacity(rule.set.len());
+        for variable in &rule.set {
+            set.push(self.set_variable(variable, is_global, unit, &mut reads)?);
+        }
+        let action = self.action(&rule.action, unit, &mut reads)?;
+        self.check_groups(reads, url, &conditions, &rule.place)?;
+        conditions.reads_groups = reads.condition_group.is_some();
+        self.plan.is_hardened |= manner.hardened;
+        self.plan.request_rules.push(RequestPlan {
+            id: RuleId(u32::try_from(self.infos.len()).expect("limits keep rules below 2^32")),
+            hardened: manner.hardened,
+            refuses,
+            stop_processing: rule.stop_processing,
+            keeps_escapes: rule.keeps_escapes,
+            url,
+            conditions,
+            set,
+            action,
+            reads_rule_groups: reads.rule_group.is_some(),
+        });
+        Ok(())
+    }
+
+    fn bind_for(
+        &self,
+        text: &Text,
+        unit: &Unit<'_>,
+        reads: &mut Reads,
+    ) -> Result<Bound, RuleError> {
+        let bound = self.bind(text, unit, Stage::Request)?;
+        *reads = reads.and(bound.reads());
+        Ok(bound)
+    }
+
+    fn set_variable(
+        &self,
+        set: &SetVariable,
+        is_global: bool,
+        unit: &Unit<'_>,
+        reads: &mut Reads,
+    ) -> Result<SetPlan, RuleError> {
+        let name = set.name.name.to_ascii_uppercase();
+        if name.starts_with("RESPONSE_") {
+            let text =
+                format!("{name} is part of the response; set it with a rule in outboundRules");
+            return Err(
+                RuleError::new(&set.name.place, Kind::Unsupported(text)).in_attribute("name")
+            );
+        }
+        let variable = Variable::custom_or_named(&name);
+        let target = match field_name(&name, "HTTP_") {
+            // HTTP_METHOD and its like name no field, though they look as if they did.
+            Some(field)
+                if !matches!(
+                    variable,
+                    Variable::Method | Variable::HttpUrl | Variable::Protocol
+                ) =>
+            {
+                check_field(&field, &set.name.place, "name")?;
+                SetTarget::Field(field)
+            }
+            _ => SetTarget::Variable {
+                name: name.clone(),
+                variable,
+            },
+        };
+        Ok(SetPlan {
+            target,
+            value: self.bind_for(&set.value, unit, reads)?,
+            replace: set.replace,
+            allowed: is_global || unit.allowed.contains(&name),
+        })
+    }
+
+    fn action(
+        &self,
+        action: &Action,
+        unit: &Unit<'_>,
+        reads: &mut Reads,
+    ) -> Result<ActionPlan, RuleError> {
+        Ok(match action {
+            Action::Abort => ActionPlan::Abort,
+            Action::None => ActionPlan::None,
+            Action::Redirect {
+                url,
+                append_query,
+                status,
+            } => ActionPlan::Redirect {
+                url: self.bind_for(url, unit, reads)?,
+                append_query: *append_query,
+                status: *status,
+            },
+            Action::Respond {
+                status,
+                substatus,
+                reason,
+                description,
+            } => ActionPlan::Respond {
+                status: *status,
+                substatus: *substatus,
+                reason: self.bind_for(reason, unit, reads)?,
+                description: self.bind_for(description, unit, reads)?,
+            },
+            Action::Rewrite { url, append_query } => ActionPlan::Rewrite {
+                url: self.bind_for(url, unit, reads)?,
+                append_query: *append_query,
+            },
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Does what a rule that applies says.
+
+use super::linear::Judge;
+use crate::rules::plan::{ActionPlan, Group, RequestPlan, SetPlan, SetTarget};
+use crate::rules::template::{Bound, TooLong};
+use crate::rules::{Verdict, target, view};
+
+/// IIS's sub-status for a server variable that rules may not set.
+const VARIABLE_NOT_ALLOWED: u16 = 50;
+
+/// IIS's sub-status for a text that cannot be expanded.
+const CANNOT_EXPAND: u16 = 52;
+
+/// What follows an action.
+pub(super) enum Flow {
+    /// The next rule, unless this one stops processing.
+    Continue,
+    /// The verdict.
+    End(Verdict),
+    /// An error 500 with this sub-status.
+    Fail(u16),
+}
+
+/// Sets the rule's variables and performs its action.
+pub(super) fn act(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> Flow {
+    for set in &rule.set {
+        if let Err(substatus) = set_variable(judge, set) {
+            return Flow::Fail(substatus);
+        }
+    }
+    perform(judge, group, rule).unwrap_or(Flow::Fail(CANNOT_EXPAND))
+}
+
+fn set_variable(judge: &mut Judge<'_>, set: &SetPlan) -> Result<(), u16> {
+    if !set.allowed {
+        return Err(VARIABLE_NOT_ALLOWED);
+    }
+    if !set.replace && exists(judge, &set.target) {
+        return Ok(());
+    }
+    let value = judge.expand(&set.value).map_err(|TooLong| CANNOT_EXPAND)?;
+    match &set.target {
+        SetTarget::Field(name) => judge.state.set_field(name, &one_line(value)),
+        SetTarget::Variable { name, variable } => {
+            judge.state.set_variable(name, variable, value);
+        }
+    }
+    Ok(())
+}
+
+fn exists(judge: &Judge<'_>, target: &SetTarget) -> bool {
+    match target {
+        SetTarget::Field(name) => {
+            judge.state.field(name).is_some()
+                || view::read_field(judge.request.fields, name, &mut Vec::new())
+        }
+        SetTarget::Variable { name, variable } => {
+            let given = &judge.request.variables;
+            judge.state.variable(variable).is_some()
+                || given
+                    .iter()
+                    .any(|(known, _)| known.eq_ignore_ascii_case(name))
+        }
+    }
+}
+
+fn perform(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> Result<Flow, TooLong> {
+    Ok(match &rule.action {
+        ActionPlan::Abort => Flow::End(Verdict::Abort),
+        ActionPlan::None => Flow::Continue,
+        ActionPlan::Redirect {
+            url,
+            append_query,
+            status,
+        } => {
+            let url = compose(judge, group, url, *append_query, true)?;
+            Flow::End(Verdict::Redirect {
+                status: *status,
+                location: target::location(url),
+            })
+        }
+        ActionPlan::Respond {
+            status,
+            substatus,
+            reason,
+            description,
+        } => Flow::End(Verdict::Respond {
+            status: *status,
+            substatus: *substatus,
+            reason: text(one_line(judge.expand(reason)?)),
+            description: text(judge.expand(description)?),
+        }),
+        ActionPlan::Rewrite { url, append_query } => {
+            let url = compose(judge, group, url, *append_query, false)?;
+            let hardened = judge.plan.is_hardened;
+            judge.state.rewrite(url, rule.keeps_escapes, hardened);
+            Flow::Continue
+        }
+    })
+}
+
+fn compose(
+    judge: &Judge<'_>,
+    group: &Group,
+    url: &Bound,
+    append_query: bool,
+    has_fragment: bool,
+) -> Result<Vec<u8>, TooLong> {
+    let text = judge.expand(url)?;
+    let query = judge
+        .state
+        .current()
+        .view(0)
+        .query()
+        .filter(|_| append_query);
+    Ok(target::compose(&text, &group.scope, query, has_fragment))
+}
+
+/// A value that stays in its field: a recipient would replace CR, LF and NUL by spaces (RFC 9110 section 5.5).
+pub(crate) fn one_line(mut value: Vec<u8>) -> Vec<u8> {
+    for byte in &mut value {
+        if matches!(byte, b'\r' | b'\n' | 0) {
+            *byte = b' ';
+        }
+    }
+    value
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}

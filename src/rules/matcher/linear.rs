@@ -1,0 +1,214 @@
+//! The obvious matcher: every rule in its order. Others are measured against it.
+
+use super::act::{self, Flow};
+use super::condition::{Tester, conditions_hold, input_passes};
+use crate::canon::path_has_prefix;
+use crate::rules::plan::{ConditionPlan, Group, Input, Plan, RequestPlan};
+use crate::rules::scratch::{SetMemory, Work};
+use crate::rules::state::{RequestSight, State};
+use crate::rules::template::{Captures, Expansion, TooLong};
+use crate::rules::{Decision, RequestView, RuleId, Verdict};
+
+/// One request under judgement.
+pub(crate) struct Judge<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) request: &'a RequestView<'a>,
+    pub(crate) state: &'a mut State,
+    pub(crate) work: &'a mut Work,
+    pub(crate) memory: &'a mut SetMemory,
+}
+
+impl Judge<'_> {
+    /// Judges the request, of which `state` has been begun.
+    pub(crate) fn judge(mut self) -> Decision {
+        let mut last = None;
+        for group in &self.plan.groups {
+            for list in &group.lists {
+                for rule in &self.plan.request_rules[list.clone()] {
+                    if !self.applies(group, rule) {
+                        continue;
+                    }
+                    match act::act(&mut self, group, rule) {
+                        Flow::Continue => last = Some(rule.id),
+                        Flow::End(verdict) => return self.decide(verdict, Some(rule.id), None),
+                        Flow::Fail(substatus) => {
+                            return self.decide(Verdict::Pass, last, Some(substatus));
+                        }
+                    }
+                    if rule.stop_processing {
+                        break;
+                    }
+                }
+            }
+        }
+        let verdict = match self.state.wire_target() {
+            Some(target) => Verdict::Rewrite { target },
+            None => Verdict::Pass,
+        };
+        self.decide(verdict, last, None)
+    }
+
+    fn decide(&self, verdict: Verdict, rule: Option<RuleId>, failure: Option<u16>) -> Decision {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let variables = self.state.variables.iter();
+        Decision {
+            verdict,
+            rule,
+            fields: self.state.fields.clone(),
+            variables: variables
+                .map(|(name, _, value)| (name.clone(), text(value)))
+                .collect(),
+            failure,
+        }
+    }
+
+    /// Whether scope, URL and conditions let the rule act.
+    fn applies(&mut self, group: &Group, rule: &RequestPlan) -> bool {
+        self.work.begin_rule();
+        let views = if rule.hardened {
+            self.state.view_count()
+        } else {
+            1
+        };
+        self.url_matches(group, rule, views)
+            && (rule.conditions.list.is_empty() || self.conditions_hold(rule, views))
+    }
+
+    /// Tests the URL in each view, and notes the views it matched in with their groups.
+    fn url_matches(&mut self, group: &Group, rule: &RequestPlan, views: usize) -> bool {
+        let mut any = false;
+        self.work
+            .url
+            .resize_with(views.max(self.work.url.len()), Default::default);
+        for view in 0..views {
+            let path = self.state.current().view(view).path();
+            let Some(input) = relative(path, &group.scope) else {
+                continue;
+            };
+            let mut tester = Tester {
+                patterns: &self.plan.patterns,
+                cache: &mut self.memory.patterns,
+                groups: &mut self.work.groups,
+                when_out_of_steps: rule.refuses,
+            };
+            let (matched, captures) = &mut self.work.url[view];
+            *matched = match rule.url {
+                Some(test) => tester.holds(test, input, rule.reads_rule_groups.then_some(captures)),
+                None => {
+                    captures.push(input);
+                    true
+                }
+            };
+            any |= *matched;
+        }
+        any
+    }
+
+    fn conditions_hold(&mut self, rule: &RequestPlan, views: usize) -> bool {
+        let mut tracked = std::mem::take(&mut self.work.conditions);
+        let holds = conditions_hold(
+            &rule.conditions,
+            &mut tracked,
+            |number, tracked, mut wanted| {
+                let condition = &rule.conditions.list[number];
+                let views = if condition.over_views { views } else { 1 };
+                (0..views).any(|view| {
+                    self.condition_holds(rule, condition, view, tracked, wanted.as_deref_mut())
+                })
+            },
+        );
+        self.work.conditions = tracked;
+        holds
+    }
+
+    fn condition_holds(
+        &mut self,
+        rule: &RequestPlan,
+        condition: &ConditionPlan,
+        view: usize,
+        tracked: &Captures,
+        wanted: Option<&mut Captures>,
+    ) -> bool {
+        let expansion = Expansion {
+            sight: &RequestSight {
+                request: self.request,
+                state: self.state,
+                view,
+                document_root: self.plan.document_root.as_deref().unwrap_or_default(),
+            },
+            maps: &self.plan.maps,
+            rule: url_groups(&self.work.url, view),
+            conditions: tracked,
+        };
+        let input = match &condition.input {
+            Input::Own(text) => {
+                self.work.input.clear();
+                let expanded = expansion.expand(text, &mut self.work.input);
+                expanded.map(|()| self.work.input.as_slice())
+            }
+            Input::Shared(number) => {
+                let at = view * self.plan.inputs.len() + number;
+                let values = &mut self.memory.inputs;
+                values.resize_with(values.len().max(at + 1), Default::default);
+                let value = &mut values[at];
+                if value.epoch != self.state.epoch {
+                    value.epoch = self.state.epoch;
+                    value.text.clear();
+                    value.outcome = expansion.expand(&self.plan.inputs[*number], &mut value.text);
+                }
+                value.outcome.map(|()| value.text.as_slice())
+            }
+        };
+        let mut tester = Tester {
+            patterns: &self.plan.patterns,
+            cache: &mut self.memory.patterns,
+            groups: &mut self.work.groups,
+            when_out_of_steps: rule.refuses,
+        };
+        input_passes(
+            &condition.test,
+            input,
+            wanted,
+            &mut tester,
+            self.plan.files.as_deref(),
+        )
+    }
+
+    /// Expands a text of the rule's action.
+    pub(super) fn expand(&self, text: &crate::rules::template::Bound) -> Result<Vec<u8>, TooLong> {
+        let expansion = Expansion {
+            sight: &RequestSight {
+                request: self.request,
+                state: self.state,
+                view: 0,
+                document_root: self.plan.document_root.as_deref().unwrap_or_default(),
+            },
+            maps: &self.plan.maps,
+            rule: url_groups(&self.work.url, 0),
+            conditions: &self.work.conditions,
+        };
+        let mut out = Vec::new();
+        expansion.expand(text, &mut out).map(|()| out)
+    }
+}
+
+/// The groups of the URL in this view; those of the first view that matched, if this one did not.
+fn url_groups(url: &[(bool, Captures)], view: usize) -> &Captures {
+    static NONE: Captures = Captures::NONE;
+    match url.get(view) {
+        Some((true, captures)) => captures,
+        _ => url
+            .iter()
+            .find(|(matched, _)| *matched)
+            .map_or(&NONE, |(_, captures)| captures),
+    }
+}
+
+/// What `<match url>` sees of a path: relative to the scope, without a leading slash. `None` outside the scope.
+fn relative<'p>(path: &'p [u8], scope: &[u8]) -> Option<&'p [u8]> {
+    if !path_has_prefix(path, scope) {
+        return None;
+    }
+    let path = &path[scope.len()..];
+    Some(path.strip_prefix(b"/").unwrap_or(path))
+}

@@ -1,0 +1,13 @@
+//! Judges a request by a plan.
+//!
+//! Layer 1, inside `rules`. Called by set; calls plan, state and pattern.
+//! Holds: rules act in their order; a rule that does not apply changes nothing;
+//!        every matcher decides as [`linear`] does.
+//! See `guide::dialect` for the order of evaluation.
+
+mod act;
+mod condition;
+pub(crate) mod linear;
+
+pub(crate) use act::one_line;
+pub(crate) use condition::{Tester, conditions_hold, input_passes};

@@ -1,0 +1,251 @@
+//! Judges a response by the outbound rules of a plan.
+
+use super::matcher::{Tester, conditions_hold, input_passes, one_line};
+use super::pattern::Matched;
+use super::plan::{ConditionsPlan, Input, Plan, ResponsePlan, SubjectPlan};
+use super::scratch::{RequestMemory, SetMemory, Work, change_field};
+use super::template::{Captures, Expansion, Sight, TooLong, Variable};
+use super::view::read_field;
+use super::{ResponseDecision, ResponseView};
+
+/// One response under judgement.
+pub(crate) struct ResponseJudge<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) request: &'a RequestMemory,
+    pub(crate) response: &'a ResponseView<'a>,
+    pub(crate) work: &'a mut Work,
+    pub(crate) memory: &'a mut SetMemory,
+    pub(crate) decision: ResponseDecision,
+    /// The status line's code and reason, once a rule changed it.
+    pub(crate) status_line: Option<Vec<u8>>,
+}
+
+/// What variables read: the request as remembered, and the response with what rules changed so far.
+struct ResponseSight<'a> {
+    plan: &'a Plan,
+    request: &'a RequestMemory,
+    response: &'a ResponseView<'a>,
+    decision: &'a ResponseDecision,
+    status_line: Option<&'a [u8]>,
+}
+
+impl Sight for ResponseSight<'_> {
+    fn read(&self, variable: &Variable, out: &mut Vec<u8>) {
+        match variable {
+            Variable::ResponseField(name) => {
+                self.read_field(name, out);
+            }
+            Variable::ResponseStatus => self.read_status(out),
+            _ => {
+                let at = self
+                    .plan
+                    .remembered
+                    .iter()
+                    .position(|known| known == variable);
+                if let Some(value) = at.and_then(|at| self.request.values.get(at)) {
+                    out.extend_from_slice(value);
+                }
+            }
+        }
+    }
+}
+
+impl ResponseSight<'_> {
+    /// Whether the field exists, which an empty one does too.
+    fn read_field(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        match self
+            .decision
+            .fields
+            .iter()
+            .find(|change| change.name == name)
+        {
+            Some(change) => {
+                out.extend_from_slice(&change.value);
+                true
+            }
+            None => read_field(self.response.fields, name, out),
+        }
+    }
+
+    fn read_status(&self, out: &mut Vec<u8>) {
+        match self.status_line {
+            Some(line) => out.extend_from_slice(line),
+            None => {
+                out.extend_from_slice(self.response.status.to_string().as_bytes());
+                if !self.response.reason.is_empty() {
+                    out.push(b' ');
+                    out.extend_from_slice(self.response.reason.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+impl ResponseJudge<'_> {
+    /// Judges the response by every group whose scope the request lies in.
+    pub(crate) fn judge(mut self) -> ResponseDecision {
+        for (group, in_scope) in self.plan.groups.iter().zip(&self.request.in_scope) {
+            if !in_scope {
+                continue;
+            }
+            for rule in &self.plan.response_rules[group.responses.clone()] {
+                if self.apply(rule) == Ok(true) && rule.stop_processing {
+                    break;
+                }
+            }
+        }
+        self.decision
+    }
+
+    /// Whether the rule applied. A text that grows too long leaves the response as it is.
+    fn apply(&mut self, rule: &ResponsePlan) -> Result<bool, TooLong> {
+        self.work.begin_rule();
+        if let Some(number) = rule.pre_condition
+            && !self.conditions_hold(&self.plan.pre_conditions[number])
+        {
+            return Ok(false);
+        }
+        self.work.conditions.clear();
+        let mut subject = Vec::new();
+        let exists = match &rule.subject {
+            SubjectPlan::Field(name) => self.sight().read_field(name, &mut subject),
+            SubjectPlan::Status => {
+                self.sight().read_status(&mut subject);
+                true
+            }
+        };
+        let Some(span) = self.matched_span(rule, &subject) else {
+            return Ok(false);
+        };
+        if !self.conditions_hold(&rule.conditions) {
+            return Ok(false);
+        }
+        if let Some((value, replaces)) = &rule.value
+            && (*replaces || !exists)
+        {
+            let mut changed = subject[..span.start].to_vec();
+            self.expansion(&self.work.conditions)
+                .expand(value, &mut changed)?;
+            changed.extend_from_slice(&subject[span.end..]);
+            self.change(&rule.subject, one_line(changed));
+        }
+        self.decision.rules.push(rule.id);
+        Ok(true)
+    }
+
+    /// Where the pattern matched, with its groups noted; the whole subject where it must be absent and is.
+    fn matched_span(
+        &mut self,
+        rule: &ResponsePlan,
+        subject: &[u8],
+    ) -> Option<std::ops::Range<usize>> {
+        let pattern = &self.plan.patterns[rule.pattern.pattern];
+        let cache = &mut self.memory.patterns;
+        let groups = &mut self.work.groups;
+        match (
+            pattern.captures(cache, subject, 0, groups),
+            rule.pattern.negate,
+        ) {
+            (Matched::No, true) => Some(0..subject.len()),
+            (Matched::Yes, false) => {
+                self.work
+                    .url
+                    .resize_with(self.work.url.len().max(1), Default::default);
+                let (matched, captures) = &mut self.work.url[0];
+                *matched = true;
+                for group in 0..=pattern.group_count() {
+                    captures.push(groups.get(group).map_or(&[], |span| &subject[span]));
+                }
+                groups.get(0)
+            }
+            _ => None,
+        }
+    }
+
+    fn conditions_hold(&mut self, plan: &ConditionsPlan) -> bool {
+        let mut tracked = std::mem::take(&mut self.work.conditions);
+        let mut input = std::mem::take(&mut self.work.input);
+        let holds = conditions_hold(plan, &mut tracked, |number, tracked, wanted| {
+            let condition = &plan.list[number];
+            input.clear();
+            let expanded = match &condition.input {
+                Input::Own(text) => self.expansion(tracked).expand(text, &mut input),
+                Input::Shared(number) => self
+                    .expansion(tracked)
+                    .expand(&self.plan.inputs[*number], &mut input),
+            };
+            let mut tester = Tester {
+                patterns: &self.plan.patterns,
+                cache: &mut self.memory.patterns,
+                groups: &mut self.work.groups,
+                when_out_of_steps: false,
+            };
+            let input = expanded.map(|()| input.as_slice());
+            input_passes(
+                &condition.test,
+                input,
+                wanted,
+                &mut tester,
+                self.plan.files.as_deref(),
+            )
+        });
+        self.work.conditions = tracked;
+        self.work.input = input;
+        holds
+    }
+
+    fn change(&mut self, subject: &SubjectPlan, value: Vec<u8>) {
+        match subject {
+            SubjectPlan::Field(name) => change_field(&mut self.decision.fields, name, &value),
+            SubjectPlan::Status => {
+                // What does not begin with a final status code cannot be sent and changes nothing.
+                let digits = value
+                    .get(..3)
+                    .and_then(|digits| std::str::from_utf8(digits).ok());
+                let status = digits.and_then(|digits| digits.parse().ok());
+                if let Some(status) = status.filter(|status: &u16| *status >= 200) {
+                    self.decision.status = Some(status);
+                    self.status_line = Some(value);
+                }
+            }
+        }
+    }
+
+    fn sight(&self) -> ResponseSight<'_> {
+        ResponseSight {
+            plan: self.plan,
+            request: self.request,
+            response: self.response,
+            decision: &self.decision,
+            status_line: self.status_line.as_deref(),
+        }
+    }
+
+    fn expansion<'e>(&'e self, conditions: &'e Captures) -> ResponseExpansion<'e> {
+        ResponseExpansion {
+            sight: self.sight(),
+            rule: self.work.url.first().map(|(_, captures)| captures),
+            conditions,
+        }
+    }
+}
+
+/// The parts of an [`Expansion`] that owns what it reads.
+struct ResponseExpansion<'e> {
+    sight: ResponseSight<'e>,
+    rule: Option<&'e Captures>,
+    conditions: &'e Captures,
+}
+
+impl ResponseExpansion<'_> {
+    fn expand(&self, text: &super::template::Bound, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        static NONE: Captures = Captures::NONE;
+        let expansion = Expansion {
+            sight: &self.sight,
+            maps: &self.sight.plan.maps,
+            rule: self.rule.unwrap_or(&NONE),
+            conditions: self.conditions,
+        };
+        expansion.expand(text, out)
+    }
+}
