@@ -2,7 +2,6 @@
 
 mod mutation;
 mod tampering;
-mod xmlsec;
 
 use std::time::Instant;
 
