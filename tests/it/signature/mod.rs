@@ -2,6 +2,7 @@
 
 mod mutation;
 mod tampering;
+mod xmlsec;
 
 use std::time::Instant;
 

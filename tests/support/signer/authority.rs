@@ -109,6 +109,10 @@ impl Authority {
         }
     }
 
+    pub(super) fn key_der(&self) -> Vec<u8> {
+        self.key.serialize_der()
+    }
+
     /// Signs as X.509 does: an ECDSA signature is a DER sequence.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.key.sign(message).unwrap()

@@ -93,6 +93,15 @@ impl Publisher {
         sha256(&self.signer.leaf)
     }
 
+    /// The signer's private key (PKCS #8), certificate, and the certificate between it and the root.
+    pub(crate) fn signer_der(&self) -> [Vec<u8>; 3] {
+        [
+            self.signer.key_der(),
+            self.signer.leaf.clone(),
+            self.signer.intermediate.clone(),
+        ]
+    }
+
     /// Puts a signature at the end of the document's root element.
     pub(crate) fn sign(&self, xml: &str) -> Vec<u8> {
         self.sign_at(xml, self.options.timestamp)
@@ -162,7 +171,8 @@ impl Publisher {
 
 const XMLDSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 
-fn signed_info(algorithm: Algorithm, digest: &str) -> String {
+/// The one form of `SignedInfo` that is accepted.
+pub(crate) fn signed_info(algorithm: Algorithm, digest: &str) -> String {
     let method = match algorithm {
         Algorithm::EcdsaP256 => "ecdsa-sha256",
         Algorithm::Rsa => "rsa-sha256",
