@@ -121,8 +121,11 @@ fn parse(text: &'static str) -> Vec<HonestRequest> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::canon::{Refusals, refuse};
+    use crate::rules::{RuleLimits, RuleOrigin, RuleSource, SourceOrigin};
 
     #[test]
     fn every_line_is_read() {
@@ -146,5 +149,35 @@ mod tests {
             let refusal = refuse(request.target.as_bytes(), &Refusals::default());
             assert_eq!(refusal, None, "{}", request.target);
         }
+    }
+
+    #[test]
+    fn known_stops_do_not_count_against_their_mitigation() {
+        let known = |id: &MitigationId| {
+            let requests = requests().iter();
+            requests
+                .filter(|request| request.known_to_stop.contains(id))
+                .count()
+        };
+        let text = r#"<rules><rule name="all"><match url=".*"/><action type="AbortRequest"/></rule></rules>"#;
+        let source = RuleSource::parse(text, &SourceOrigin::named("test")).unwrap();
+        for mitigation in [None, Some("M1.1.0"), Some("SG16.1"), Some("M9.1")] {
+            let mitigation: Option<MitigationId> = mitigation.map(|id| id.parse().unwrap());
+            let mut builder = RuleSet::builder(RuleLimits::default());
+            let origin = RuleOrigin {
+                mitigation: mitigation.clone(),
+                source: "test".to_owned(),
+                hits: Arc::default(),
+            };
+            builder.add(&source, origin).unwrap();
+            let stops = judge(&builder.build(), &["/extra?x".to_owned()]);
+            let variant = mitigation.as_ref().map(|id| match id.key() {
+                ("M", [1, 1]) => known(&"M1.1".parse().unwrap()),
+                _ => known(id),
+            });
+            assert_eq!(stops.len(), requests().len() + 1 - variant.unwrap_or(0));
+            assert_eq!(stops.last().unwrap().request, "GET /extra?x");
+        }
+        assert!(known(&"M1.1".parse().unwrap()) > 0);
     }
 }

@@ -192,6 +192,7 @@ impl Judge<'_> {
         if !changed.rules.iter().any(|&rule| self.is_own(rule)) {
             return Some("its response must be changed, but stays as it is".to_owned());
         }
+        // No rule rewrites bodies in this version, so the canned body is the one that would be sent.
         vector.expected.iter().find_map(|expected| match expected {
             FieldExpectation::BodyFragment(fragment) => (!response.body.contains(fragment))
                 .then(|| format!("its response body must hold {fragment:?}, but does not")),
@@ -261,5 +262,150 @@ pub(super) fn request_view<'a>(
         local: None,
         fields,
         variables: &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Action, Mode, RewriteText};
+
+    const STOP_A: &str =
+        r#"<rules><rule name="a"><match url="^a"/><action type="AbortRequest"/></rule></rules>"#;
+    const FAIL_A: &str = r#"<rules><rule name="a"><match url="^a"/><serverVariables><set name="HTTP_X" value="1"/></serverVariables></rule></rules>"#;
+    const ADD_FIELD: &str = r#"<outboundRules><rule name="a"><match serverVariable="RESPONSE_X" pattern="^$"/><conditions><add input="{URL}" pattern="^/a"/></conditions><action type="Rewrite" value="1"/></rule></outboundRules>"#;
+
+    fn mitigation(id: &str, rules: &str, vectors: Vec<Vector>) -> Mitigation {
+        let text = RewriteText {
+            xml: rules.to_owned(),
+            line: 1,
+            column: 1,
+        };
+        Mitigation {
+            id: id.parse().unwrap(),
+            description: String::new(),
+            cve: String::new(),
+            reference: String::new(),
+            side_effects: String::new(),
+            group: String::new(),
+            actions: vec![Action {
+                kind: ActionKind::Rewrite(text),
+                scope: Scope::Server,
+                description: String::new(),
+            }],
+            vectors,
+            applies: Vec::new(),
+            mode: Mode::Enforce,
+            approval_required: false,
+            withdrawn: false,
+            failure: None,
+        }
+    }
+
+    fn vector(expectation: Expectation, target: &str) -> Vector {
+        Vector {
+            expectation,
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            fields: Vec::new(),
+            response: None,
+            expected: Vec::new(),
+            line: 7,
+        }
+    }
+
+    fn with_response(mut vector: Vector, value: &str) -> Vector {
+        vector.response = Some(CannedResponse {
+            status: 200,
+            fields: Vec::new(),
+            body: "<html>".to_owned(),
+        });
+        vector.expected = vec![FieldExpectation::Field {
+            name: "X".to_owned(),
+            value: value.to_owned(),
+        }];
+        vector
+    }
+
+    fn failures(rules: &str, vector: Vector) -> Vec<String> {
+        let mitigation = mitigation("M1.1", rules, vec![vector]);
+        let set = compile(&mitigation, Dialect::Hardened, "test").unwrap();
+        let failures = judge(&set, &mitigation).into_iter();
+        failures.map(|failure| failure.to_string()).collect()
+    }
+
+    #[test]
+    fn vectors_that_hold_say_nothing() {
+        for vector in [
+            vector(Expectation::Stop, "/a"),
+            vector(Expectation::Stop, "/%2561"),
+            vector(Expectation::Stop, "/%00"),
+            vector(Expectation::Pass, "/b"),
+        ] {
+            assert_eq!(failures(STOP_A, vector), [""; 0]);
+        }
+        for vector in [
+            with_response(vector(Expectation::Stop, "/a"), "1"),
+            with_response(vector(Expectation::Pass, "/b"), ""),
+        ] {
+            assert_eq!(failures(ADD_FIELD, vector), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn vectors_that_fail_say_why() {
+        for (rules, vector, reason) in [
+            (
+                STOP_A,
+                vector(Expectation::Stop, "/b"),
+                "must be stopped, but passes",
+            ),
+            (
+                STOP_A,
+                vector(Expectation::Pass, "/a"),
+                r#"must pass, but rule "a" does: abort"#,
+            ),
+            (
+                STOP_A,
+                vector(Expectation::Pass, "/%00"),
+                "is refused before any rule (control-character): write another target",
+            ),
+            (
+                FAIL_A,
+                vector(Expectation::Stop, "/a"),
+                "must be stopped, but a rule fails with 500.50",
+            ),
+            (
+                ADD_FIELD,
+                with_response(vector(Expectation::Stop, "/b"), "1"),
+                "its response must be changed, but stays as it is",
+            ),
+            (
+                ADD_FIELD,
+                with_response(vector(Expectation::Stop, "/a"), "2"),
+                r#"X must be "2", but is "1""#,
+            ),
+            (
+                ADD_FIELD,
+                with_response(vector(Expectation::Pass, "/a"), ""),
+                r#"its response must stay as it is, but rule "a" changes it"#,
+            ),
+        ] {
+            let request = format!("line 7: GET {}: {reason}", vector.target);
+            assert_eq!(failures(rules, vector), [request]);
+        }
+    }
+
+    #[test]
+    fn other_mitigations_hide_a_stop_and_never_break_a_pass() {
+        let own = |expectation| mitigation("M2.1", STOP_A, vec![vector(expectation, "/a")]);
+        let other = mitigation("M1.1", STOP_A, Vec::new());
+        let set = compile(&other, Dialect::Hardened, "test").unwrap();
+        let failures = judge(&set, &own(Expectation::Stop));
+        let reason = r#"must be stopped by M2.1, but rule "a" stops it first"#;
+        assert_eq!(failures[0].reason, reason);
+        assert_eq!(judge(&set, &own(Expectation::Pass)), []);
+        let set = compile(&own(Expectation::Stop), Dialect::Hardened, "test").unwrap();
+        assert_eq!(judge(&set, &own(Expectation::Stop)), []);
     }
 }
