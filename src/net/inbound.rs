@@ -195,7 +195,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
             Some(malformed) if !self.tracker.is_between_requests() && !self.tracker.withholds() => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, malformed)))
             }
-            _ if self.link.is_busy() => Poll::Pending,
+            _ if self.link.is_busy() => {
+                self.link.put_off_read();
+                Poll::Pending
+            }
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -215,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
                 deadlines.set(Slot::Read, self.timeouts.half_close);
             }
         }
+        self.link.put_off_read();
         Poll::Pending
     }
 

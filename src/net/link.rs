@@ -25,6 +25,8 @@ struct Shared {
     reset: Cell<bool>,
     tunnel: Cell<Option<bool>>,
     body_timeout: Cell<Option<Duration>>,
+    /// Whether a read was put off until the exchange ends; nothing but this link would wake its task then.
+    put_off: Cell<bool>,
 }
 
 /// How far the current exchange is.
@@ -63,6 +65,7 @@ impl Link {
                 reset: Cell::new(false),
                 tunnel: Cell::new(None),
                 body_timeout: Cell::new(None),
+                put_off: Cell::new(false),
             }),
         }
     }
@@ -97,7 +100,15 @@ impl Link {
     pub(super) fn flushed(&self) {
         if self.shared.phase.get() == Phase::Flushing {
             self.shared.phase.set(Phase::Idle);
+            if self.shared.put_off.take() {
+                self.deadlines().wake();
+            }
         }
+    }
+
+    /// A read waits for the end of the exchange.
+    pub(super) fn put_off_read(&self) {
+        self.shared.put_off.set(true);
     }
 
     /// Whether an exchange is in progress.

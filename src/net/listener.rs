@@ -8,6 +8,34 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that the kernel keeps for one listener until they are accepted.
 const BACKLOG: i32 = 4_096;
 
+/// A socket that listens and belongs to no runtime yet.
+#[derive(Debug)]
+pub struct BoundSocket(TcpListener);
+
+impl BoundSocket {
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Hands it to the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot watch it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn into_listener(self) -> io::Result<tokio::net::TcpListener> {
+        tokio::net::TcpListener::from_std(self.0)
+    }
+}
+
 /// Binds `count` listening sockets to one address, over which the kernel spreads connections.
 ///
 /// Port 0 takes a free port, the same for all. The sockets do not block, and what they accept sends without delay
@@ -16,7 +44,7 @@ const BACKLOG: i32 = 4_096;
 /// # Errors
 ///
 /// When the address is taken, also by a socket that would share it, or cannot be bound.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
     // A socket that does not share finds out whether another process listens there: sharing ones would not.
     let probe = socket(address)?;
     probe.bind(&address.into())?;
@@ -28,7 +56,7 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     (0..count.max(1)).map(|_| listen(bound)).collect()
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<BoundSocket> {
     let socket = socket(address)?;
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
@@ -36,7 +64,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(BoundSocket(socket.into()))
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -60,12 +88,12 @@ mod tests {
     fn workers_share_one_port_and_others_do_not() {
         let any = "127.0.0.1:0".parse().unwrap();
         let listeners = bind(any, 3).unwrap();
-        let address = listeners[0].local_addr().unwrap();
+        let address = listeners[0].address().unwrap();
         assert!(address.port() != 0);
         assert!(
             listeners
                 .iter()
-                .all(|listener| listener.local_addr().unwrap() == address)
+                .all(|listener| listener.address().unwrap() == address)
         );
         assert_eq!(
             bind(address, 1).unwrap_err().kind(),

@@ -18,4 +18,4 @@ pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use framing::{HeadLimits, Malformed};
 pub use inbound::{Inbound, InboundTimeouts};
 pub use link::{Awaited, Link};
-pub use listener::bind;
+pub use listener::{BoundSocket, bind};

@@ -51,7 +51,8 @@ pub(super) fn admit(parts: &mut request::Parts, refusals: &Refusals) -> Result<(
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    if !target.starts_with('/') && !(target == "*" && parts.method == Method::OPTIONS) {
+    let is_form = target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS);
+    if !is_form {
         return Err(Reason::Inadmissible(Inadmissible::TargetForm));
     }
     match canon::refuse(target.as_bytes(), refusals) {

@@ -171,8 +171,8 @@ impl FromStr for Server {
         }
         let port = match authority.port() {
             Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => {
-                return Err(invalid("the port is missing"));
+            None if authority.as_str() != authority.host() => {
+                return Err(invalid("the port is no number up to 65535"));
             }
             None => 80,
         };

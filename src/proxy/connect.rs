@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use hyper::client::conn::http1::{Builder, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -16,7 +15,7 @@ use super::ProxyError;
 use super::body::RequestBody;
 use super::core::Core;
 use super::metrics::Counted;
-use super::pool::{Sender, Server};
+use super::pool::{Left, Sender, Server};
 
 /// Addresses of one host name that are tried.
 const ADDRESSES: usize = 8;
@@ -31,14 +30,14 @@ pub(super) async fn connect(core: &Core, server: &Server) -> Result<Sender, Prox
         .handshake(TokioIo::new(stream))
         .await
         .map_err(ProxyError::exchange)?;
-    let (leave, upgraded) = oneshot::channel();
+    let (leave, left) = oneshot::channel();
     let busy = Rc::new(Cell::new(false));
     let counted = core.shared.meters.upstream_connection();
     tokio::task::spawn_local(drive(connection, leave, Rc::clone(&busy), counted));
     Ok(Sender {
         requests,
         busy,
-        upgraded,
+        left,
     })
 }
 
@@ -73,29 +72,22 @@ async fn open(core: &Core, server: &Server) -> Result<TcpStream, ProxyError> {
     Err(last)
 }
 
-/// Moves a connection until it ends. One that ends in the middle of something is reset, so that the server cannot
-/// take half a request for a whole one.
+/// Moves a connection until it ends.
 async fn drive(
     mut connection: Connection<TokioIo<TcpStream>, RequestBody>,
-    leave: oneshot::Sender<(TcpStream, Bytes)>,
+    leave: oneshot::Sender<Left>,
     busy: Rc<Cell<bool>>,
     _counted: Counted,
 ) {
     let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner();
-    // Whoever changed the protocol takes the socket over; nobody else waits for it.
-    let left = match result {
-        Ok(()) => leave
-            .send((stream, parts.read_buf))
-            .err()
-            .map(|(stream, _)| stream),
-        Err(_) => Some(stream),
+    let left = Left {
+        stream: Some(parts.io.into_inner()),
+        early: parts.read_buf,
+        busy,
     };
-    if let Some(stream) = left
-        && busy.get()
-    {
-        // Fails only on a socket that is gone.
-        let _ = stream.set_zero_linger();
+    if result.is_ok() {
+        // Whoever changed the protocol takes it over; to anybody else it means nothing.
+        let _ = leave.send(left);
     }
 }

@@ -22,8 +22,28 @@ pub(super) struct Sender {
     pub(super) requests: SendRequest<RequestBody>,
     /// Whether a request was begun and not answered to its end.
     pub(super) busy: Rc<Cell<bool>>,
-    /// Yields the socket, and bytes read too far, when the connection leaves HTTP.
-    pub(super) upgraded: oneshot::Receiver<(TcpStream, Bytes)>,
+    /// Yields the socket when the connection has left HTTP, or has ended.
+    pub(super) left: oneshot::Receiver<Left>,
+}
+
+/// What is left of a connection to a server. One that was busy is reset when this is dropped, so that the server
+/// cannot take half a request for a whole one.
+pub(super) struct Left {
+    pub(super) stream: Option<TcpStream>,
+    /// Bytes that were read too far.
+    pub(super) early: Bytes,
+    pub(super) busy: Rc<Cell<bool>>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream
+            && self.busy.get()
+        {
+            // Fails only on a socket that is gone.
+            let _ = stream.set_zero_linger();
+        }
+    }
 }
 
 /// The servers of one site.

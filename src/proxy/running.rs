@@ -14,7 +14,7 @@ use super::metrics::Meters;
 use super::worker::{Worker, WorkerListener};
 use super::{ProxyConfig, ProxyError, Upstream};
 use crate::filter::Handle;
-use crate::net;
+use crate::net::{self, BoundSocket};
 use crate::telemetry::Metrics;
 
 /// A proxy whose sockets are bound and that serves nobody yet.
@@ -23,7 +23,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     /// The sockets of each worker, in the order of the listeners.
-    listeners: Vec<Vec<std::net::TcpListener>>,
+    listeners: Vec<Vec<BoundSocket>>,
 }
 
 /// A proxy that serves. Dropping it stops it.
@@ -74,12 +74,12 @@ impl Proxy {
             config.workers = std::thread::available_parallelism().map_or(1, usize::from);
         }
         let mut addresses = Vec::new();
-        let mut listeners: Vec<Vec<std::net::TcpListener>> =
+        let mut listeners: Vec<Vec<BoundSocket>> =
             (0..config.workers).map(|_| Vec::new()).collect();
         for listener in &config.listeners {
             let failed = |source| ProxyError::bind(listener.address, source);
             let sockets = net::bind(listener.address, config.workers).map_err(failed)?;
-            addresses.push(sockets[0].local_addr().map_err(failed)?);
+            addresses.push(sockets[0].address().map_err(failed)?);
             for (worker, socket) in listeners.iter_mut().zip(sockets) {
                 worker.push(socket);
             }

@@ -204,14 +204,17 @@ impl Client {
         } = answer;
         let (mut parts, incoming) = response.into_parts();
         drop(incoming);
-        let tunnel = if upgrade {
-            sender.upgraded.await.ok()
+        let mut left = if upgrade {
+            sender.left.await.ok()
         } else {
             None
         };
-        let Some((stream, early)) = tunnel else {
+        let Some(stream) = left.as_mut().and_then(|left| left.stream.take()) else {
             return self.unanswered(Unanswered::Server(ProxyError::unasked_upgrade()), exchange);
         };
+        let early = left
+            .map(|mut left| std::mem::take(&mut left.early))
+            .unwrap_or_default();
         *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
         headers::forward_response(&mut parts, true);
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());

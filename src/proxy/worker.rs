@@ -15,7 +15,7 @@ use super::connection;
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::net::Clock;
+use crate::net::{BoundSocket, Clock};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub(super) struct Worker {
 }
 
 pub(super) struct WorkerListener {
-    pub(super) socket: std::net::TcpListener,
+    pub(super) socket: BoundSocket,
     pub(super) refusals: Refusals,
 }
 
@@ -59,7 +59,7 @@ impl Worker {
         tokio::task::spawn_local(tick(Rc::clone(&core)));
         let mut accepting = Vec::new();
         for listener in self.listeners {
-            match TcpListener::from_std(listener.socket) {
+            match listener.socket.into_listener() {
                 Ok(socket) => {
                     let orders = self.orders.clone();
                     let accept = accept(Rc::clone(&core), socket, listener.refusals, orders);

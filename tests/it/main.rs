@@ -7,6 +7,7 @@ mod support;
 
 mod feed;
 mod layers;
+mod proxy;
 mod rewrite;
 mod signature;
 mod sizes;

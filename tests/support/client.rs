@@ -110,6 +110,29 @@ impl Client {
         }
     }
 
+    /// Ends this side; the other may go on.
+    pub(crate) fn end(&mut self) -> std::io::Result<()> {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write)
+    }
+
+    /// The bytes up to and including the next empty line.
+    pub(crate) fn read_until_blank_line(&mut self) -> std::io::Result<String> {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n") {
+            if self.stream.read_until(b'\n', &mut text)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Exactly this many bytes.
+    pub(crate) fn read_exactly(&mut self, length: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Whatever still comes until the peer closes.
     pub(crate) fn rest(&mut self) -> Result<Vec<u8>, Lost> {
         let mut rest = Vec::new();

@@ -5,5 +5,7 @@
 pub(crate) mod baseline;
 pub(crate) mod client;
 pub(crate) mod feed_server;
+pub(crate) mod origin;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod signer;
