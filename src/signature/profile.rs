@@ -14,6 +14,9 @@ use crate::xml::{Document, Element};
 /// The most certificates in one place of a document.
 pub(super) const CERTIFICATES: usize = 8;
 
+/// The longest element that holds Base64, with its tags: room for any certificate and any token.
+const ENCODED_BYTES: usize = 128 << 10;
+
 const XMLDSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 const COUNTERSIGNATURE: &str = "http://schemas.microsoft.com/xmldsig/timestamp/2003";
 const CANONICAL_XML: &str = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315";
@@ -240,7 +243,13 @@ fn expect_algorithm(element: Element<'_>, algorithm: &str) -> Result<(), VerifyE
 
 /// The octets that an element's text is the Base64 of.
 fn octets(element: Element<'_>) -> Result<Vec<u8>, VerifyError> {
-    expect_text_only(element)?;
+    if let Some(child) = element.children().next() {
+        return Err(wrong(child, "only text is accepted here"));
+    }
+    if element.source().len() > ENCODED_BYTES {
+        let words = format!("{} may have at most {ENCODED_BYTES} bytes", element.name());
+        return Err(wrong(element, words));
+    }
     let text = element.text();
     let digits: Vec<u8> = text
         .bytes()
@@ -249,13 +258,6 @@ fn octets(element: Element<'_>) -> Result<Vec<u8>, VerifyError> {
     STANDARD.decode(digits).map_err(|error| {
         wrong(element, format!("{} is no Base64", element.name())).caused_by(error)
     })
-}
-
-fn expect_text_only(element: Element<'_>) -> Result<(), VerifyError> {
-    match element.children().next() {
-        Some(child) => Err(wrong(child, "only text is accepted here")),
-        None => Ok(()),
-    }
 }
 
 fn wrong(element: Element<'_>, words: impl Into<std::borrow::Cow<'static, str>>) -> VerifyError {

@@ -19,9 +19,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// The longest canonical form of a `SignedInfo`; a usual one has less than 1,000 octets.
 const SIGNED_INFO_BYTES: usize = 64 << 10;
 
-/// The most elements and runs of text of a signed document, so that verifying takes no more than about four times the
-/// document's own memory.
-const NODES: usize = 100_000;
+/// The most elements and runs of text, and the most attributes, of a signed document. With so few, not even a document
+/// made to be costly takes more than four times [`Limits::BYTES`] before it is refused, its own octets included.
+const NODES: usize = 1 << 16;
 
 /// A value that a trusted publisher signed. Only [`Verifier::verify`] makes one.
 #[derive(Clone, Debug)]

@@ -78,13 +78,15 @@ struct Builder<'s> {
 
 impl<'s> Builder<'s> {
     fn new(source: &'s str, limits: &'s Limits) -> Self {
-        // An element, an end tag or a comment begins each with '<', and a run of text lies between two of them.
+        // Taken at once, since growing would hold the old and the new memory for a moment: each element, end tag and
+        // comment has a '<', a run of text lies between two of them, and each attribute has a '='.
         let tags = memchr::memchr_iter(b'<', source.as_bytes()).count();
+        let values = memchr::memchr_iter(b'=', source.as_bytes()).count();
         Self {
             source,
             limits,
             nodes: Vec::with_capacity(tags.min(limits.nodes)),
-            attributes: Vec::new(),
+            attributes: Vec::with_capacity(values.min(limits.nodes)),
             decoded: String::new(),
             open: NO_NODE,
             depth: 0,

@@ -1,5 +1,6 @@
 //! Signed documents: what is proven, by whom, and when.
 
+mod limits;
 mod mutation;
 mod tampering;
 mod xmlsec;
@@ -86,7 +87,8 @@ fn timestamp_tokens() {
         (TokenForm::OtherMessageDigest, Err(Fault::Timestamp)),
         (TokenForm::OtherSignature, Err(Fault::Timestamp)),
         (TokenForm::Sha1Imprint, Err(Fault::Timestamp)),
-        (TokenForm::TooManyCertificates, Err(Fault::Timestamp)),
+        (TokenForm::NineCertificates, Err(Fault::Timestamp)),
+        (TokenForm::EightCertificates, Ok(())),
         (TokenForm::TwoSigners, Err(Fault::Timestamp)),
         (TokenForm::Version2, Err(Fault::Timestamp)),
     ] {

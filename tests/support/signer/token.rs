@@ -15,16 +15,18 @@ const MESSAGE_DIGEST: &str = "1.2.840.113549.1.9.4";
 const SIGNING_CERTIFICATE_V2: &str = "1.2.840.113549.1.9.16.2.47";
 const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 
-/// How a token is made. All but the first two are flaws.
+/// How a token is made. All but the first three are flaws.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TokenForm {
     Plain,
     /// As Microsoft makes them: an outer value of indefinite length, zeros behind it, an attribute certificate among
     /// the certificates, and a digest algorithm that is named.
     Microsoft,
+    EightCertificates,
     AttributeTwice,
     Extension,
     JunkBehind,
+    NineCertificates,
     NoCertificateId,
     NoContentType,
     NoMessageDigest,
@@ -35,7 +37,6 @@ pub(crate) enum TokenForm {
     OtherMessageDigest,
     OtherSignature,
     Sha1Imprint,
-    TooManyCertificates,
     TwoSigners,
     Version2,
 }
@@ -53,9 +54,12 @@ pub(super) fn token(
     if form == TokenForm::Microsoft {
         certificates.push(der::value(0xa1, &[&der::sequence(&[])]));
     }
-    if form == TokenForm::TooManyCertificates {
-        certificates.extend(vec![authority.intermediate.clone(); 7]);
-    }
+    let more = match form {
+        TokenForm::EightCertificates => 6,
+        TokenForm::NineCertificates => 7,
+        _ => 0,
+    };
+    certificates.extend(vec![authority.intermediate.clone(); more]);
     let signers = match form {
         TokenForm::NoSigner => vec![],
         TokenForm::TwoSigners => vec![signer.clone(), signer],
