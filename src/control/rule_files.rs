@@ -121,7 +121,7 @@ impl RuleFiles {
 
     /// Reads every file again; `true` if anything is different from the last time.
     pub(super) fn look(&mut self, gates: &Gates, now: UnixTime) -> bool {
-        let (listed, unlisted) = self.list();
+        let Listing { listed, unlisted } = self.list();
         let mut changed = self.unlisted != unlisted;
         self.unlisted = unlisted;
         let mut old = std::mem::take(&mut self.files);
@@ -155,8 +155,7 @@ impl RuleFiles {
         &self.unlisted
     }
 
-    /// Each file with the setting it came from, and folders that cannot be listed.
-    fn list(&self) -> (Vec<(PathBuf, PathBuf)>, Vec<(PathBuf, String)>) {
+    fn list(&self) -> Listing {
         let mut listed: Vec<(PathBuf, PathBuf)> = Vec::new();
         let mut unlisted = Vec::new();
         for root in &self.paths {
@@ -174,13 +173,21 @@ impl RuleFiles {
                 }
             }
         }
-        (listed, unlisted)
+        Listing { listed, unlisted }
     }
 
     fn was_folder(&self, root: &Path) -> bool {
         let mut files = self.files.iter();
         files.any(|file| file.root == root && file.path != root)
     }
+}
+
+/// What the settings name at this moment.
+struct Listing {
+    /// Each file, after the setting that it came from.
+    listed: Vec<(PathBuf, PathBuf)>,
+    /// Folders that cannot be listed, each with the reason.
+    unlisted: Vec<(PathBuf, String)>,
 }
 
 fn list_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {

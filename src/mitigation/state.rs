@@ -194,8 +194,10 @@ impl Facts {
 mod tests {
     use super::*;
 
+    type Step = (&'static str, fn(&mut Facts));
+
     /// One fact for each state, in the order of precedence.
-    const STEPS: &[(&str, fn(&mut Facts))] = &[
+    const STEPS: &[Step] = &[
         ("KillSwitch", |facts| facts.killed = true),
         ("Disabled(organisation)", |facts| {
             facts.organisation_enabled = false;

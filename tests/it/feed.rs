@@ -6,9 +6,14 @@ use base64::Engine;
 use http::Uri;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use stopgap::feed::{FeedConfig, REDIRECT_LIMIT, Trust, fetch};
+use stopgap::feed::{Feed, FeedConfig, REDIRECT_LIMIT, Trust, fetch};
+use stopgap::model::UnixTime;
+use stopgap::signature::XmlDsigPolicy;
+use stopgap::store::StateDir;
+use stopgap::telemetry::AlarmKind;
 
 use crate::support::feed_server::{FeedServer, Mode, TunnelProxy};
+use crate::support::signer::{Options, Publisher};
 
 const DOCUMENT: &[u8] = b"<EOCS version=\"1.0\"/>";
 
@@ -171,4 +176,181 @@ async fn proxy_that_refuses_is_told_apart() {
         error.contains("the proxy refused to connect with status 407"),
         "{error}"
     );
+}
+
+/// A moment at which the publishers' certificates are valid.
+const NOW: UnixTime = UnixTime::new(1_795_000_000);
+
+fn later(seconds: u64) -> UnixTime {
+    UnixTime::new(NOW.seconds() + seconds)
+}
+
+/// A document with a heartbeat of this description.
+fn ping(description: &str) -> String {
+    format!(
+        "<EOCS version=\"1.0.4\"><Config id=\"PING1\" desc=\"{description}\"><ActionList>\
+         <Action type=\"DoNothing\" scope=\"Server\"><Value>DoNothing</Value></Action>\
+         </ActionList></Config></EOCS>"
+    )
+}
+
+fn trusting(policy: XmlDsigPolicy, state: &StateDir) -> Feed {
+    let mut config = config("https://feed.test/feed.xml");
+    config.trust = Trust::XmlDsigX509(policy);
+    Feed::new(config, state).unwrap()
+}
+
+fn description(feed: &Feed) -> Option<&str> {
+    let mitigations = &feed.accepted()?.document.mitigations;
+    Some(&mitigations.first()?.description)
+}
+
+#[test]
+fn only_what_a_trusted_publisher_signed_is_read() {
+    let publisher = Publisher::new();
+    let mut feed = trusting(publisher.policy(), &StateDir::memory());
+    let good = publisher.sign(&ping("one"));
+    let acceptance = feed.accept(&good, NOW).unwrap();
+    assert!(acceptance.changed && !acceptance.signer_changed);
+    assert!(!feed.accept(&good, NOW).unwrap().changed);
+    assert_eq!(feed.accepted().unwrap().signer, publisher.signer_digest());
+
+    let text = String::from_utf8(good.clone()).unwrap();
+    let refused = [
+        (ping("unsigned").into_bytes(), AlarmKind::SignatureRefused),
+        (
+            text.replace("\"one\"", "\"two\"").into_bytes(),
+            AlarmKind::SignatureRefused,
+        ),
+        (
+            Publisher::new().sign(&ping("stranger")),
+            AlarmKind::SignatureRefused,
+        ),
+        (good[..good.len() / 2].to_vec(), AlarmKind::Refused),
+        (Vec::new(), AlarmKind::Refused),
+        (
+            publisher.sign("<EOCS version=\"2.0\"></EOCS>"),
+            AlarmKind::Refused,
+        ),
+    ];
+    for (bytes, alarm) in refused {
+        let error = feed.accept(&bytes, NOW).unwrap_err();
+        assert_eq!(error.alarm(), alarm, "{}", error.explain());
+        assert_eq!(feed.refusal().unwrap().reason, error.explain());
+        assert_eq!(description(&feed), Some("one"), "{}", error.explain());
+    }
+    feed.accept(&good, NOW).unwrap();
+    assert_eq!(feed.refusal(), None);
+}
+
+#[test]
+fn another_signer_is_accepted_and_told() {
+    let (first, second) = (Publisher::new(), Publisher::new());
+    let mut policy = first.policy();
+    policy.roots =
+        stopgap::signature::TrustAnchors::from_der([first.root_der(), second.root_der()]).unwrap();
+    let mut feed = trusting(policy, &StateDir::memory());
+    assert!(
+        !feed
+            .accept(&first.sign(&ping("one")), NOW)
+            .unwrap()
+            .signer_changed
+    );
+    assert!(
+        feed.accept(&second.sign(&ping("two")), NOW)
+            .unwrap()
+            .signer_changed
+    );
+}
+
+#[test]
+fn no_document_goes_back_in_time_even_across_a_restart() {
+    let publisher = Publisher::with(Options {
+        timestamp: Some(NOW),
+        ..Options::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let old = publisher.sign_at(&ping("old"), Some(NOW));
+    let new = publisher.sign_at(&ping("new"), Some(later(60)));
+    {
+        let state = StateDir::open(folder.path()).unwrap();
+        let mut feed = trusting(publisher.policy(), &state);
+        feed.accept(&old, later(100)).unwrap();
+        feed.accept(&new, later(100)).unwrap();
+        let error = feed.accept(&old, later(100)).unwrap_err();
+        assert_eq!(error.alarm(), AlarmKind::Rollback);
+        assert!(error.is_untrusted());
+    }
+    let state = StateDir::open(folder.path()).unwrap();
+    let mut feed = trusting(publisher.policy(), &state);
+    assert!(feed.restore().unwrap());
+    assert_eq!(description(&feed), Some("new"));
+    assert_eq!(feed.last_success(), Some(later(100)));
+    assert_eq!(feed.accepted().unwrap().signed_at, Some(later(60)));
+    let error = feed.accept(&old, later(200)).unwrap_err();
+    assert_eq!(error.alarm(), AlarmKind::Rollback);
+    assert_eq!(description(&feed), Some("new"));
+}
+
+#[test]
+fn kept_document_outlives_certificates_and_clocks() {
+    let mut options = Options::default();
+    options.signer.years = (2020, 2030);
+    let publisher = Publisher::with(options);
+    let state = StateDir::memory();
+    let document = publisher.sign(&ping("one"));
+    trusting(publisher.policy(), &state)
+        .accept(&document, NOW)
+        .unwrap();
+    let mut feed = trusting(publisher.policy(), &state);
+    assert!(feed.restore().unwrap());
+    // In 2033 it would be refused as new, and what is in force stays.
+    let ended = UnixTime::new(2_000_000_000);
+    let error = feed.accept(&document, ended).unwrap_err();
+    assert_eq!(error.alarm(), AlarmKind::SignatureRefused);
+    assert_eq!(description(&feed), Some("one"));
+    assert!(!feed.is_fresh(ended));
+}
+
+#[test]
+fn kept_document_is_verified_again() {
+    let publisher = Publisher::new();
+    let document = String::from_utf8(publisher.sign(&ping("one"))).unwrap();
+    let accepted = format!("accepted {}\n", NOW.seconds());
+    let cases = [
+        (format!("{accepted}{document}"), true),
+        (
+            format!("{accepted}{}", document.replace("one", "two")),
+            false,
+        ),
+        (format!("{accepted}{}", ping("unsigned")), false),
+        (document.clone(), false),
+        (format!("accepted soon\n{document}"), false),
+        (String::new(), false),
+    ];
+    for (kept, good) in cases {
+        let state = StateDir::memory();
+        state.slot("feed-test").replace(kept.as_bytes()).unwrap();
+        let mut feed = trusting(publisher.policy(), &state);
+        assert_eq!(feed.restore().is_ok(), good, "{kept:.40}");
+        assert_eq!(description(&feed).is_some(), good, "{kept:.40}");
+        // Damage is overcome by the next document.
+        feed.accept(document.as_bytes(), NOW).unwrap();
+    }
+}
+
+/// Runs when the variable names the capture; it is not kept here.
+#[test]
+fn captured_feed_is_accepted_as_it_is() {
+    let Some(path) = std::env::var_os("STOPGAP_MS_FEED") else {
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    let mut feed = Feed::new(config("https://feed.test/"), &StateDir::memory()).unwrap();
+    feed.accept(&bytes, NOW).unwrap();
+    let document = &feed.accepted().unwrap().document;
+    assert_eq!(document.mitigations.len(), 1);
+    assert_eq!(document.mitigations[0].id.to_string(), "PING1");
+    assert_eq!(document.mitigations[0].failure, None);
+    assert_eq!(document.notices, Vec::<String>::new());
 }
