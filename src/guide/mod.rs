@@ -6,5 +6,8 @@
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
 
+#[doc = include_str!("lifecycle.md")]
+pub mod lifecycle {}
+
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}

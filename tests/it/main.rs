@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod control;
 mod feed;
 mod layers;
 mod proxy;
