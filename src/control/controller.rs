@@ -25,7 +25,10 @@ use crate::telemetry::{Alarms, Metrics};
 /// Orders that may wait.
 const ORDERS: usize = 16;
 
-/// A running control side. Dropping it stops it; the published rule set stays.
+/// How long a stop waits for work that is under way.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running control side. Dropping it stops it and releases the state folder; the published rule set stays.
 #[derive(Debug)]
 pub struct Controller {
     filter: Handle,
@@ -97,8 +100,8 @@ impl Controller {
                         _ = stopped => {}
                     }
                 });
-                // A compilation that is under way has nobody to publish for.
-                runtime.shutdown_background();
+                // Work on a blocking thread still holds the state folder; a hung disk must not hold the stop.
+                runtime.shutdown_timeout(STOP_DEADLINE);
             })
             .map_err(ControlError::thread)?;
         Ok(Self {
