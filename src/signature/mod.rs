@@ -11,6 +11,7 @@ mod anchors;
 mod certificate;
 mod chain;
 mod der;
+pub mod envelope;
 mod error;
 mod oid;
 mod profile;

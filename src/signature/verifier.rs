@@ -23,7 +23,7 @@ const SIGNED_INFO_BYTES: usize = 64 << 10;
 /// made to be costly takes more than four times [`Limits::BYTES`] before it is refused, its own octets included.
 const NODES: usize = 1 << 16;
 
-/// A value that a trusted publisher signed. Only [`Verifier::verify`] makes one.
+/// A value that a trusted publisher signed. Only [`Verifier::verify`] and [`envelope`](super::envelope) make one.
 #[derive(Clone, Debug)]
 pub struct Verified<T> {
     value: T,
@@ -32,6 +32,14 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
+    pub(super) const fn new(value: T, signed_at: Option<UnixTime>, signer: Digest) -> Self {
+        Self {
+            value,
+            signed_at,
+            signer,
+        }
+    }
+
     /// What was signed.
     pub fn value(&self) -> &T {
         &self.value
