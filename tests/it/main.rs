@@ -6,6 +6,7 @@
 mod support;
 
 mod control;
+mod ecmascript;
 mod feed;
 mod layers;
 mod proxy;

@@ -1,24 +1,129 @@
-//! What searching builds and reuses.
+//! What searching builds and reuses, within a bound of memory.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
-use super::engine::Engines;
+use super::backtrack::Machine;
+use super::limits;
+use super::search::Built;
 use super::text::{Text, TextBuffer};
 
 /// Programs built on first use and the memory of searches; one for each worker, for any patterns.
+///
+/// It holds about 32 MiB at most: beyond that, what was not used lately is dropped and built again when needed.
 #[derive(Debug, Default)]
 pub struct PatternCache {
-    engines: HashMap<u64, Engines>,
+    slots: Vec<Slot>,
+    /// Where the programs of a pattern are.
+    index: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
+    /// The slot that is next to be judged when memory is short.
+    hand: usize,
+    /// Searches since memory was last counted; a new slot counts as many.
+    since_count: u32,
+    machine: Machine,
     text: TextBuffer,
 }
 
+#[derive(Debug)]
+struct Slot {
+    pattern: u64,
+    used: bool,
+    built: Built,
+}
+
+/// How often memory is counted.
+const SEARCHES_BETWEEN_COUNTS: u32 = 4096;
+
+/// As many searches a new slot counts.
+const SEARCHES_PER_SLOT: u32 = 256;
+
 impl PatternCache {
+    /// A cache without programs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// About how many bytes it occupies.
+    pub fn memory(&self) -> usize {
+        let built: usize = self.slots.iter().map(|slot| slot.built.memory()).sum();
+        built
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.index.capacity() * size_of::<(u64, usize)>()
+            + self.machine.memory()
+            + self.text.memory()
+    }
+
+    /// What a search for this pattern in this input works with.
     pub(super) fn prepare<'t>(
         &'t mut self,
         pattern: u64,
         input: &'t [u8],
-    ) -> (Text<'t>, &'t mut Engines) {
-        let engines = self.engines.entry(pattern).or_default();
-        (self.text.read(input), engines)
+    ) -> (Text<'t>, &'t mut Built, &'t mut Machine) {
+        self.since_count += 1;
+        if self.since_count >= SEARCHES_BETWEEN_COUNTS {
+            self.since_count = 0;
+            self.keep_within(limits::CACHE_BYTES);
+        }
+        let number = match self.index.get(&pattern) {
+            Some(number) => *number,
+            None => self.insert(pattern),
+        };
+        let slot = &mut self.slots[number];
+        slot.used = true;
+        (self.text.read(input), &mut slot.built, &mut self.machine)
+    }
+
+    fn insert(&mut self, pattern: u64) -> usize {
+        self.since_count += SEARCHES_PER_SLOT;
+        self.slots.push(Slot {
+            pattern,
+            used: true,
+            built: Built::default(),
+        });
+        let number = self.slots.len() - 1;
+        self.index.insert(pattern, number);
+        number
+    }
+
+    /// Drops programs until what is left needs no more than this: those that no search used since the hand last came
+    /// by go first.
+    fn keep_within(&mut self, bytes: usize) {
+        let mut memory = self.memory();
+        while memory > bytes && !self.slots.is_empty() {
+            self.hand %= self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            if slot.used {
+                slot.used = false;
+                self.hand += 1;
+                continue;
+            }
+            memory = memory.saturating_sub(slot.built.memory());
+            let dropped = self.slots.swap_remove(self.hand);
+            self.index.remove(&dropped.pattern);
+            if let Some(moved) = self.slots.get(self.hand) {
+                self.index.insert(moved.pattern, self.hand);
+            }
+        }
+    }
+}
+
+/// Hashes the numbers of patterns, which count up: a multiplication spreads them.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = number.wrapping_mul(ODD).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

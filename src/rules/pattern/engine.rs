@@ -2,86 +2,113 @@
 
 use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
-use regex_automata::{Input, Match};
+use regex_automata::{Anchored, Input, Match};
+use regex_syntax::hir::Hir;
 
-use super::Matched;
 use super::ast::Ast;
-use super::groups::Groups;
-use super::text::Text;
+use super::limits;
+use super::plan::{Plan, Shape};
 use super::translate::{Alphabet, translate};
 
-/// What searches for one pattern in one worker.
-#[derive(Debug, Default)]
-pub(super) struct Engines {
-    ascii: Option<Engine>,
-    wide: Option<Engine>,
+/// What searches for one pattern in texts of one alphabet.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// The pattern without its look-aheads; its matches are those of the pattern and perhaps more.
+    pub(super) base: Automaton,
+    /// What the look-aheads at the beginning look for, in their order.
+    pub(super) terms: Vec<Automaton>,
 }
 
+/// One automaton and its memory.
 #[derive(Debug)]
-struct Engine {
+pub(super) struct Automaton {
     regex: Regex,
     cache: Cache,
-}
-
-impl Engines {
-    pub(super) fn is_match(&mut self, ast: &Ast, text: Text<'_>) -> Matched {
-        let engine = self.engine(ast, text);
-        let input = Input::new(text.bytes()).earliest(true);
-        match engine.regex.search_half_with(&mut engine.cache, &input) {
-            Some(_) => Matched::Yes,
-            None => Matched::No,
-        }
-    }
-
-    pub(super) fn captures(
-        &mut self,
-        ast: &Ast,
-        text: Text<'_>,
-        start: usize,
-        groups: &mut Groups,
-    ) -> Matched {
-        let engine = self.engine(ast, text);
-        let input = Input::new(text.bytes()).range(text.from_input(start)..);
-        let Some(found) = engine.find(&input) else {
-            return Matched::No;
-        };
-        groups.push(Some((
-            text.to_input(found.start()),
-            text.to_input(found.end()),
-        )));
-        Matched::Yes
-    }
-
-    fn engine(&mut self, ast: &Ast, text: Text<'_>) -> &mut Engine {
-        let (engine, alphabet) = if text.is_ascii() {
-            (&mut self.ascii, Alphabet::Ascii)
-        } else {
-            (&mut self.wide, Alphabet::Wide)
-        };
-        engine.get_or_insert_with(|| Engine::new(ast, alphabet))
-    }
+    /// The longest match in bytes, if there is one.
+    longest: Option<usize>,
 }
 
 impl Engine {
-    fn new(ast: &Ast, alphabet: Alphabet) -> Self {
-        let mut expressions = translate(ast, alphabet, &[]);
-        let expression = expressions.swap_remove(ast.root() as usize);
+    pub(super) fn new(ast: &Ast, plan: &Plan, alphabet: Alphabet) -> Self {
+        let terms = match &plan.shape {
+            Shape::Conjunction(terms) => terms.as_slice(),
+            Shape::Irregular | Shape::Regular => &[],
+        };
+        let left_out: Vec<_> = terms
+            .iter()
+            .filter_map(|term| term.reach.skipped())
+            .collect();
+        let expressions = translate(ast, alphabet, &left_out);
+        let automaton = |id: u32| Automaton::new(&expressions[id as usize], alphabet);
+        Self {
+            base: automaton(ast.root()),
+            terms: terms.iter().map(|term| automaton(term.sub)).collect(),
+        }
+    }
+
+    /// About how many bytes it occupies.
+    pub(super) fn memory(&self) -> usize {
+        let terms: usize = self.terms.iter().map(Automaton::memory).sum();
+        self.base.memory() + terms
+    }
+}
+
+impl Automaton {
+    fn new(expression: &Hir, alphabet: Alphabet) -> Self {
+        // Implicit captures, although only the whole match is asked for: without them a search that has to give up
+        // the lazy automaton would silently find nothing.
         let config = Config::new()
             .utf8_empty(alphabet == Alphabet::Wide)
             .which_captures(WhichCaptures::Implicit)
             .nfa_size_limit(None)
+            .hybrid_cache_capacity(limits::LAZY_STATES)
             .onepass(false)
             .backtrack(false)
             .dfa(false);
         let regex = Regex::builder()
             .configure(config)
-            .build_from_hir(&expression)
+            .build_from_hir(expression)
             .expect("the size was bounded when the pattern was checked");
         let cache = regex.create_cache();
-        Self { regex, cache }
+        Self {
+            regex,
+            cache,
+            longest: expression.properties().maximum_len(),
+        }
     }
 
-    fn find(&mut self, input: &Input<'_>) -> Option<Match> {
-        self.regex.search_with(&mut self.cache, input)
+    /// Whether there is a match at all.
+    pub(super) fn is_match(&mut self, bytes: &[u8]) -> bool {
+        let input = Input::new(bytes).earliest(true);
+        self.regex
+            .search_half_with(&mut self.cache, &input)
+            .is_some()
+    }
+
+    /// Whether a match begins exactly here.
+    pub(super) fn matches_at(&mut self, bytes: &[u8], at: usize) -> bool {
+        let input = Input::new(bytes)
+            .range(at..)
+            .anchored(Anchored::Yes)
+            .earliest(true);
+        self.regex
+            .search_half_with(&mut self.cache, &input)
+            .is_some()
+    }
+
+    /// The leftmost match that begins here or later.
+    pub(super) fn find(&mut self, bytes: &[u8], from: usize) -> Option<Match> {
+        let input = Input::new(bytes).range(from..);
+        self.regex.search_with(&mut self.cache, &input)
+    }
+
+    /// The bytes that deciding about a match here may read.
+    pub(super) fn reads(&self, bytes: &[u8], at: usize) -> usize {
+        let rest = bytes.len() - at;
+        self.longest.map_or(rest, |longest| rest.min(longest))
+    }
+
+    fn memory(&self) -> usize {
+        self.regex.memory_usage() + self.cache.memory_usage()
     }
 }

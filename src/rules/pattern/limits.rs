@@ -14,3 +14,27 @@ pub(super) const GROUPS: u32 = 1_000;
 
 /// States of the automaton of a pattern for any input, as bounded from its tree before it is built: about a mebibyte.
 pub(super) const STATES: u32 = 32 * 1024;
+
+/// Steps of a search that no automaton decides: some milliseconds at most.
+pub(super) const STEPS: u32 = 1_000_000;
+
+/// Steps after which backtracking notes what it has tried, if that is sound for the pattern.
+pub(super) const STEPS_BEFORE_MEMO: u32 = 10_000;
+
+/// Cells of that note, a bit each: half a mebibyte.
+pub(super) const MEMO_CELLS: usize = 4 * 1024 * 1024;
+
+/// Units that backtracking compares in a row for one step.
+pub(super) const UNITS_PER_STEP: u32 = 4;
+
+/// Bytes that an automaton reads for one step.
+pub(super) const BYTES_PER_STEP: usize = 16;
+
+/// Choices and undo notes of backtracking that may wait at a time: four mebibytes.
+pub(super) const WAITING: usize = 256 * 1024;
+
+/// Bytes of the lazily built states of one automaton, in each direction; full, it begins anew.
+pub(super) const LAZY_STATES: usize = 256 * 1024;
+
+/// Bytes of a cache from which on programs that were not used lately are dropped.
+pub(super) const CACHE_BYTES: usize = 32 * 1024 * 1024;

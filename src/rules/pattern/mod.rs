@@ -7,14 +7,19 @@
 //! See `guide::dialect` for the syntaxes, and for what is refused although browsers accept it.
 
 mod ast;
+mod backtrack;
 mod cache;
 mod case;
 mod ecmascript;
 mod engine;
 mod error;
 mod exact;
+mod facts;
 mod groups;
 mod limits;
+mod lines;
+mod plan;
+mod search;
 mod size;
 mod text;
 mod translate;
@@ -29,6 +34,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ast::Ast;
 use error::Kind;
+use plan::Plan;
+use search::Search;
 
 /// How the text of a pattern is read. URL Rewrite's order.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -81,6 +88,7 @@ pub struct Pattern {
     /// Tells this pattern's programs in a cache from all others'.
     id: u64,
     ast: Ast,
+    plan: Plan,
 }
 
 impl Pattern {
@@ -108,13 +116,13 @@ impl Pattern {
             return Err(PatternError::new(0, Kind::TooLarge));
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, ast })
+        let plan = Plan::new(&ast);
+        Ok(Self { id, ast, plan })
     }
 
     /// Whether the pattern matches somewhere in the input.
     pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
-        let (text, engines) = cache.prepare(self.id, input);
-        engines.is_match(&self.ast, text)
+        self.search(cache, input).is_match()
     }
 
     /// Finds the leftmost match that begins at or after byte `start`, and where its groups lie.
@@ -131,12 +139,24 @@ impl Pattern {
         if start > input.len() {
             return Matched::No;
         }
-        let (text, engines) = cache.prepare(self.id, input);
-        engines.captures(&self.ast, text, start, groups)
+        let search = self.search(cache, input);
+        let from = search.text.from_input(start);
+        search.captures(from, groups)
     }
 
     /// How many groups capture, the whole match not counted.
     pub fn group_count(&self) -> usize {
         self.ast.groups() as usize
+    }
+
+    fn search<'s>(&'s self, cache: &'s mut PatternCache, input: &'s [u8]) -> Search<'s> {
+        let (text, built, machine) = cache.prepare(self.id, input);
+        Search {
+            ast: &self.ast,
+            plan: &self.plan,
+            text,
+            built,
+            machine,
+        }
     }
 }

@@ -51,6 +51,11 @@ impl TextBuffer {
         }
     }
 
+    /// About how many bytes it occupies.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.seams.capacity() * size_of::<Seam>()
+    }
+
     fn rewrite(&mut self, input: &[u8]) {
         self.bytes.clear();
         let mut at = 0;

@@ -1,0 +1,125 @@
+//! How a pattern is searched: by one automaton, by several that must agree, or by backtracking.
+
+use super::ast::{Ast, NO_LIMIT, Node, NodeId};
+use super::facts::{Facts, facts};
+use super::unit_set::UnitSet;
+
+/// How to search for a pattern.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    /// The automaton's match ends where ECMAScript's does. A round of a repetition that takes nothing fails in
+    /// ECMAScript (ES5.1 section 15.10.2.5) and another choice is tried, which an automaton does not.
+    pub(super) ends_alike: bool,
+}
+
+/// What decides whether there is a match.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Look-aheads at the beginning, which must all hold where the rest matches.
+    Conjunction(Vec<Term>),
+    /// Backtracking, where an automaton that accepts more lets it begin.
+    Irregular,
+    /// One automaton.
+    Regular,
+}
+
+/// A look-ahead at the beginning of a pattern.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Term {
+    /// What it looks for.
+    pub(super) sub: NodeId,
+    pub(super) negated: bool,
+    pub(super) reach: Reach,
+}
+
+/// Where the text that a look-ahead looks for may begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reach {
+    /// Anywhere from here: it begins with this repetition of any unit.
+    Anywhere(NodeId),
+    /// Only here.
+    Here,
+    /// From here to the end of the line: it begins with this repetition of `.`.
+    Line(NodeId),
+}
+
+impl Reach {
+    /// The repetition at the beginning, which need not be searched for.
+    pub(super) const fn skipped(self) -> Option<NodeId> {
+        match self {
+            Self::Anywhere(skipped) | Self::Line(skipped) => Some(skipped),
+            Self::Here => None,
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn new(ast: &Ast) -> Self {
+        let facts = facts(ast);
+        let nullable_rounds = ast.nodes().any(
+            |(_, node)| matches!(node, Node::Repeat { sub, .. } if facts[sub as usize].nullable),
+        );
+        Self {
+            shape: shape(ast, &facts),
+            ends_alike: !nullable_rounds,
+        }
+    }
+}
+
+fn shape(ast: &Ast, facts: &[Facts]) -> Shape {
+    let root = ast.root();
+    if !facts[root as usize].irregular {
+        return Shape::Regular;
+    }
+    let single = [root];
+    let items = match ast.node(root) {
+        Node::Concat(kids) => ast.kids(kids),
+        _ => &single,
+    };
+    let mut terms = Vec::new();
+    // What takes no unit stands at one place, so the order of these does not matter.
+    let mut leading = true;
+    for item in items {
+        match ast.node(*item) {
+            Node::Look { sub, negated } if leading && !facts[sub as usize].irregular => {
+                terms.push(Term {
+                    sub,
+                    negated,
+                    reach: reach(ast, sub),
+                });
+            }
+            Node::Boundary { .. } | Node::Empty | Node::End | Node::Start if leading => {}
+            _ if facts[*item as usize].irregular => return Shape::Irregular,
+            _ => leading = false,
+        }
+    }
+    Shape::Conjunction(terms)
+}
+
+fn reach(ast: &Ast, sub: NodeId) -> Reach {
+    let first = match ast.node(sub) {
+        Node::Concat(kids) => ast.kids(kids).first().copied().unwrap_or(sub),
+        _ => sub,
+    };
+    let Node::Repeat {
+        sub: unit,
+        min: 0,
+        max: NO_LIMIT,
+        ..
+    } = ast.node(first)
+    else {
+        return Reach::Here;
+    };
+    let Node::Class(number) = ast.node(unit) else {
+        return Reach::Here;
+    };
+    let left_out = ast.class(number).complement();
+    if left_out == UnitSet::default() {
+        Reach::Anywhere(first)
+    } else if left_out == UnitSet::line_terminators() {
+        Reach::Line(first)
+    } else {
+        Reach::Here
+    }
+}
