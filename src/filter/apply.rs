@@ -39,12 +39,21 @@ pub fn absolute_location(location: &[u8], parts: &request::Parts, peer: &Peer) -
 }
 
 pub(super) fn change_fields(changes: &[FieldChange], fields: &mut HeaderMap) {
-    for change in changes {
+    for (at, change) in changes.iter().enumerate() {
         // A name that is no token cannot be sent; the rule compiler refuses those it can see.
         let Ok(name) = HeaderName::from_bytes(change.name.as_bytes()) else {
             continue;
         };
-        fields.insert(name, legal_value(&change.value));
+        let value = legal_value(&change.value);
+        // Of several changes to one field the first replaces and the others add, for fields that cannot be joined.
+        if changes[..at]
+            .iter()
+            .any(|earlier| earlier.name == change.name)
+        {
+            fields.append(name, value);
+        } else {
+            fields.insert(name, value);
+        }
     }
 }
 

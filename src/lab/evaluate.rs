@@ -396,8 +396,13 @@ fn respond(
         fields: &fields,
     };
     let decision = rules.judge_response(memory, &view, scratch);
+    let is_changed = |name: &str| {
+        let mut changes = decision.fields.iter();
+        changes.any(|change| change.name.eq_ignore_ascii_case(name))
+    };
+    let kept = fields.iter().filter(|(name, _)| !is_changed(name)).cloned();
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in fields {
+    for (name, value) in kept.chain(decision.fields.iter().map(shown)) {
         headers
             .entry(name.to_ascii_lowercase())
             .and_modify(|joined| {
@@ -406,7 +411,6 @@ fn respond(
             })
             .or_insert(value);
     }
-    headers.extend(decision.fields.iter().map(shown));
     outcome.status = Some(decision.status.unwrap_or(response.status));
     outcome.response_headers = Some(headers);
     outcome.response_body = Some(response.body.clone());

@@ -3,10 +3,13 @@
 use super::matcher::{Tester, conditions_hold, input_passes, one_line};
 use super::pattern::Matched;
 use super::plan::{ConditionsPlan, Input, Plan, ResponsePlan, SubjectPlan};
-use super::scratch::{RequestMemory, SetMemory, Work, change_field};
+use super::scratch::{RequestMemory, SetMemory, Work};
 use super::template::{Captures, Expansion, Sight, TooLong, Variable};
 use super::view::read_field;
-use super::{ResponseDecision, ResponseView};
+use super::{FieldChange, ResponseDecision, ResponseView};
+
+/// The one field whose lines cannot be joined into one (RFC 9110 section 5.3): rules judge each line by itself.
+const SET_COOKIE: &str = "set-cookie";
 
 /// One response under judgement.
 pub(crate) struct ResponseJudge<'a> {
@@ -53,18 +56,16 @@ impl Sight for ResponseSight<'_> {
 impl ResponseSight<'_> {
     /// Whether the field exists, which an empty one does too.
     fn read_field(&self, name: &str, out: &mut Vec<u8>) -> bool {
-        match self
-            .decision
-            .fields
-            .iter()
-            .find(|change| change.name == name)
-        {
-            Some(change) => {
-                out.extend_from_slice(&change.value);
-                true
+        let changes = self.decision.fields.iter();
+        let mut exists = false;
+        for change in changes.filter(|change| change.name == name) {
+            if exists {
+                out.extend_from_slice(b", ");
             }
-            None => read_field(self.response.fields, name, out),
+            out.extend_from_slice(&change.value);
+            exists = true;
         }
+        exists || read_field(self.response.fields, name, out)
     }
 
     fn read_status(&self, out: &mut Vec<u8>) {
@@ -105,32 +106,82 @@ impl ResponseJudge<'_> {
         {
             return Ok(false);
         }
-        self.work.conditions.clear();
-        let mut subject = Vec::new();
-        let exists = match &rule.subject {
-            SubjectPlan::Field(name) => self.sight().read_field(name, &mut subject),
+        let (mut values, exists) = self.subject(&rule.subject);
+        let mut applied = false;
+        for value in &mut values {
+            if let Some(changed) = self.changed(rule, value, exists)? {
+                *value = changed;
+                applied = true;
+            }
+        }
+        if applied {
+            if matches!(&rule.value, Some((_, replaces)) if *replaces || !exists) {
+                self.change(&rule.subject, values);
+            }
+            self.decision.rules.push(rule.id);
+        }
+        Ok(applied)
+    }
+
+    /// The values to judge, and whether there is any: one empty value stands for a field that does not exist.
+    fn subject(&self, subject: &SubjectPlan) -> (Vec<Vec<u8>>, bool) {
+        let mut value = Vec::new();
+        let exists = match subject {
+            SubjectPlan::Field(name) if name == SET_COOKIE => {
+                let lines = self.cookie_lines();
+                if !lines.is_empty() {
+                    return (lines, true);
+                }
+                false
+            }
+            SubjectPlan::Field(name) => self.sight().read_field(name, &mut value),
             SubjectPlan::Status => {
-                self.sight().read_status(&mut subject);
+                self.sight().read_status(&mut value);
                 true
             }
         };
-        let Some(span) = self.matched_span(rule, &subject) else {
-            return Ok(false);
+        (vec![value], exists)
+    }
+
+    fn cookie_lines(&self) -> Vec<Vec<u8>> {
+        let changed = self.decision.fields.iter();
+        let changed: Vec<_> = changed
+            .filter(|change| change.name == SET_COOKIE)
+            .map(|change| change.value.clone())
+            .collect();
+        if !changed.is_empty() {
+            return changed;
+        }
+        let mut lines = Vec::new();
+        let fields = self.response.fields;
+        fields.values(SET_COOKIE, &mut |value| lines.push(value.to_vec()));
+        lines
+    }
+
+    /// What the rule makes of one value; `None` if it does not apply to it.
+    fn changed(
+        &mut self,
+        rule: &ResponsePlan,
+        subject: &[u8],
+        exists: bool,
+    ) -> Result<Option<Vec<u8>>, TooLong> {
+        self.work.begin_rule();
+        let Some(span) = self.matched_span(rule, subject) else {
+            return Ok(None);
         };
         if !self.conditions_hold(&rule.conditions) {
-            return Ok(false);
+            return Ok(None);
         }
-        if let Some((value, replaces)) = &rule.value
-            && (*replaces || !exists)
-        {
-            let mut changed = subject[..span.start].to_vec();
-            self.expansion(&self.work.conditions)
-                .expand(value, &mut changed)?;
-            changed.extend_from_slice(&subject[span.end..]);
-            self.change(&rule.subject, one_line(changed));
+        let mut changed = subject[..span.start].to_vec();
+        match &rule.value {
+            Some((value, replaces)) if *replaces || !exists => {
+                self.expansion(&self.work.conditions)
+                    .expand(value, &mut changed)?;
+            }
+            _ => changed.extend_from_slice(&subject[span.clone()]),
         }
-        self.decision.rules.push(rule.id);
-        Ok(true)
+        changed.extend_from_slice(&subject[span.end..]);
+        Ok(Some(one_line(changed)))
     }
 
     /// Where the pattern matched, with its groups noted; the whole subject where it must be absent and is.
@@ -194,18 +245,26 @@ impl ResponseJudge<'_> {
         holds
     }
 
-    fn change(&mut self, subject: &SubjectPlan, value: Vec<u8>) {
+    fn change(&mut self, subject: &SubjectPlan, values: Vec<Vec<u8>>) {
         match subject {
-            SubjectPlan::Field(name) => change_field(&mut self.decision.fields, name, &value),
+            SubjectPlan::Field(name) => {
+                self.decision.fields.retain(|change| change.name != *name);
+                let changes = values.into_iter().map(|value| FieldChange {
+                    name: name.clone(),
+                    value,
+                });
+                self.decision.fields.extend(changes);
+            }
             SubjectPlan::Status => {
                 // What does not begin with a final status code cannot be sent and changes nothing.
-                let digits = value
+                let line = values.into_iter().next().unwrap_or_default();
+                let digits = line
                     .get(..3)
                     .and_then(|digits| std::str::from_utf8(digits).ok());
                 let status = digits.and_then(|digits| digits.parse().ok());
                 if let Some(status) = status.filter(|status: &u16| *status >= 200) {
                     self.decision.status = Some(status);
-                    self.status_line = Some(value);
+                    self.status_line = Some(line);
                 }
             }
         }

@@ -102,7 +102,7 @@ impl Work {
 }
 
 /// Replaces the value of a field that is changed already, or appends the change.
-pub(crate) fn change_field(changes: &mut Vec<FieldChange>, name: &str, value: &[u8]) {
+pub(super) fn change_field(changes: &mut Vec<FieldChange>, name: &str, value: &[u8]) {
     match changes.iter_mut().find(|change| change.name == name) {
         Some(change) => {
             change.value.clear();

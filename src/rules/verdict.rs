@@ -96,7 +96,8 @@ impl Decision {
 /// The outcome of judging a response.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ResponseDecision {
-    /// Response fields to change, in order.
+    /// Response fields to change, in order. Where a name stands several times, as `set-cookie` may, the first
+    /// replaces every value the field had and each other adds one.
     pub fields: Vec<FieldChange>,
     /// The status code to send instead, if a rule changed it.
     pub status: Option<u16>,
