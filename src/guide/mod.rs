@@ -9,5 +9,8 @@ pub mod architecture {}
 #[doc = include_str!("lifecycle.md")]
 pub mod lifecycle {}
 
+#[doc = include_str!("dialect.md")]
+pub mod dialect {}
+
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}

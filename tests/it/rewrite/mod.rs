@@ -1,4 +1,10 @@
-//! The table of rewrite cases: rules, request, and what IIS does with both.
+//! The rewrite language: the table of cases as IIS decides them, our choices beside it, and what is refused.
+
+mod choices;
+mod hardened;
+mod outbound;
+mod random;
+mod refused;
 
 use std::collections::BTreeMap;
 
@@ -6,7 +12,7 @@ use serde_json::Value;
 use stopgap::lab::Evaluate;
 use stopgap::rules::Dialect;
 
-const CASES: &str = include_str!("../corpus/rewrite-cases.jsonl");
+const CASES: &str = include_str!("../../corpus/rewrite-cases.jsonl");
 
 /// Cases that must differ, each with its reason.
 const EXCLUDED: &[(&str, &str)] = &[
@@ -23,6 +29,20 @@ const EXCLUDED: &[(&str, &str)] = &[
         "rewrites attributes in the body, which this version refuses",
     ),
 ];
+
+/// What becomes of a request, as `eval` shows it.
+fn outcome(dialect: Dialect, rules: &str, request: &Value) -> Value {
+    let case = serde_json::json!({ "rules_xml": rules, "request": request });
+    serde_json::from_str(&Evaluate::new(dialect).line(&case.to_string())).unwrap()
+}
+
+/// Asserts that the outcome has at least what is expected.
+#[track_caller]
+fn assert_has(outcome: &Value, expected: &Value, what: &str) {
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&outcome[key], value, "{what}: {key} of {outcome}");
+    }
+}
 
 fn cases() -> impl Iterator<Item = Value> {
     CASES
