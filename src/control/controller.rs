@@ -183,7 +183,9 @@ impl Tasks {
             self.publisher.clone(),
             Arc::clone(&switched),
         ));
-        let mut files = tokio::time::interval(self.watch_interval);
+        // The start has read every file already.
+        let first = tokio::time::Instant::now() + self.watch_interval;
+        let mut files = tokio::time::interval_at(first, self.watch_interval);
         files.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fresh = self.with(|engine| engine.freshness()).await;
         loop {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::bundled;
 use super::config::ControlConfig;
 use super::error::ControlError;
+use super::measures::Measures;
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
 use super::prepare::{Cache, Gates};
@@ -18,7 +19,7 @@ use crate::feed::{Feed, FeedError};
 use crate::mitigation::{Policy, SourceKind, State};
 use crate::model::{Mitigation, Revision, UnixTime};
 use crate::store::StateDir;
-use crate::telemetry::{AlarmKind, Alarms, Counter, Metrics};
+use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
 /// Everything that control decides with.
 pub(super) struct Engine {
@@ -37,7 +38,7 @@ pub(super) struct Engine {
     revision: Option<Revision>,
     alarms: Alarms,
     raised: BTreeSet<(AlarmKind, String)>,
-    swaps: Counter,
+    measures: Measures,
 }
 
 /// A feed with what engine remembers about it.
@@ -93,7 +94,7 @@ impl Engine {
             revision: None,
             alarms,
             raised: BTreeSet::new(),
-            swaps: metrics.counter("stopgap_control_swaps", "Rule sets published"),
+            measures: Measures::new(metrics),
         })
     }
 
@@ -137,7 +138,7 @@ impl Engine {
             // The switch may have been set since; whoever set it asks for another cycle.
             changed = self.publisher.publish(sites, &policy.kill_switch);
             if changed {
-                self.swaps.inc();
+                self.measures.swaps.inc();
                 self.published = plan.units.clone();
                 self.revision = Some(self.publisher.revision());
             }
@@ -149,6 +150,7 @@ impl Engine {
             conditions.push(condition);
         }
         let refused = self.raise(conditions, now);
+        self.measure(&plan.entries);
         let outcome = Outcome {
             revision: self.publisher.revision().0,
             changed,
@@ -210,8 +212,9 @@ impl Engine {
             if let Some(reason) = &file.unkept {
                 conditions.push((AlarmKind::State, file.name(), reason.clone()));
             }
-            for notice in file.accepted.iter().flat_map(|accepted| &accepted.notices) {
-                conditions.push((AlarmKind::UnknownContent, file.name(), notice.clone()));
+            let notices = file.accepted.as_ref().map(|accepted| &*accepted.notices);
+            if let Some(reason) = in_one_line(notices.unwrap_or_default()) {
+                conditions.push((AlarmKind::UnknownContent, file.name(), reason));
             }
         }
         for state in &self.feeds {
@@ -250,6 +253,17 @@ impl Engine {
         }
         self.raised = held;
         refused
+    }
+
+    fn measure(&self, entries: &[Planned]) {
+        self.measures
+            .count_states(entries.iter().map(|entry| &entry.state));
+        for state in &self.feeds {
+            if let Some(success) = state.feed.last_success() {
+                let name = &state.feed.config().name;
+                self.measures.feed_succeeded(name, success);
+            }
+        }
     }
 
     fn view(&self, sources: &[Source], entries: Vec<Planned>) -> View {
@@ -344,12 +358,22 @@ impl FeedState {
             let signer = accepted.signer;
             add(AlarmKind::SignerChanged, format!("now signed by {signer}"));
         }
-        for notice in &accepted.document.notices {
-            add(AlarmKind::UnknownContent, notice.clone());
+        if let Some(reason) = in_one_line(&accepted.document.notices) {
+            add(AlarmKind::UnknownContent, reason);
         }
         for nameless in &accepted.document.nameless {
-            add(AlarmKind::Refused, nameless.reason.clone());
+            let subject = format!("{:?} of {}", nameless.id, config.name);
+            conditions.push((AlarmKind::Refused, subject, nameless.reason.clone()));
         }
+    }
+}
+
+/// The first of several notices and how many there are, since one subject has one alarm of a kind.
+fn in_one_line(notices: &[String]) -> Option<String> {
+    match notices {
+        [] => None,
+        [only] => Some(only.clone()),
+        [first, rest @ ..] => Some(format!("{first}, and {} more", rest.len())),
     }
 }
 

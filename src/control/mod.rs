@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod handle;
 mod kill_switch;
+mod measures;
 mod order;
 mod plan;
 mod prepare;

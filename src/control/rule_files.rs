@@ -1,5 +1,6 @@
 //! Local rule files: looked at by content, refused whole, the last good content kept.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use crate::store::{Slot, StateDir};
 
 /// The largest rule file, in bytes.
 pub const RULE_FILE_LIMIT: usize = 4 * 1024 * 1024;
+
+/// Accepted contents remembered of one file.
+const REMEMBERED: usize = 4;
 
 /// Every local rule file, in the order of its priority.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct RuleFile {
     path: PathBuf,
     slot: Slot,
     seen: Option<Result<Vec<u8>, String>>,
+    /// Contents that were accepted before, the newest last: going back to one needs no new judgement.
+    remembered: VecDeque<(Vec<u8>, Arc<AcceptedFile>)>,
     /// What is in force.
     pub(super) accepted: Option<Arc<AcceptedFile>>,
     /// Why the present content is not in force.
@@ -73,14 +79,16 @@ impl RuleFile {
         if self.seen.as_ref() == Some(&read) {
             return false;
         }
-        let name = self.name();
         let judged = match &read {
-            Ok(bytes) => judge(bytes, &name, gates, now),
-            Err(error) => Err(Refusal::new(format!("{name} cannot be read: {error}"))),
+            Ok(bytes) => self.judge(bytes, gates, now),
+            Err(error) => Err(Refusal::new(format!(
+                "{} cannot be read: {error}",
+                self.name()
+            ))),
         };
         match (judged, &read) {
             (Ok(accepted), Ok(bytes)) => {
-                self.accepted = Some(Arc::new(accepted));
+                self.accepted = Some(accepted);
                 self.refusal = None;
                 self.unkept = self.slot.replace(bytes).err().map(|e| e.to_string());
             }
@@ -96,12 +104,30 @@ impl RuleFile {
         true
     }
 
+    fn judge(
+        &mut self,
+        bytes: &[u8],
+        gates: &Gates,
+        now: UnixTime,
+    ) -> Result<Arc<AcceptedFile>, Refusal> {
+        let mut remembered = self.remembered.iter();
+        if let Some((_, accepted)) = remembered.find(|(known, _)| known == bytes) {
+            return Ok(Arc::clone(accepted));
+        }
+        let accepted = Arc::new(judge(bytes, &self.name(), gates, now)?);
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.pop_front();
+        }
+        let entry = (bytes.to_vec(), Arc::clone(&accepted));
+        self.remembered.push_back(entry);
+        Ok(accepted)
+    }
+
     /// Takes up the content that was in force when the process ran last.
     fn restore(&mut self, gates: &Gates, now: UnixTime) {
         match self.slot.read() {
             Ok(Some(bytes)) => {
-                let judged = judge(&bytes, &self.name(), gates, now);
-                self.accepted = judged.ok().map(Arc::new);
+                self.accepted = self.judge(&bytes, gates, now).ok();
             }
             Ok(None) => {}
             Err(error) => self.unkept = Some(error.to_string()),
@@ -134,6 +160,7 @@ impl RuleFiles {
                     root,
                     path,
                     seen: None,
+                    remembered: VecDeque::new(),
                     accepted: None,
                     refusal: None,
                     unkept: None,

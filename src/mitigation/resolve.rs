@@ -183,8 +183,8 @@ fn without_positions(mitigation: &Mitigation) -> Mitigation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KillSwitch;
     use super::*;
+    use crate::mitigation::KillSwitch;
     use crate::model::{Action, RewriteText, Scope};
 
     fn rewrite(xml: &str, line: usize) -> ActionKind {

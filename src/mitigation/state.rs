@@ -45,6 +45,22 @@ pub enum Proof {
 }
 
 impl State {
+    /// The name of every state, in the order of precedence.
+    pub const NAMES: &'static [&'static str] = &[
+        "KillSwitch",
+        "Disabled",
+        "Blocked",
+        "Withdrawn",
+        "Expired",
+        "NotApplicable",
+        "AwaitingApproval",
+        "Audit",
+        "Failed",
+        "Partial",
+        "Drifted",
+        "Applied",
+    ];
+
     /// The name of the state, one word as in the list of states.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -231,6 +247,20 @@ mod tests {
                 assert_eq!(facts.state().to_string(), *name);
             }
         }
+    }
+
+    #[test]
+    fn names_are_listed_in_the_same_order() {
+        let mut names: Vec<&str> = STEPS
+            .iter()
+            .map(|(_, set)| {
+                let mut facts = Facts::default();
+                set(&mut facts);
+                facts.state().name()
+            })
+            .collect();
+        names.dedup();
+        assert_eq!(names, State::NAMES);
     }
 
     #[test]

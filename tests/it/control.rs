@@ -149,6 +149,27 @@ async fn bundled_set_is_in_force_when_start_returns() {
     serde_json::to_string(&*status).unwrap();
 }
 
+#[test]
+fn metrics_show_states_feeds_and_swaps() {
+    let metrics = Metrics::default();
+    let alarms = Alarms::new(&metrics);
+    let state = StateDir::memory();
+    let started = Controller::start(ControlConfig::default(), &state, &metrics, alarms, clock);
+    let status = started.unwrap().handle().status();
+    let applied = status.mitigations.iter().filter(|m| m.state == "Applied");
+    let page = metrics.render();
+    for line in [
+        format!(
+            "stopgap_control_mitigations{{state=\"Applied\"}} {}\n",
+            applied.count()
+        ),
+        "stopgap_control_mitigations{state=\"Failed\"} 0\n".to_owned(),
+        "stopgap_control_swaps_total 1\n".to_owned(),
+    ] {
+        assert!(page.contains(&line), "{line} in {page}");
+    }
+}
+
 #[tokio::test]
 async fn opt_in_groups_are_enforced_when_chosen() {
     let status = start(ControlConfig::default(), &StateDir::memory())
@@ -690,4 +711,33 @@ async fn stopped_control_answers_no_orders_and_leaves_the_rules() {
     drop(controller);
     assert!(control.order(Order::Reload).await.is_err());
     assert!(handle.load().site(0).rules().next().is_some());
+}
+
+#[tokio::test]
+async fn two_large_sets_take_turns_and_none_is_mixed() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let set = |word: &str| {
+        let rule = |n: u32| {
+            format!(
+                "<rule name=\"{word}{n}\"><match url=\"^{word}/{n}$\"/>\
+                 <action type=\"AbortRequest\"/></rule>"
+            )
+        };
+        let rules: String = (0..500).map(rule).collect();
+        format!("<rules>{rules}</rules>")
+    };
+    std::fs::write(file.path(), set("a")).unwrap();
+    let controller = start(local(&[file.path()]), &StateDir::memory());
+    let control = controller.handle();
+    for turn in 0..6 {
+        let (word, other) = match turn % 2 {
+            0 => ("b", "a"),
+            _ => ("a", "b"),
+        };
+        std::fs::write(file.path(), set(word)).unwrap();
+        assert!(reload(&control).await.changed);
+        assert_eq!(verdict(&controller, &format!("/{word}/499")), "abort");
+        assert_eq!(verdict(&controller, &format!("/{other}/0")), "pass");
+        assert_eq!(controller.filter().load().site(0).rules().count(), 500);
+    }
 }

@@ -93,140 +93,8 @@ fn whole_documents_are_refused() {
     }
 }
 
-#[test]
-fn what_is_wrong_inside_one_config_fails_that_one_alone() {
-    let repeat = |text: &str, count: usize| actions(&text.repeat(count));
-    let nothing = "<Action type=\"DoNothing\" scope=\"Server\"/>";
-    let vectors = |inner: &str| format!("{REWRITE}<sg:vectors>{inner}</sg:vectors>");
-    let builds = |inner: &str| format!("{REWRITE}<sg:applies><sg:builds {inner}/></sg:applies>");
-    let rewrite = |value: &str| {
-        actions(&format!(
-            "<Action type=\"UrlRewrite\" scope=\"Server\">{value}</Action>"
-        ))
-    };
-    let name = |value: &str| {
-        actions(&format!(
-            "<Action type=\"Service\" scope=\"Server\"><Value>{value}</Value></Action>"
-        ))
-    };
-    let scope = |scope: &str| actions(&format!("<Action type=\"DoNothing\" {scope}/>"));
-    let cases: Vec<(&str, String, &str)> = vec![
-        ("", String::new(), "line 2, column 1: no ActionList"),
-        ("", actions(""), "no Action"),
-        ("", format!("{REWRITE}{REWRITE}"), "a second ActionList"),
-        (
-            "",
-            repeat(nothing, ACTION_LIMIT + 1),
-            "more than 64 actions",
-        ),
-        (
-            "",
-            actions("<Action type=\"Quarantine\"/>"),
-            "unsupported: Quarantine",
-        ),
-        ("", actions("<Action scope=\"Server\"/>"), "unsupported: "),
-        ("", scope(""), "unsupported scope: \"\""),
-        ("", scope("scope=\"Farm\""), "unsupported scope: \"Farm\""),
-        ("", scope("scope=\"Site\""), "scope Site needs sg:target"),
-        ("", scope("scope=\"VDir\" sg:target=\"A\""), "needs a path"),
-        ("", scope("scope=\"Server\" sg:target=\"A\""), "every site"),
-        ("", rewrite(""), "no Value"),
-        ("", rewrite("<Value/>"), "Value must hold one"),
-        ("", rewrite("<Value><rule/></Value>"), "Value must hold one"),
-        (
-            "",
-            rewrite("<Value><rules/><rules/></Value>"),
-            "must hold one",
-        ),
-        (
-            "",
-            rewrite("<Value>x<rules/></Value>"),
-            "Value must hold one",
-        ),
-        ("", rewrite("<Value/><Value/>"), "a second Value"),
-        ("", name(" "), "Value must be one name"),
-        ("", name("a\nb"), "Value must be one name"),
-        ("", name("<a/>"), "Value must be one name"),
-        ("", name(&"x".repeat(257)), "Value must be one name"),
-        (
-            "sg:mode=\"block\"",
-            REWRITE.into(),
-            "write enforce or audit",
-        ),
-        (
-            "sg:approval=\"yes\"",
-            REWRITE.into(),
-            "write auto or required",
-        ),
-        ("sg:withdrawn=\"1\"", REWRITE.into(), "write false or true"),
-        (
-            "sg:mustUnderstand=\"sg:cve sg:ring\"",
-            REWRITE.into(),
-            "extension sg:ring must",
-        ),
-        ("", vectors("<sg:stop/>"), "a vector needs a target"),
-        (
-            "",
-            vectors("<sg:stop target=\"/ x\"/>"),
-            "a vector needs a target",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\" method=\"G T\"/>"),
-            "is no method",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:header name=\"a b\"/></sg:stop>"),
-            "is no field",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:header name=\"a\">x\ny</sg:header></sg:stop>"),
-            "is no field",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:expect body=\"x\"/></sg:stop>"),
-            "needs an sg:response",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:response/><sg:expect/></sg:stop>"),
-            "sg:expect takes",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:response/><sg:response/></sg:stop>"),
-            "a second sg:response",
-        ),
-        (
-            "",
-            vectors("<sg:stop target=\"/\"><sg:response status=\"99\"/></sg:stop>"),
-            "no status code",
-        ),
-        (
-            "",
-            vectors(&"<sg:pass target=\"/\"/>".repeat(VECTOR_LIMIT + 1)),
-            "more than 256 vectors",
-        ),
-        (
-            "",
-            vectors(&format!(
-                "<sg:stop target=\"/\">{}</sg:stop>",
-                "<sg:header name=\"a\"/>".repeat(FIELD_LIMIT + 1)
-            )),
-            "more than 64 fields",
-        ),
-        ("", builds("min=\"1.0\""), "without a product"),
-        ("", builds("product=\"x\" min=\"1.x\""), "is no build"),
-        ("", builds("product=\"x\" min=\"1.2.3.4.5\""), "is no build"),
-        (
-            "",
-            builds("product=\"x\" min=\"2\" below=\"2.0\""),
-            "holds no build",
-        ),
-    ];
+/// Each Config, by attributes and children, fails with a reason that holds this text, and the one after it does not.
+fn assert_failures(cases: &[(&str, &str, &str)]) {
     for (attributes, children, reason) in cases {
         let text = document(&format!(
             "<Config id=\"M1.1\" {attributes}>{children}</Config>{PING}"
@@ -239,6 +107,129 @@ fn what_is_wrong_inside_one_config_fails_that_one_alone() {
         );
         assert_eq!(read.mitigations[1].failure, None, "{text}");
     }
+}
+
+#[test]
+fn faulty_attributes_fail_their_config_alone() {
+    let builds = |inner: &str| format!("{REWRITE}<sg:applies><sg:builds {inner}/></sg:applies>");
+    assert_failures(&[
+        ("", "", "line 2, column 1: no ActionList"),
+        ("sg:mode=\"block\"", REWRITE, "write enforce or audit"),
+        ("sg:approval=\"yes\"", REWRITE, "write auto or required"),
+        ("sg:withdrawn=\"1\"", REWRITE, "write false or true"),
+        (
+            "sg:mustUnderstand=\"sg:cve sg:ring\"",
+            REWRITE,
+            "extension sg:ring must",
+        ),
+        ("", &builds("min=\"1.0\""), "without a product"),
+        ("", &builds("product=\"x\" min=\"1.x\""), "is no build"),
+        (
+            "",
+            &builds("product=\"x\" min=\"1.2.3.4.5\""),
+            "is no build",
+        ),
+        (
+            "",
+            &builds("product=\"x\" min=\"2\" below=\"2.0\""),
+            "holds no build",
+        ),
+    ]);
+}
+
+#[test]
+fn faulty_actions_fail_their_config_alone() {
+    let nothing = "<Action type=\"DoNothing\" scope=\"Server\"/>";
+    let too_many = actions(&nothing.repeat(ACTION_LIMIT + 1));
+    let scope = |scope: &str| actions(&format!("<Action type=\"DoNothing\" {scope}/>"));
+    assert_failures(&[
+        ("", &actions(""), "no Action"),
+        ("", &format!("{REWRITE}{REWRITE}"), "a second ActionList"),
+        ("", &too_many, "more than 64 actions"),
+        (
+            "",
+            &actions("<Action type=\"Quarantine\"/>"),
+            "unsupported: Quarantine",
+        ),
+        ("", &actions("<Action scope=\"Server\"/>"), "unsupported: "),
+        ("", &scope(""), "unsupported scope: \"\""),
+        ("", &scope("scope=\"Farm\""), "unsupported scope: \"Farm\""),
+        ("", &scope("scope=\"Site\""), "scope Site needs sg:target"),
+        ("", &scope("scope=\"VDir\" sg:target=\"A\""), "needs a path"),
+        ("", &scope("scope=\"Server\" sg:target=\"A\""), "every site"),
+    ]);
+}
+
+#[test]
+fn faulty_values_fail_their_config_alone() {
+    let action = |word: &str, value: &str| {
+        actions(&format!(
+            "<Action type=\"{word}\" scope=\"Server\">{value}</Action>"
+        ))
+    };
+    let rewrite = |value: &str| action("UrlRewrite", value);
+    let name = |value: &str| action("Service", &format!("<Value>{value}</Value>"));
+    assert_failures(&[
+        ("", &rewrite(""), "no Value"),
+        ("", &rewrite("<Value/>"), "Value must hold one"),
+        (
+            "",
+            &rewrite("<Value><rule/></Value>"),
+            "Value must hold one",
+        ),
+        (
+            "",
+            &rewrite("<Value><rules/><rules/></Value>"),
+            "must hold one",
+        ),
+        (
+            "",
+            &rewrite("<Value>x<rules/></Value>"),
+            "Value must hold one",
+        ),
+        ("", &rewrite("<Value/><Value/>"), "a second Value"),
+        ("", &name(" "), "Value must be one name"),
+        ("", &name("a\nb"), "Value must be one name"),
+        ("", &name("<a/>"), "Value must be one name"),
+        ("", &name(&"x".repeat(257)), "Value must be one name"),
+    ]);
+}
+
+#[test]
+fn faulty_vectors_fail_their_config_alone() {
+    let all = |inner: &str| format!("{REWRITE}<sg:vectors>{inner}</sg:vectors>");
+    let stop = |inner: &str| all(&format!("<sg:stop target=\"/\">{inner}</sg:stop>"));
+    let too_many = all(&"<sg:pass target=\"/\"/>".repeat(VECTOR_LIMIT + 1));
+    let too_many_fields = stop(&"<sg:header name=\"a\"/>".repeat(FIELD_LIMIT + 1));
+    assert_failures(&[
+        ("", &all("<sg:stop/>"), "a vector needs a target"),
+        (
+            "",
+            &all("<sg:stop target=\"/ x\"/>"),
+            "a vector needs a target",
+        ),
+        (
+            "",
+            &all("<sg:stop target=\"/\" method=\"G T\"/>"),
+            "is no method",
+        ),
+        ("", &stop("<sg:header name=\"a b\"/>"), "is no field"),
+        (
+            "",
+            &stop("<sg:header name=\"a\">x\ny</sg:header>"),
+            "is no field",
+        ),
+        ("", &stop("<sg:expect body=\"x\"/>"), "needs an sg:response"),
+        ("", &stop("<sg:response/><sg:expect/>"), "sg:expect takes"),
+        (
+            "",
+            &stop("<sg:response/><sg:response/>"),
+            "a second sg:response",
+        ),
+        ("", &stop("<sg:response status=\"99\"/>"), "no status code"),
+        ("", &too_many, "more than 256 vectors"),
+        ("", &too_many_fields, "more than 64 fields"),
+    ]);
 }
 
 #[test]

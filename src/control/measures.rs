@@ -1,0 +1,75 @@
+//! The control side's own metrics.
+
+use std::collections::BTreeMap;
+
+use crate::mitigation::State;
+use crate::model::UnixTime;
+use crate::telemetry::{Counter, Gauges, Label, Labelled, Metrics};
+
+/// Counters and gauges of the control side.
+#[derive(Debug)]
+pub(super) struct Measures {
+    pub(super) swaps: Counter,
+    mitigations: Gauges<StateName>,
+    feeds: Gauges<FeedName>,
+}
+
+/// The name of a state.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StateName(&'static str);
+
+impl Label for StateName {
+    const NAME: &'static str = "state";
+
+    fn value(&self) -> &str {
+        self.0
+    }
+}
+
+/// The name of a feed: as many values as the configuration has feeds.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct FeedName(String);
+
+impl Label for FeedName {
+    const NAME: &'static str = "feed";
+
+    fn value(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Measures {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self {
+            swaps: metrics.counter("stopgap_control_swaps", "Rule sets published"),
+            mitigations: metrics.gauges(
+                "stopgap_control_mitigations",
+                "Mitigations by the state they are in",
+            ),
+            feeds: metrics.gauges(
+                "stopgap_feed_last_success_timestamp_seconds",
+                "When each feed was last fetched and accepted, in seconds since 1970",
+            ),
+        }
+    }
+
+    /// Sets the count of every state; one that no mitigation is in any more falls to zero.
+    pub(super) fn count_states<'a>(&self, states: impl Iterator<Item = &'a State>) {
+        let mut counts: BTreeMap<StateName, i64> = State::NAMES
+            .iter()
+            .map(|name| (StateName(name), 0))
+            .collect();
+        for state in states {
+            *counts.entry(StateName(state.name())).or_default() += 1;
+        }
+        for (name, count) in counts {
+            self.mitigations.get_or_create(&Labelled(name)).set(count);
+        }
+    }
+
+    pub(super) fn feed_succeeded(&self, name: &str, time: UnixTime) {
+        let seconds = i64::try_from(time.seconds()).unwrap_or(i64::MAX);
+        let gauge = Labelled(FeedName(name.to_owned()));
+        self.feeds.get_or_create(&gauge).set(seconds);
+    }
+}
