@@ -200,7 +200,7 @@ impl Evaluate {
     ///
     /// Refuses text that is no rule set.
     pub fn with_rules(mut self, text: &str, origin: &SourceOrigin) -> Result<Self, RuleError> {
-        let source = RuleSource::parse(text, origin)?.with_dialect(self.dialect);
+        let source = self.in_dialect(RuleSource::parse(text, origin)?);
         compile(&source, &Context::default())?;
         self.rules = Some(source);
         Ok(self)
@@ -288,11 +288,19 @@ impl Evaluate {
         Ok(outcome)
     }
 
+    /// The hardened dialect is for all rules; otherwise a text chooses its own.
+    fn in_dialect(&self, source: RuleSource) -> RuleSource {
+        match self.dialect {
+            Dialect::Hardened => source.with_dialect(Dialect::Hardened),
+            Dialect::Iis => source,
+        }
+    }
+
     /// The case's rules below those of its parents, or the rules given for all.
     fn source(&self, case: &Case) -> Result<RuleSource, RuleError> {
         let parse = |text: &str, name: &str| {
             let origin = SourceOrigin::named(name);
-            Ok(RuleSource::parse(text, &origin)?.with_dialect(self.dialect))
+            Ok(self.in_dialect(RuleSource::parse(text, &origin)?))
         };
         let own = match (&case.rules_xml, &self.rules) {
             (Some(text), _) => parse(text, "rules_xml")?,

@@ -115,6 +115,10 @@ impl Sight for RequestSight<'_> {
             out.extend_from_slice(value);
             return;
         }
+        if let Some(value) = self.given(variable) {
+            out.extend_from_slice(value.as_bytes());
+            return;
+        }
         match variable {
             Variable::CacheUrl
             | Variable::HttpUrl
@@ -128,21 +132,24 @@ impl Sight for RequestSight<'_> {
             | Variable::AllRaw
             | Variable::OriginalUrl
             | Variable::RequestField(_) => self.read_fields(variable, out),
-            Variable::Custom(name) => {
-                let mut given = self.request.variables.iter();
-                if let Some((_, value)) = given.find(|(known, _)| known.eq_ignore_ascii_case(name))
-                {
-                    out.extend_from_slice(value.as_bytes());
-                }
-            }
-            // Bound for the response only, and read there from the response itself.
-            Variable::ResponseField(_) | Variable::ResponseStatus => {}
+            // Not set; or bound for the response only, and read there from the response itself.
+            Variable::Custom(_) | Variable::ResponseField(_) | Variable::ResponseStatus => {}
             _ => self.read_connection(variable, out),
         }
     }
 }
 
 impl RequestSight<'_> {
+    /// What the caller says instead of what is known here; not for the URL, which rules follow as they rewrite it.
+    fn given(&self, variable: &Variable) -> Option<&str> {
+        if variable.is_target() && *variable != Variable::CacheUrl {
+            return None;
+        }
+        let mut given = self.request.variables.iter();
+        let found = given.find(|(name, _)| Variable::custom_or_named(name) == *variable)?;
+        Some(&found.1)
+    }
+
     fn read_target(&self, variable: &Variable, out: &mut Vec<u8>) {
         let (original, current) = (&self.state.original, self.state.current());
         match variable {

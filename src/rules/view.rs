@@ -58,7 +58,8 @@ pub struct RequestView<'a> {
     pub local: Option<SocketAddr>,
     /// The request fields, before hop-by-hop fields are removed.
     pub fields: &'a dyn Fields,
-    /// Further server variables, by name without braces.
+    /// Further server variables, by name without braces; they come before those known from the rest, but for parts
+    /// of the URL.
     pub variables: &'a [(String, String)],
 }
 

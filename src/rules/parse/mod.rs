@@ -15,14 +15,20 @@ use std::sync::Arc;
 use self::reader::Node;
 use super::error::Kind;
 use super::source::{Collection, Edit, MapText, VariableName};
-use super::{RuleError, RuleSource, SourceOrigin};
-use crate::xml::{self, Position};
+use super::{Dialect, RuleError, RuleSource, SourceOrigin};
+use crate::xml::{self, Attribute, Position};
 
 /// How large one document of rules may be, in octets.
 pub(crate) const MAX_DOCUMENT: usize = 32 << 20;
 
 /// How many elements, texts and attributes it may hold: 20,000 rules with twenty conditions each.
 pub(crate) const MAX_NODES: usize = 4_000_000;
+
+/// The namespace of our own additions, the same as in feeds.
+const NAMESPACE: &str = "urn:stopgap:feed:1";
+
+/// The one addition that rule text knows, on its root element.
+const DIALECT: &str = "dialect";
 
 /// What to do with an element or attribute of unknown name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,9 +82,22 @@ pub(crate) fn document(
             }));
         }
     }
+    source.dialect = dialect(root)?;
     source.check_names()?;
     source.notices = document.notices.take();
     Ok(source)
+}
+
+fn dialect(root: Node<'_>) -> Result<Dialect, RuleError> {
+    let written = root.element.attribute_ns(NAMESPACE, DIALECT);
+    match written.map(Attribute::value) {
+        None | Some("iis") => Ok(Dialect::Iis),
+        Some("hardened") => Ok(Dialect::Hardened),
+        Some(word) => Err(root.error(Kind::Value {
+            found: word.chars().take(80).collect(),
+            expected: "hardened or iis as the dialect".to_owned(),
+        })),
+    }
 }
 
 /// A whole web.config: everything but the rewrite section is not ours to read.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::Unknown;
+use super::{DIALECT, NAMESPACE, Unknown};
 use crate::rules::error::{Kind, Place, nearest};
 use crate::rules::source::{NameText, Text};
 use crate::rules::template::Template;
@@ -101,7 +101,10 @@ impl<'a> Node<'a> {
             ))));
         }
         for attribute in self.element.attributes() {
-            let known = attribute.namespace().is_empty() && attributes.contains(&attribute.name());
+            let is_dialect = self.element.parent().is_none()
+                && (attribute.namespace(), attribute.name()) == (NAMESPACE, DIALECT);
+            let known = is_dialect
+                || attribute.namespace().is_empty() && attributes.contains(&attribute.name());
             if !known {
                 let name = attribute.qualified_name();
                 let kind = Kind::Unknown {

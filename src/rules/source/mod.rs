@@ -100,6 +100,9 @@ pub struct RuleSource {
 impl RuleSource {
     /// Reads a `<rewrite>`, or one of the sections inside it, or a `<configuration>` that holds one.
     ///
+    /// The root may choose its dialect with the attribute `dialect` of the namespace `urn:stopgap:feed:1`: `hardened`
+    /// or `iis`, which is the default.
+    ///
     /// # Errors
     ///
     /// Refuses the whole text for the first construct that is malformed, unknown or unsupported.

@@ -152,7 +152,7 @@ impl Variable {
     }
 
     /// Whether it is a part of the request target, and so has a value for each view of it.
-    pub(super) const fn is_target(&self) -> bool {
+    pub(crate) const fn is_target(&self) -> bool {
         matches!(
             self,
             Self::CacheUrl

@@ -135,6 +135,46 @@ fn targets_that_no_honest_client_sends_are_rejected() {
     assert!(outcome["reason"].is_string());
 }
 
+#[test]
+fn document_may_ask_to_be_hardened() {
+    let rules = |word: &str| {
+        format!(
+            "<rules xmlns:sg='urn:stopgap:feed:1' sg:dialect='{word}'>{}",
+            &EXCHANGE["<rules>".len()..]
+        )
+    };
+    let url = "http://h/autodiscover/?%2570owershell";
+    assert_eq!(action(Dialect::Iis, &rules("hardened"), url), "abort");
+    assert_eq!(action(Dialect::Iis, &rules("iis"), url), "none");
+    assert_eq!(action(Dialect::Iis, &rules("soft"), url), "error");
+}
+
+#[test]
+fn search_without_an_end_counts_as_a_match_for_rules_that_refuse() {
+    // Neither an automaton nor a note of what was tried decides this one within the budget.
+    let rule = |negate: bool, element: &str| {
+        format!(
+            "<rules><rule name='r'><match url='.*'/><conditions><add input='{{QUERY_STRING}}' \
+            pattern='^(a|a)*(a|a)*(a|a)*\\1\\2\\3c' negate='{negate}'/></conditions>{element}</rule></rules>"
+        )
+    };
+    let url = format!("http://h/?{}bc", "a".repeat(4000));
+    for negate in [false, true] {
+        let refuses = action(
+            Dialect::Iis,
+            &rule(negate, "<action type='AbortRequest'/>"),
+            &url,
+        );
+        assert_eq!(refuses, "abort", "negate {negate}");
+        let rewrites = action(
+            Dialect::Iis,
+            &rule(negate, "<action type='Rewrite' url='/x'/>"),
+            &url,
+        );
+        assert_eq!(rewrites, "none", "negate {negate}");
+    }
+}
+
 fn scoped(rules: &str, dialect: Dialect, scope: &str) -> RuleSet {
     let source = RuleSource::parse(rules, &SourceOrigin::named("rules.xml")).unwrap();
     let source = source.with_dialect(dialect).with_scope(scope);
