@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod nearest;
 mod overrides;
+mod print;
 mod quantity;
 mod roots;
 mod schema;
@@ -22,7 +23,10 @@ use std::time::Duration;
 
 use crate::admin::AdminConfig;
 use crate::control::ControlConfig;
-use crate::proxy::{AccessFormat, Limits, Listener, Server};
+use crate::proxy::{AccessFormat, Limits, Listener};
+
+#[doc(no_inline)]
+pub use crate::proxy::Server;
 
 pub use error::ConfigError;
 pub use nearest::nearest;
@@ -42,6 +46,9 @@ pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// Path prefixes on which Exchange answers late on purpose, which have the long timeout by default.
 pub const LONG_POLL_PATHS: [&str; 4] = ["/Microsoft-Server-ActiveSync", "/mapi", "/EWS", "/rpc"];
+
+/// The name of the control socket in the state folder.
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
@@ -138,6 +145,15 @@ impl Config {
             config.state_dir = state_folder(variable);
         }
         Ok(config)
+    }
+
+    /// Where the control socket is: by its own setting, or in the state folder; nothing without either.
+    pub fn control_socket(&self) -> Option<PathBuf> {
+        let in_folder = || {
+            let folder = self.state_dir.as_deref()?;
+            Some(folder.join(CONTROL_SOCKET))
+        };
+        self.admin.socket.clone().or_else(in_folder)
     }
 
     /// Reads the text of a settings file; `path` is where it came from.

@@ -1,0 +1,251 @@
+//! Checked settings as text again.
+
+use std::fmt::{Display, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Config, LogTarget, SiteConfig};
+use crate::canon::Refusal;
+use crate::feed::{FeedConfig, Trust};
+use crate::proxy::{AccessFormat, Listener};
+
+impl Config {
+    /// Everything that is in force, as a settings file would say it.
+    ///
+    /// Roots of feeds are shown by their digests in comments, since the settings hold certificates and no longer
+    /// know the files.
+    pub fn to_toml(&self) -> String {
+        let mut text = Text::default();
+        let control = &self.control;
+        let paths: Vec<_> = control.rules.iter().map(|path| path.display()).collect();
+        text.value("rules", list(&paths));
+        text.value("with_baseline", control.with_baseline);
+        text.value("workers", self.workers);
+        if let Some(target) = &self.log.access {
+            text.value("access_log", target_text(target));
+        }
+        if let Some(folder) = &self.state_dir {
+            text.value("state_dir", path_text(folder));
+        }
+        let long_poll = &self.limits.long_poll_paths;
+        let health = control
+            .honest_paths
+            .iter()
+            .filter(|path| !long_poll.contains(path));
+        text.value("health_paths", list(&health.collect::<Vec<_>>()));
+        text.value("drain_timeout", duration(self.drain_timeout));
+        text.value("watch_interval", duration(control.watch_interval));
+        self.listeners
+            .iter()
+            .for_each(|listener| text.listener(listener));
+        self.sites.iter().for_each(|site| text.site(site));
+        control.feeds.iter().for_each(|feed| text.feed(feed));
+        text.policy(self);
+        text.section("[admin]");
+        text.value("address", quoted(self.admin.address));
+        if let Some(socket) = self.control_socket() {
+            text.value("socket", path_text(&socket));
+        }
+        text.limits(self);
+        text.section("[log]");
+        text.value(
+            "access_format",
+            quoted(match self.log.access_format {
+                AccessFormat::Combined => "combined",
+                AccessFormat::Json => "json",
+            }),
+        );
+        if let Some(target) = &self.log.decisions {
+            text.value("decisions", target_text(target));
+        }
+        text.text
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    text: String,
+}
+
+impl Text {
+    fn section(&mut self, header: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "\n{header}");
+    }
+
+    fn value(&mut self, name: &str, value: impl Display) {
+        let _ = writeln!(self.text, "{name} = {value}");
+    }
+
+    fn listener(&mut self, listener: &Listener) {
+        self.section("[[listener]]");
+        self.value("address", quoted(listener.address));
+        let switches: Vec<String> = Refusal::ALL
+            .iter()
+            .map(|refusal| {
+                format!(
+                    "{} = {}",
+                    refusal.word(),
+                    listener.refusals.contains(*refusal)
+                )
+            })
+            .collect();
+        self.value("refusals", format!("{{ {} }}", switches.join(", ")));
+    }
+
+    fn site(&mut self, site: &SiteConfig) {
+        self.section("[[site]]");
+        self.value("name", quoted(&site.name));
+        self.value("hosts", list(&site.hosts));
+        self.value("upstreams", list(&site.upstreams));
+    }
+
+    fn feed(&mut self, feed: &FeedConfig) {
+        self.section("[[feed]]");
+        self.value("name", quoted(&feed.name));
+        self.value("url", quoted(&feed.source));
+        self.value("trust", quoted(feed.trust.name()));
+        if let Trust::XmlDsigX509(policy) = &feed.trust {
+            for digest in policy.roots.digests() {
+                let _ = writeln!(self.text, "# root {digest}");
+            }
+            for digest in policy.timestamp_roots.digests() {
+                let _ = writeln!(self.text, "# timestamp root {digest}");
+            }
+            self.value("required_ekus", list(&policy.required_ekus));
+            self.value("require_timestamp", policy.require_timestamp);
+            self.value("signers", list(&policy.allowed_signers));
+            self.value("denied_signers", list(&policy.denied_signers));
+        }
+        if let Some(proxy) = &feed.proxy {
+            self.value("proxy", quoted(proxy));
+        }
+        if let Some(file) = &feed.ca_file {
+            self.value("ca", path_text(file));
+        }
+        self.value("interval", duration(feed.interval));
+        self.value("deadline", duration(feed.deadline));
+        self.value("connect_deadline", duration(feed.connect_deadline));
+        self.value("stale_after", duration(feed.stale_after));
+        self.value("size_limit", size(feed.size_limit));
+    }
+
+    fn policy(&mut self, config: &Config) {
+        let policy = &config.control.policy;
+        self.section("[policy]");
+        self.value("organisation_enabled", policy.organisation_enabled);
+        self.value("server_enabled", policy.server_enabled);
+        self.value("blocked", list(&policy.blocked));
+        self.value("groups", list(&config.control.groups));
+        self.value("benign_limit", policy.benign_limit);
+        self.value("trust_despite_benign", list(&policy.trust_despite_benign));
+    }
+
+    fn limits(&mut self, config: &Config) {
+        let limits = &config.limits;
+        self.section("[limits]");
+        self.value("head", size(limits.head.bytes));
+        self.value("field", size(limits.head.field));
+        self.value("fields", limits.head.fields);
+        self.value("target", size(limits.head.target));
+        self.value("trailers", size(limits.head.trailers));
+        self.value("head_timeout", duration(limits.head_timeout));
+        self.value("idle_timeout", duration(limits.idle_timeout));
+        self.value("body_timeout", duration(limits.body_timeout));
+        self.value("response_timeout", duration(limits.response_timeout));
+        self.value("long_poll_timeout", duration(limits.long_poll_timeout));
+        self.value("long_poll_paths", list(&limits.long_poll_paths));
+        self.value("connect_timeout", duration(limits.connect_timeout));
+        self.value("half_close_timeout", duration(limits.half_close_timeout));
+        self.value("connections", limits.connections);
+        self.value("connections_per_client", limits.connections_per_client);
+        self.value(
+            "idle_upstream_connections",
+            limits.idle_upstream_connections,
+        );
+        self.value(
+            "idle_upstream_timeout",
+            duration(limits.idle_upstream_timeout),
+        );
+        self.value("drained_body", format!("\"{}B\"", limits.drained_body));
+    }
+}
+
+fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn path_text(path: &Path) -> String {
+    quoted(path.display())
+}
+
+fn target_text(target: &LogTarget) -> String {
+    match target {
+        LogTarget::File(path) => path_text(path),
+        LogTarget::Stdout => quoted("-"),
+    }
+}
+
+fn list(values: &[impl Display]) -> String {
+    let values: Vec<String> = values.iter().map(quoted).collect();
+    format!("[{}]", values.join(", "))
+}
+
+fn duration(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("\"{}s\"", duration.as_secs()),
+        _ => format!("\"{}ms\"", duration.as_millis()),
+    }
+}
+
+fn size(bytes: usize) -> String {
+    match bytes % 1_024 {
+        0 => format!("\"{}KiB\"", bytes / 1_024),
+        _ => format!("\"{bytes}B\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let written = r#"
+            rules = ["/r/a \"b\".xml"]
+            access_log = "-"
+            state_dir = "/s"
+            health_paths = ["/health"]
+            [[listener]]
+            address = "[::1]:2"
+            refusals = { fragment = false }
+            [[site]]
+            name = "Mail"
+            hosts = ["mail.example"]
+            upstreams = ["http://[::1]:81"]
+            [[feed]]
+            name = "microsoft"
+            url = "https://feed.example/x"
+            trust = "microsoft-eocs"
+            interval = "1500ms"
+            [policy]
+            blocked = ["M2"]
+            [limits]
+            head = "100KiB"
+        "#;
+        let path = Path::new("/etc/stopgap.toml");
+        let printed = Config::parse(written, path).unwrap().to_toml();
+        let again =
+            Config::parse(&printed, path).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+        assert_eq!(again.to_toml(), printed);
+        assert_eq!(again.control.rules, [Path::new("/r/a \"b\".xml")]);
+        assert_eq!(
+            again.control.feeds[0].interval,
+            Duration::from_millis(1_500)
+        );
+        assert!(!again.listeners[0].refusals.fragment);
+        assert_eq!(again.control.honest_paths[0], "/health");
+    }
+}
