@@ -1,0 +1,92 @@
+//! What the process is, as far as it does not change while it runs.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+/// Where the process listens, and what it stands in front of.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// Traffic listeners, with the ports they got.
+    pub listeners: Vec<SocketAddr>,
+    /// Data-plane threads.
+    pub workers: usize,
+    /// Sites in the order of the settings.
+    pub sites: Vec<SiteAbout>,
+    /// The read-only address, if it could be bound.
+    pub admin: Option<SocketAddr>,
+    /// The state folder; nothing when state is kept in memory.
+    pub state_dir: Option<String>,
+    /// The target of a request that the rules stop now, for people to try; nothing when none is known.
+    pub stopped_example: Option<String>,
+}
+
+/// One site.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteAbout {
+    /// Its name.
+    pub name: String,
+    /// Its host names.
+    pub hosts: Vec<String>,
+    /// The servers behind it; none stands for the welcome page.
+    pub upstreams: Vec<String>,
+}
+
+impl About {
+    /// A command line that a person can try, and whose request passes.
+    pub fn passing_command(&self) -> Option<String> {
+        Some(format!("curl -i http://{}/", self.local_address()?))
+    }
+
+    /// A command line whose request is stopped.
+    pub fn stopped_command(&self) -> Option<String> {
+        let target = self.stopped_example.as_deref()?;
+        Some(format!(
+            "curl -i 'http://{}{target}'",
+            self.local_address()?
+        ))
+    }
+
+    /// An address of the first listener that this machine can connect to.
+    fn local_address(&self) -> Option<SocketAddr> {
+        let mut address = *self.listeners.first()?;
+        match address {
+            SocketAddr::V4(inner) if inner.ip().is_unspecified() => {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            SocketAddr::V6(inner) if inner.ip().is_unspecified() => {
+                address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+            }
+            _ => {}
+        }
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_name_an_address_that_can_be_reached() {
+        let mut about = About {
+            listeners: vec!["0.0.0.0:81".parse().unwrap()],
+            workers: 1,
+            sites: Vec::new(),
+            admin: None,
+            state_dir: None,
+            stopped_example: None,
+        };
+        assert_eq!(
+            about.passing_command().unwrap(),
+            "curl -i http://127.0.0.1:81/"
+        );
+        assert_eq!(about.stopped_command(), None);
+        about.listeners = vec!["[::]:81".parse().unwrap()];
+        about.stopped_example = Some("/a?b".to_owned());
+        assert_eq!(
+            about.stopped_command().unwrap(),
+            "curl -i 'http://[::1]:81/a?b'"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! The paths, and the two places where they are served.
+
+use std::future::Future;
+use std::io;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use tokio::net::TcpListener;
+
+use super::socket::ControlSocket;
+use super::view::{View, answer, text};
+use crate::control::Order;
+
+/// What can be read.
+fn read_only() -> Router<View> {
+    Router::new()
+        .route("/", get(async |State(view): State<View>| body(view.page())))
+        .route(
+            "/livez",
+            get(async || body(text(StatusCode::OK, "alive\n"))),
+        )
+        .route(
+            "/readyz",
+            get(async |State(view): State<View>| body(view.ready())),
+        )
+        .route(
+            "/metrics",
+            get(async |State(view): State<View>| body(view.metrics())),
+        )
+        .route(
+            "/status",
+            get(async |State(view): State<View>| body(view.status())),
+        )
+        .fallback(async || body(text(StatusCode::NOT_FOUND, "there is nothing here\n")))
+}
+
+/// What can be read, and orders.
+fn with_orders() -> Router<View> {
+    read_only()
+        .route(
+            "/reload",
+            post(async |State(view): State<View>| order(&view, Order::Reload).await),
+        )
+        .route(
+            "/kill-switch/{state}",
+            post(
+                async |State(view): State<View>, Path(state): Path<String>| match state.as_str() {
+                    "on" => order(&view, Order::KillSwitch(true)).await,
+                    "off" => order(&view, Order::KillSwitch(false)).await,
+                    _ => body(text(
+                        StatusCode::NOT_FOUND,
+                        "the kill switch is on or off\n",
+                    )),
+                },
+            ),
+        )
+}
+
+async fn order(view: &View, order: Order) -> Response<Body> {
+    tracing::info!(?order, "order over the control socket");
+    let answered = match view.control().order(order).await {
+        Ok(outcome) => serde_json::to_vec(&outcome).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    body(match answered {
+        Ok(outcome) => answer(StatusCode::OK, "application/json", outcome),
+        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
+    })
+}
+
+fn body(response: Response<Bytes>) -> Response<Body> {
+    response.map(Body::from)
+}
+
+/// Serves what can be read on the read-only address, until `stop` is done.
+///
+/// # Errors
+///
+/// When the listener fails for good.
+pub async fn serve_address(
+    listener: TcpListener,
+    view: View,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = read_only().with_state(view);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+/// Serves everything, orders too, on the control socket, until `stop` is done.
+///
+/// # Errors
+///
+/// When the listener fails for good.
+pub async fn serve_socket(
+    socket: ControlSocket,
+    view: View,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = with_orders().with_state(view);
+    let (listener, _remover) = socket.into_parts();
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}

@@ -1,0 +1,137 @@
+//! What is shown, to whoever asks: the read-only address, the control socket, and clients of the welcome page.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header, request};
+use serde::Serialize;
+
+use super::about::About;
+use super::page;
+use crate::control::{ControlHandle, Status};
+use crate::telemetry::Metrics;
+
+/// Everything that can be shown. Clones share it.
+#[derive(Clone)]
+pub struct View {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    control: ControlHandle,
+    metrics: Metrics,
+    about: OnceLock<About>,
+    ready: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+/// The status document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    process: Option<&'a About>,
+}
+
+impl View {
+    /// A view of a process that does not listen yet.
+    pub fn new(control: ControlHandle, metrics: Metrics) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                control,
+                metrics,
+                about: OnceLock::new(),
+                ready: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Says where the process listens, and how to find out whether it can serve traffic; once, later calls change
+    /// nothing.
+    pub fn started(&self, about: About, ready: impl Fn() -> bool + Send + Sync + 'static) {
+        // Set by an earlier call already: that one stays.
+        let _ = self.inner.about.set(about);
+        let _ = self.inner.ready.set(Box::new(ready));
+    }
+
+    /// Answers a client of a site that has no servers: the welcome page at `/`, and a short text elsewhere.
+    pub fn welcome(&self, request: &request::Parts) -> Response<Bytes> {
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        match (reads, request.uri.path()) {
+            (true, "/") => self.page(),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "stopgap let this request pass; there is no server behind it yet (--upstream http://HOST)\n",
+            ),
+        }
+    }
+
+    /// The welcome page.
+    pub(super) fn page(&self) -> Response<Bytes> {
+        let page = page::render(self.inner.about.get(), &self.inner.control.status());
+        let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
+        let fields = response.headers_mut();
+        fields.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(page::CONTENT_SECURITY_POLICY),
+        );
+        fields.insert(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        );
+        response
+    }
+
+    /// The status document as JSON.
+    pub(super) fn status(&self) -> Response<Bytes> {
+        let status = self.inner.control.status();
+        let document = Document {
+            status: &status,
+            process: self.inner.about.get(),
+        };
+        match serde_json::to_vec(&document) {
+            Ok(body) => answer(StatusCode::OK, "application/json", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
+    /// Every metric.
+    pub(super) fn metrics(&self) -> Response<Bytes> {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        answer(StatusCode::OK, kind, self.inner.metrics.render())
+    }
+
+    /// Whether traffic can be served.
+    pub(super) fn ready(&self) -> Response<Bytes> {
+        match self.inner.ready.get().is_some_and(|ready| ready()) {
+            true => text(StatusCode::OK, "ready\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
+
+    pub(super) fn control(&self) -> &ControlHandle {
+        &self.inner.control
+    }
+}
+
+/// A plain text, such as an error.
+pub(super) fn text(status: StatusCode, text: &str) -> Response<Bytes> {
+    answer(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+/// A response that no cache keeps and no browser takes for something else.
+pub(super) fn answer(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
