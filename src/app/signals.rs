@@ -1,0 +1,214 @@
+//! A process between its start and its end: admin side, signals, drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::build::App;
+use super::error::AppError;
+use super::greeting::{greet, stopped_example};
+use super::now;
+use crate::admin::{About, ControlSocket, SiteAbout, serve_address, serve_socket};
+use crate::config::{Config, Overrides};
+use crate::control::Order;
+use crate::telemetry::AlarmKind;
+
+impl App {
+    /// Starts the admin side, says what runs, and serves until a signal ends it.
+    ///
+    /// SIGHUP reads rules again. The first SIGTERM or SIGINT drains, the second ends at once.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system grants no runtime or no signal handlers.
+    pub fn serve(self, file: Option<&Path>) -> Result<(), AppError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(AppError::runtime)?;
+        let ended = runtime.block_on(self.until_stopped(file));
+        // Connections to the admin side that still wait have nothing to wait for.
+        runtime.shutdown_background();
+        ended
+    }
+
+    async fn until_stopped(self, file: Option<&Path>) -> Result<(), AppError> {
+        let mut signals = Signals::install()?;
+        let (stop, stopped) = watch::channel(false);
+        let draining = Arc::new(AtomicBool::new(false));
+        let admin = self.start_admin(&stopped).await;
+        let about = self.about(&admin);
+        let (running, drains) = (Arc::clone(&self.running), Arc::clone(&draining));
+        self.view.started(about.clone(), move || {
+            running.workers() > 0 && !drains.load(Ordering::Relaxed)
+        });
+        greet(&about, &self.controller.handle().status());
+        loop {
+            match signals.next().await {
+                Asked::End => break,
+                Asked::Reload => self.reload(file).await,
+            }
+        }
+        draining.store(true, Ordering::Relaxed);
+        let deadline = self.config.drain_timeout;
+        tracing::info!(
+            deadline_seconds = deadline.as_secs(),
+            "draining; a second signal ends at once"
+        );
+        tokio::select! {
+            () = self.running.drain(deadline) => {}
+            () = signals.end() => {
+                tracing::warn!("ended at once; requests in progress were cut off");
+                self.running.stop().await;
+            }
+        }
+        stop.send_replace(true);
+        if let Some(socket) = admin.socket {
+            // Removes the control socket; its failure is told where it happened.
+            let _ = socket.await;
+        }
+        tracing::info!("ended");
+        Ok(())
+    }
+
+    /// Binds the read-only address and the control socket. Neither is a reason not to serve traffic.
+    async fn start_admin(&self, stopped: &watch::Receiver<bool>) -> Admin {
+        let mut admin = Admin::default();
+        let address = self.config.admin.address;
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                admin.address = listener.local_addr().ok();
+                let serve = serve_address(listener, self.view.clone(), ended(stopped.clone()));
+                tokio::spawn(told(serve));
+            }
+            Err(error) => self.admin_alarm(&address.to_string(), &error.to_string()),
+        }
+        let place = self.config.admin.socket.clone().or_else(|| {
+            // In memory, no other place is known to be private.
+            Some(self.state.path()?.join(crate::config::CONTROL_SOCKET))
+        });
+        let Some(place) = place else {
+            return admin;
+        };
+        match ControlSocket::bind(&place) {
+            Ok(socket) => {
+                let serve = serve_socket(socket, self.view.clone(), ended(stopped.clone()));
+                admin.socket = Some(tokio::spawn(told(serve)));
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let reason = format!("{error}{}", cause.unwrap_or_default());
+                self.admin_alarm(&place.display().to_string(), &reason);
+            }
+        }
+        admin
+    }
+
+    fn admin_alarm(&self, subject: &str, reason: &str) {
+        self.alarms
+            .raise(AlarmKind::AdminUnavailable, subject, reason, now());
+    }
+
+    fn about(&self, admin: &Admin) -> About {
+        let sites = self.config.sites.iter().map(|site| SiteAbout {
+            name: site.name.clone(),
+            hosts: site.hosts.clone(),
+            upstreams: site.upstreams.iter().map(ToString::to_string).collect(),
+        });
+        About {
+            listeners: self.running.addresses().to_vec(),
+            workers: self.running.workers(),
+            sites: sites.collect(),
+            admin: admin.address,
+            state_dir: self.state.path().map(|path| path.display().to_string()),
+            stopped_example: stopped_example(self.controller.filter()),
+        }
+    }
+
+    /// Reads rules again, and says what of the settings would take a restart.
+    async fn reload(&self, file: Option<&Path>) {
+        if let Some(path) = file {
+            match Config::load(Some(path), &Overrides::default(), |_| None) {
+                Ok(_) => tracing::info!(
+                    file = %path.display(),
+                    "the settings file can be used; changes in it take effect at the next start, rules now"
+                ),
+                Err(error) => {
+                    tracing::error!(%error, "the settings file cannot be used; what runs stays");
+                }
+            }
+        }
+        match self.controller.handle().order(Order::Reload).await {
+            Ok(outcome) => {
+                for reason in &outcome.refused {
+                    tracing::error!(reason, "refused at reload; what was in force stays");
+                }
+                tracing::info!(
+                    revision = outcome.revision,
+                    changed = outcome.changed,
+                    "reloaded"
+                );
+            }
+            Err(error) => tracing::error!(%error, "not reloaded"),
+        }
+    }
+}
+
+/// What of the admin side could be started.
+#[derive(Default)]
+struct Admin {
+    address: Option<std::net::SocketAddr>,
+    socket: Option<JoinHandle<()>>,
+}
+
+/// What a signal asks for.
+enum Asked {
+    End,
+    Reload,
+}
+
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, AppError> {
+        let handler = |kind| signal(kind).map_err(AppError::runtime);
+        Ok(Self {
+            hangup: handler(SignalKind::hangup())?,
+            interrupt: handler(SignalKind::interrupt())?,
+            terminate: handler(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT; there is nothing to reload any more.
+    async fn end(&mut self) {
+        while !matches!(self.next().await, Asked::End) {}
+    }
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // The sender goes only at the end.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn told(serve: impl Future<Output = std::io::Result<()>>) {
+    if let Err(error) = serve.await {
+        tracing::error!(%error, "the admin side ended");
+    }
+}
