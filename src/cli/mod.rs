@@ -1,12 +1,126 @@
-//! stub
+//! The commands of both binaries: arguments in, an exit code and readable text out.
+//!
+//! Layer 7. Called by the binaries; calls app, config, control, feed, lab and signature.
+//! Holds: every end has one of the codes of [`Exit`]; an error is told once, with its causes; text from outside
+//! cannot steer a terminal.
+//! See `guide::operations` for commands and codes.
+
+mod check;
+mod command;
+mod eval;
+mod exit;
+mod feed;
+mod generate;
+mod instance;
+mod run;
+mod settings;
+mod status;
+mod table;
+
+use std::io::Write;
 use std::process::ExitCode;
 
-/// stub
+use clap::Parser;
+
+pub use exit::Exit;
+
+use command::{
+    Arguments, Command, FeedCommand, MitigationCommand, SidecarArguments, SidecarCommand,
+};
+use exit::{Ended, Failure, OrExit};
+
+/// Runs `stopgap` with the arguments of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    end(dispatch(arguments.command))
 }
 
-/// stub
+/// Runs `stopgap-sidecar` with the arguments of this process.
 pub fn sidecar_main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = match SidecarArguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    end(match arguments.command {
+        SidecarCommand::Drivers if !crate::sidecar::DRIVERS.is_empty() => {
+            print(&(crate::sidecar::DRIVERS.join("\n") + "\n"))
+        }
+        SidecarCommand::Check | SidecarCommand::Drivers | SidecarCommand::Run => {
+            Err(Failure::new(Exit::Unreachable, crate::sidecar::NoDriver))
+        }
+    })
+}
+
+fn dispatch(command: Command) -> Ended {
+    let later = |name: &str| Err(Failure::not_in_this_version(&format!("`stopgap {name}`")));
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Eval(arguments) => eval::eval(&arguments),
+        Command::Explain(_) => later("explain"),
+        Command::Feed(FeedCommand::Fetch(arguments)) => feed::fetch(arguments),
+        Command::Feed(FeedCommand::Verify(arguments)) => feed::verify(&arguments),
+        Command::Feed(FeedCommand::Test(_)) => later("feed test"),
+        Command::Feed(FeedCommand::Show(arguments)) => status::feeds(&arguments),
+        Command::Mitigation(command) => match command {
+            MitigationCommand::List(arguments) => status::mitigations(&arguments),
+            MitigationCommand::Show { id, instance } => status::mitigation(&id, &instance),
+            MitigationCommand::History(_) => later("mitigation history"),
+            MitigationCommand::Block(_) => later("mitigation block"),
+            MitigationCommand::Unblock(_) => later("mitigation unblock"),
+            MitigationCommand::Approve(_) => later("mitigation approve"),
+            MitigationCommand::Reapply(_) => later("mitigation reapply"),
+            MitigationCommand::Mode(_) => later("mitigation mode"),
+        },
+        Command::Exception(_) => later("exception"),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Reload(arguments) => status::reload(&arguments),
+        Command::KillSwitch(arguments) => status::kill_switch(&arguments),
+        Command::Keygen(_) => later("keygen"),
+        Command::Sign(_) => later("sign"),
+        Command::Cosign(_) => later("cosign"),
+        Command::Verify(_) => later("verify"),
+        Command::Inspect(_) => later("inspect"),
+        Command::Trust(_) => later("trust"),
+        Command::Config(command) => settings::config(&command),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Manpage => generate::manpage(),
+    }
+}
+
+fn end(ended: Ended) -> ExitCode {
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            // A closed standard error leaves the exit code to tell.
+            let _ = std::io::stderr().write_all(failure.text().as_bytes());
+            failure.exit.into()
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed stream leaves the exit code to tell.
+    let _ = error.print();
+    match error.use_stderr() {
+        true => Exit::Usage.into(),
+        false => Exit::Done.into(),
+    }
+}
+
+/// Writes to standard output. A reader that went away, as `head` does, is no error.
+fn print(text: &str) -> Ended {
+    let mut output = std::io::stdout().lock();
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).or_exit(Exit::Unreachable)
+        }
+        _ => Ok(Exit::Done),
+    }
 }

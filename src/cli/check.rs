@@ -1,0 +1,260 @@
+//! `stopgap check`: what the loader would say of rules, without a loader running.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::command::CheckArguments;
+use super::exit::{Ended, Exit, Failure};
+use super::print;
+use super::table::{Table, printable};
+use crate::control::RULE_FILE_LIMIT;
+use crate::feed::{BUNDLED, LocalContent, LocalDocument, TypeAliases};
+use crate::lab::honest;
+use crate::lab::vectors;
+use crate::model::{Mitigation, RewriteText};
+use crate::rules::{Dialect, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
+
+pub(super) fn check(arguments: &CheckArguments) -> Ended {
+    let mut report = Report::new();
+    if arguments.paths.is_empty() {
+        report.bundled();
+    }
+    for path in files(&arguments.paths)? {
+        report.file(&path);
+    }
+    print(&report.table.render(arguments.output))?;
+    for line in &report.remarks {
+        eprintln!("{}", printable(line));
+    }
+    match report.worst {
+        Exit::Done => Ok(Exit::Done),
+        exit => Err(Failure::new(
+            exit,
+            format!("{} of {} failed", report.failed, report.judged),
+        )),
+    }
+}
+
+/// The files that these paths name: a folder stands for its `*.xml` in the order of their names.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable = |error| {
+            Failure::new(
+                Exit::Invalid,
+                format!("{} cannot be listed: {error}", path.display()),
+            )
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            let hidden = file
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if !hidden && file.extension().is_some_and(|extension| extension == "xml") {
+                found.push(file);
+            }
+        }
+        if found.is_empty() {
+            return Err(Failure::new(
+                Exit::Invalid,
+                format!("{} holds no *.xml", path.display()),
+            ));
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+/// What was found, in the order in which it was looked at.
+struct Report {
+    table: Table,
+    remarks: Vec<String>,
+    worst: Exit,
+    judged: usize,
+    failed: usize,
+}
+
+/// Where a document stands.
+struct Standing<'a> {
+    name: &'a str,
+    dialect: Dialect,
+    /// Whether an administrator wrote it, who may want honest requests to be stopped.
+    local: bool,
+}
+
+impl Report {
+    fn new() -> Self {
+        Self {
+            table: Table::new(&["mitigation", "source", "rules", "vectors", "result"]),
+            remarks: Vec::new(),
+            worst: Exit::Done,
+            judged: 0,
+            failed: 0,
+        }
+    }
+
+    fn bundled(&mut self) {
+        for (name, document) in BUNDLED {
+            self.document(name, document, false);
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(bytes) => self.document(&name, &bytes, true),
+            Err(reason) => self.invalid("-", &name, &reason),
+        }
+    }
+
+    fn document(&mut self, name: &str, bytes: &[u8], local: bool) {
+        let document = match LocalDocument::parse(bytes, &TypeAliases::default()) {
+            Ok(document) => document,
+            Err(error) => return self.invalid("-", name, &error.explain()),
+        };
+        let standing = Standing {
+            name,
+            dialect: match document.hardened {
+                true => Dialect::Hardened,
+                false => Dialect::Iis,
+            },
+            local,
+        };
+        match document.content {
+            LocalContent::Mitigations(offered) => {
+                for notice in &offered.notices {
+                    self.remarks.push(format!("note: {name}: {notice}"));
+                }
+                for nameless in &offered.nameless {
+                    self.invalid(&nameless.id, name, &nameless.reason);
+                }
+                for mitigation in &offered.mitigations {
+                    self.mitigation(mitigation, &standing);
+                }
+            }
+            LocalContent::Rules(text) => self.rules(&text, &standing),
+        }
+    }
+
+    fn rules(&mut self, text: &RewriteText, standing: &Standing<'_>) {
+        let origin = SourceOrigin {
+            name: standing.name.to_owned(),
+            line: text.line,
+            column: text.column,
+        };
+        let set = RuleSource::parse(&text.xml, &origin)
+            .and_then(|source| compile(source.with_dialect(standing.dialect), standing.name));
+        match set {
+            Ok(set) => self.judged("-", standing, &set, String::from("-"), None),
+            Err(error) => self.invalid("-", standing.name, &error.to_string()),
+        }
+    }
+
+    fn mitigation(&mut self, mitigation: &Mitigation, standing: &Standing<'_>) {
+        let id = mitigation.id.to_string();
+        if let Some(failure) = &mitigation.failure {
+            return self.invalid(&id, standing.name, failure);
+        }
+        let set = match vectors::compile(mitigation, standing.dialect, standing.name) {
+            Ok(set) => set,
+            Err(error) => return self.invalid(&id, standing.name, &error.to_string()),
+        };
+        let failures = vectors::judge(&set, mitigation);
+        let all = mitigation.vectors.len();
+        let passed = format!("{}/{all}", all - failures.len());
+        for failure in &failures {
+            self.remarks
+                .push(format!("{id}: {}: {failure}", standing.name));
+        }
+        let failed = (!failures.is_empty()).then_some("vectors failed");
+        self.judged(&id, standing, &set, passed, failed);
+    }
+
+    /// Adds a row for rules that could be compiled, after honest requests were judged by them.
+    fn judged(
+        &mut self,
+        id: &str,
+        standing: &Standing<'_>,
+        set: &RuleSet,
+        vectors: String,
+        mut failed: Option<&'static str>,
+    ) {
+        let stops = honest::judge(set, &[]);
+        if let Some(first) = stops.first() {
+            let word = if standing.local { "warning: " } else { "" };
+            self.remarks.push(format!(
+                "{word}{id}: {}: stops {} requests that honest clients send; {first}",
+                standing.name,
+                stops.len()
+            ));
+            if !standing.local {
+                failed = failed.or(Some("stops honest requests"));
+            }
+        }
+        if failed.is_some() {
+            self.fail(Exit::Failed);
+        }
+        self.row(
+            id,
+            standing.name,
+            set.rules().count().to_string(),
+            vectors,
+            failed.unwrap_or("ok"),
+        );
+    }
+
+    fn invalid(&mut self, id: &str, source: &str, reason: &str) {
+        // A reason of the rules already begins with the file.
+        let place = match reason.starts_with(source) {
+            true => String::new(),
+            false => format!("{source}: "),
+        };
+        let id_place = if id == "-" {
+            String::new()
+        } else {
+            format!("{id}: ")
+        };
+        self.remarks.push(format!("{id_place}{place}{reason}"));
+        self.fail(Exit::Invalid);
+        self.row(id, source, "-".to_owned(), "-".to_owned(), "invalid");
+    }
+
+    fn row(&mut self, id: &str, source: &str, rules: String, vectors: String, result: &str) {
+        self.judged += 1;
+        self.table.row(vec![
+            id.to_owned(),
+            source.to_owned(),
+            rules,
+            vectors,
+            result.to_owned(),
+        ]);
+    }
+
+    /// Rules that are no rules weigh more than vectors that fail.
+    fn fail(&mut self, exit: Exit) {
+        self.failed += 1;
+        if self.worst != Exit::Invalid {
+            self.worst = exit;
+        }
+    }
+}
+
+fn compile(source: RuleSource, name: &str) -> Result<RuleSet, crate::rules::RuleError> {
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    builder.add(&source, RuleOrigin::local(name))?;
+    Ok(builder.build())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    match bytes.len() > RULE_FILE_LIMIT {
+        true => Err(format!("is larger than {RULE_FILE_LIMIT} bytes")),
+        false => Ok(bytes),
+    }
+}

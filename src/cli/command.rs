@@ -1,0 +1,369 @@
+//! The command line: commands, flags and their help.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::{AnsiColor, Effects};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::table::Format;
+use crate::config::Server;
+use crate::feed::Source;
+use crate::model::Digest;
+
+/// An emergency-mitigation reverse proxy
+///
+/// stopgap stands in front of web servers, takes signed mitigations from feeds, and blocks attacks with rules in the
+/// language of IIS URL Rewrite, without a restart.
+#[derive(Debug, Parser)]
+#[command(name = "stopgap", version, styles = STYLES, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 could not start or reach, 2 usage, 3 settings or rules invalid,\n\
+    4 signature, age or freshness refused, 5 vectors or tests failed."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .usage(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// What `stopgap` can be told to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve traffic and enforce mitigations
+    Run(Box<RunArguments>),
+    /// Compile rules and judge their vectors, without serving
+    Check(CheckArguments),
+    /// Judge requests by rules, one JSON object a line in and out
+    Eval(EvalArguments),
+    /// Say why a request is judged as it is (not part of this version)
+    Explain(Later),
+    /// Fetch, verify and show feeds
+    #[command(subcommand)]
+    Feed(FeedCommand),
+    /// List and show the mitigations of the running instance
+    #[command(subcommand)]
+    Mitigation(MitigationCommand),
+    /// Except requests from mitigations (not part of this version)
+    Exception(Later),
+    /// Show feeds, mitigations and alarms of the running instance
+    Status(StatusArguments),
+    /// Have the running instance read rule files again and fetch every feed now
+    Reload(InstanceArguments),
+    /// Lift every blocking and response rule of the running instance, or put them back
+    KillSwitch(KillSwitchArguments),
+    /// Make a key for signing feeds (not part of this version)
+    Keygen(Later),
+    /// Sign a feed (not part of this version)
+    Sign(Later),
+    /// Add a signature to a feed (not part of this version)
+    Cosign(Later),
+    /// Verify a feed of one's own format (not part of this version); see `feed verify`
+    Verify(Later),
+    /// Show a feed of one's own format (not part of this version); see `feed show`
+    Inspect(Later),
+    /// Manage roots of feeds of one's own format (not part of this version)
+    Trust(Later),
+    /// Check, print and document settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Manpage,
+}
+
+/// A command that is named and comes later: it takes whatever follows.
+#[derive(Args, Debug)]
+pub(super) struct Later {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<OsString>,
+}
+
+/// Where settings come from.
+#[derive(Args, Debug)]
+pub(super) struct SettingsArguments {
+    /// The settings file (TOML); flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Listen for HTTP/1.1 here; repeatable [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Vec<SocketAddr>,
+    /// A server of the only site, http://HOST[:PORT]; repeatable [default: a built-in welcome page]
+    #[arg(long, value_name = "URL")]
+    pub(super) upstream: Vec<Server>,
+    /// A rule file, or a folder of them, instead of the bundled set; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub(super) rules: Vec<PathBuf>,
+    /// Enforce the bundled set beside --rules
+    #[arg(long)]
+    pub(super) with_baseline: bool,
+    /// Also enforce this opt-in group of mitigations; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Vec<String>,
+    /// Threads that serve traffic [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) workers: Option<u16>,
+    /// Write a line for each answered request here; - is standard output [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) access_log: Option<PathBuf>,
+    /// Serve health, metrics and status here, read-only [default: 127.0.0.1:9180]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) admin: Option<SocketAddr>,
+}
+
+/// `stopgap run`
+#[derive(Args, Debug)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) settings: SettingsArguments,
+    /// Also take prior-knowledge HTTP/2 on plain listeners (not part of this version)
+    #[arg(long)]
+    pub(super) http2_cleartext: bool,
+    /// Listen for TLS here (not part of this version)
+    #[arg(long, value_name = "ADDR")]
+    pub(super) tls_listen: Vec<String>,
+    /// The certificate for --tls-listen (not part of this version)
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_certificate: Option<PathBuf>,
+    /// The key for --tls-listen (not part of this version)
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+}
+
+/// `stopgap check`
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    /// Rule files and folders of them [default: the bundled set]
+    pub(super) paths: Vec<PathBuf>,
+    /// The form of the list
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Format,
+}
+
+/// `stopgap eval`
+#[derive(Args, Debug)]
+pub(super) struct EvalArguments {
+    /// Cases, one JSON object a line; - is standard input
+    #[arg(default_value = "-")]
+    pub(super) cases: PathBuf,
+    /// Rules for cases without `rules_xml`
+    #[arg(long, value_name = "FILE")]
+    pub(super) rules: Option<PathBuf>,
+    /// Judge every view that a server could take of a target, as rules of feeds are judged
+    #[arg(long)]
+    pub(super) hardened: bool,
+}
+
+/// `stopgap feed`
+#[derive(Debug, Subcommand)]
+pub(super) enum FeedCommand {
+    /// Fetch and verify feeds once, and keep nothing
+    Fetch(FetchArguments),
+    /// Verify a document and say who signed it, when, and what it holds
+    Verify(VerifyArguments),
+    /// Test a feed against traffic (not part of this version)
+    Test(Later),
+    /// Show the feeds of the running instance in detail
+    Show(ShowArguments),
+}
+
+/// `stopgap feed fetch`
+#[derive(Args, Debug)]
+pub(super) struct FetchArguments {
+    /// The feeds of this settings file
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "url",
+        conflicts_with = "url"
+    )]
+    pub(super) config: Option<PathBuf>,
+    /// Names of feeds in the settings file [default: all of them]
+    #[arg(requires = "config")]
+    pub(super) names: Vec<String>,
+    /// A feed that stands in no settings file
+    #[arg(long, value_name = "URL", requires = "trust")]
+    pub(super) url: Option<Source>,
+    #[command(flatten)]
+    pub(super) trust: TrustArguments,
+    /// Write the document here once it is verified
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
+}
+
+/// `stopgap feed verify`
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    /// The document
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) trust: TrustArguments,
+}
+
+/// Who must have signed a document.
+#[derive(Args, Debug)]
+pub(super) struct TrustArguments {
+    /// Who must have signed it
+    #[arg(long, value_enum)]
+    pub(super) trust: Option<TrustKind>,
+    /// Certificates that signers chain to, PEM or DER; with xmldsig-x509; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) root: Vec<PathBuf>,
+    /// Certificates that timestamp authorities chain to; with xmldsig-x509; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) timestamp_root: Vec<PathBuf>,
+    /// Refuse a document without a timestamp; with xmldsig-x509
+    #[arg(long, requires = "timestamp_root")]
+    pub(super) require_timestamp: bool,
+    /// Look at no timestamp, so that the chain must be valid now; with xmldsig-x509
+    #[arg(long, conflicts_with_all = ["require_timestamp", "timestamp_root"])]
+    pub(super) no_timestamp: bool,
+    /// An extended key usage that the signer must have; with xmldsig-x509; repeatable
+    #[arg(long, value_name = "OID")]
+    pub(super) eku: Vec<String>,
+    /// The SHA-256 of the only certificate that may sign; with xmldsig-x509; repeatable
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub(super) signer: Vec<Digest>,
+}
+
+fn digest(text: &str) -> Result<Digest, &'static str> {
+    Digest::from_hex(&text.replace(':', "")).ok_or("a SHA-256 digest has 64 hexadecimal digits")
+}
+
+/// The kinds of trust.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum TrustKind {
+    /// Microsoft's Exchange service, by its own profile and roots
+    MicrosoftEocs,
+    /// The same profile with roots of one's own
+    #[value(name = "xmldsig-x509")]
+    XmlDsigX509,
+}
+
+/// How the running instance is found.
+#[derive(Args, Debug)]
+pub(super) struct InstanceArguments {
+    /// The control socket [default: where the settings say, or control.sock in the state folder]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// The settings file of the instance
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// `stopgap feed show`
+#[derive(Args, Debug)]
+pub(super) struct ShowArguments {
+    /// Names of feeds [default: all of them]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) instance: InstanceArguments,
+}
+
+/// `stopgap status`
+#[derive(Args, Debug)]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    pub(super) instance: InstanceArguments,
+    /// The form; csv lists the mitigations
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Format,
+}
+
+/// `stopgap kill-switch`
+#[derive(Args, Debug)]
+pub(super) struct KillSwitchArguments {
+    /// On lifts everything, off puts it back
+    pub(super) state: Switch,
+    #[command(flatten)]
+    pub(super) instance: InstanceArguments,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Switch {
+    /// Lift everything
+    On,
+    /// Put it back
+    Off,
+}
+
+/// `stopgap mitigation`
+#[derive(Debug, Subcommand)]
+pub(super) enum MitigationCommand {
+    /// List all mitigations with their state
+    List(StatusArguments),
+    /// Show one mitigation in detail
+    Show {
+        /// Its id, such as M1.1
+        id: String,
+        #[command(flatten)]
+        instance: InstanceArguments,
+    },
+    /// Show what became of a mitigation over time (not part of this version)
+    History(Later),
+    /// Never enforce a mitigation (not part of this version); see `blocked` in the settings
+    Block(Later),
+    /// Enforce a blocked mitigation again (not part of this version)
+    Unblock(Later),
+    /// Approve a mitigation that waits for it (not part of this version)
+    Approve(Later),
+    /// Apply a mitigation again (not part of this version)
+    Reapply(Later),
+    /// Enforce or only watch (not part of this version)
+    Mode(Later),
+}
+
+/// `stopgap config`
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether settings can be used
+    Check(SettingsArguments),
+    /// Print what file and flags come to
+    Print(SettingsArguments),
+    /// List every key of the settings file with its meaning and default
+    Schema,
+}
+
+/// The sidecar: stops services and application pools where the proxy cannot
+#[derive(Debug, Parser)]
+#[command(name = "stopgap-sidecar", version, styles = STYLES, subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct SidecarArguments {
+    #[command(subcommand)]
+    pub(super) command: SidecarCommand,
+}
+
+/// What `stopgap-sidecar` can be told to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+pub(super) enum SidecarCommand {
+    /// Wait for orders and carry them out
+    Run,
+    /// Say whether the driver can do what it will be asked
+    Check,
+    /// List the drivers of this build
+    Drivers,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Arguments::command().debug_assert();
+        SidecarArguments::command().debug_assert();
+    }
+}

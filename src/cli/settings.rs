@@ -1,0 +1,43 @@
+//! `stopgap config`, and how settings are loaded for every command.
+
+use super::command::{ConfigCommand, InstanceArguments, SettingsArguments};
+use super::exit::{Ended, Exit, Failure, OrExit};
+use super::print;
+use crate::config::{Config, Overrides, schema};
+
+pub(super) fn config(command: &ConfigCommand) -> Ended {
+    match command {
+        ConfigCommand::Check(arguments) => {
+            load(arguments)?;
+            print("settings can be used\n")
+        }
+        ConfigCommand::Print(arguments) => print(&load(arguments)?.to_toml()),
+        ConfigCommand::Schema => print(&schema()),
+    }
+}
+
+/// The settings of file and flags.
+pub(super) fn load(arguments: &SettingsArguments) -> Result<Config, Failure> {
+    let overrides = Overrides {
+        listen: arguments.listen.clone(),
+        upstreams: arguments.upstream.clone(),
+        rules: arguments.rules.clone(),
+        with_baseline: arguments.with_baseline,
+        groups: arguments.group.clone(),
+        workers: arguments.workers.map(usize::from),
+        access_log: arguments.access_log.clone(),
+        admin: arguments.admin,
+    };
+    Config::load(arguments.config.as_deref(), &overrides, |name| {
+        std::env::var_os(name)
+    })
+    .or_exit(Exit::Invalid)
+}
+
+/// The settings of a running instance, by its file alone.
+pub(super) fn of_instance(arguments: &InstanceArguments) -> Result<Config, Failure> {
+    Config::load(arguments.config.as_deref(), &Overrides::default(), |name| {
+        std::env::var_os(name)
+    })
+    .or_exit(Exit::Invalid)
+}
