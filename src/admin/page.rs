@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("page.css");
 ///
 /// The hash is that of [`STYLE`] (CSP Level 3, section 2.3.1); a test tells the new one when the style changes.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-19W/1dgTsG9tyCGCfwqc7Ry15VQSndqVsYckwftN2rk='; \
+     style-src 'sha256-1kLtbmdC+ZMQrH5fnVlRaFLzMyQ2XTEgAfvGuTl7xdA='; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The mark of the page, drawn here so that nothing is fetched: a shield with a hand's breadth of daylight.
@@ -85,7 +85,7 @@ impl Page {
         let total = status.mitigations.len();
         self.add(format_args!("<dl class=\"facts\">"));
         self.fact("Mitigations applied", format_args!("{applied} of {total}"));
-        self.fact("Acted on", format_args!("{hits} messages"));
+        self.fact("Requests and responses acted on", format_args!("{hits}"));
         self.fact("Rule set", format_args!("revision {}", status.revision));
         match status.kill_switch {
             true => self.fact(
