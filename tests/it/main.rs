@@ -11,6 +11,7 @@ mod evasion;
 mod feed;
 mod layers;
 mod proxy;
+mod proxy_malformed;
 mod rewrite;
 mod signature;
 mod sizes;

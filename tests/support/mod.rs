@@ -5,6 +5,7 @@
 pub(crate) mod baseline;
 pub(crate) mod client;
 pub(crate) mod ecmascript;
+pub(crate) mod encoding;
 pub(crate) mod feed_server;
 pub(crate) mod origin;
 pub(crate) mod process;
