@@ -74,9 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         (self.stream, self.pending[self.handed..].to_vec())
     }
 
-    /// The stream.
-    pub fn stream(&self) -> &S {
-        &self.stream
+    /// What is wrong with bytes that would begin a request, which nobody was told.
+    pub fn unread_fault(&self) -> Option<Malformed> {
+        let unread = self.tracker.is_between_requests() || self.tracker.withholds();
+        self.link.malformed().filter(|_| unread)
     }
 
     /// Hands over released bytes; false when there are none.
@@ -192,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     /// Malformed bytes come next: an end where a head would begin, a failure within a body.
     fn refuse(&self) -> Poll<io::Result<()>> {
         match self.link.malformed() {
-            Some(malformed) if !self.tracker.is_between_requests() && !self.tracker.withholds() => {
+            Some(malformed) if self.unread_fault().is_none() => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, malformed)))
             }
             _ if self.link.is_busy() => {
@@ -316,8 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
-        if let Poll::Ready(Ok(())) = result {
-            this.link.flushed();
+        if matches!(result, Poll::Ready(Ok(()))) && this.link.flushed() {
+            // The library has read already and was told to wait, which it still does.
+            this.await_bytes();
         }
         this.wrote(result)
     }

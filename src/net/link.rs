@@ -96,14 +96,16 @@ impl Link {
         }
     }
 
-    /// Everything handed over was sent.
-    pub(super) fn flushed(&self) {
-        if self.shared.phase.get() == Phase::Flushing {
-            self.shared.phase.set(Phase::Idle);
-            if self.shared.put_off.take() {
-                self.deadlines().wake();
-            }
+    /// Everything handed over was sent; whether that ended an exchange.
+    pub(super) fn flushed(&self) -> bool {
+        if self.shared.phase.get() != Phase::Flushing {
+            return false;
         }
+        self.shared.phase.set(Phase::Idle);
+        if self.shared.put_off.take() {
+            self.deadlines().wake();
+        }
+        true
     }
 
     /// A read waits for the end of the exchange.

@@ -23,7 +23,7 @@ use super::service::{Client, ClientService};
 use super::upgrade;
 use crate::canon::Refusals;
 use crate::filter::Peer;
-use crate::net::{Admitted, Awaited, Deadlines, Inbound, InboundTimeouts, Link, Slot};
+use crate::net::{Admitted, Awaited, Deadlines, Inbound, InboundTimeouts, Link, Malformed, Slot};
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
 /// reset (RFC 9112 section 9.6).
@@ -99,7 +99,9 @@ pub(super) async fn serve(
         );
     let ending = run(&core, &link, &mut connection).await;
     let parts = connection.into_parts();
-    let (stream, pending) = parts.io.into_inner().into_parts();
+    let inbound = parts.io.into_inner();
+    let fault = inbound.unread_fault();
+    let (stream, pending) = inbound.into_parts();
     let tunnel = client.tunnel.take();
     if let Some(tunnel) = tunnel {
         let early = [parts.read_buf.as_ref(), &pending].concat();
@@ -108,7 +110,7 @@ pub(super) async fn serve(
         let _ = upgrade::carry(tunnel, stream, &early, deadlines, silence).await;
         return;
     }
-    end(&client, stream, ending, &pending).await;
+    end(&client, stream, ending, fault, &pending).await;
 }
 
 /// The least buffer that the HTTP library works with.
@@ -167,7 +169,13 @@ fn overdue(link: &Link, deadlines: &Deadlines, last_answer: &mut bool) -> Poll<E
     }
 }
 
-async fn end(client: &Client, mut stream: TcpStream, ending: Ending, pending: &[u8]) {
+async fn end(
+    client: &Client,
+    mut stream: TcpStream,
+    ending: Ending,
+    fault: Option<Malformed>,
+    pending: &[u8],
+) {
     let link = &client.link;
     if link.is_reset() || ending == Ending::Broken {
         // Fails only on a socket that is gone; dropping it sends the reset.
@@ -176,7 +184,7 @@ async fn end(client: &Client, mut stream: TcpStream, ending: Ending, pending: &[
     }
     let reason = match ending {
         Ending::HeadLate if !pending.is_empty() => Some(Reason::Timeout),
-        Ending::Closed if !link.is_busy() => link.malformed().map(Reason::Malformed),
+        Ending::Closed if !link.is_busy() => fault.map(Reason::Malformed),
         _ => None,
     };
     let last = reason.map(|reason| refuse(client, reason, pending));
