@@ -230,15 +230,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
             if self.link.is_busy() {
                 return;
             }
-            let (awaited, after) = if self.is_within_head() || !self.served {
-                (Awaited::Head, self.timeouts.head)
-            } else {
-                (Awaited::Request, self.timeouts.idle)
+            let (awaited, after) = match (self.is_within_head(), self.served) {
+                (true, _) => (Awaited::Head, self.timeouts.head),
+                (false, true) => (Awaited::Request, self.timeouts.idle),
+                (false, false) => (Awaited::First, self.timeouts.head),
             };
-            if !deadlines.is_set(Slot::Read) || self.link.awaited() != awaited {
-                self.link.set_awaited(awaited);
+            // On a new connection the time for the head began when it was accepted.
+            let begun = (self.link.awaited(), awaited) == (Awaited::First, Awaited::Head);
+            if !deadlines.is_set(Slot::Read) || (self.link.awaited() != awaited && !begun) {
                 deadlines.set(Slot::Read, after);
             }
+            self.link.set_awaited(awaited);
             return;
         }
         let trailers = self.tracker.is_in_trailers();

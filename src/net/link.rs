@@ -47,6 +47,8 @@ enum Phase {
 pub enum Awaited {
     /// More of a request body.
     Body,
+    /// The first byte of a new connection.
+    First,
     /// The rest of a request head.
     Head,
     /// A next request.
@@ -60,7 +62,7 @@ impl Link {
             shared: Rc::new(Shared {
                 deadlines,
                 phase: Cell::new(Phase::Idle),
-                awaited: Cell::new(Awaited::Head),
+                awaited: Cell::new(Awaited::First),
                 malformed: Cell::new(None),
                 reset: Cell::new(false),
                 tunnel: Cell::new(None),

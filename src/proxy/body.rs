@@ -172,11 +172,11 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.exchange.link().finish();
         let Kind::Server(body) = &mut self.kind else {
+            self.exchange.link().finish();
             return;
         };
-        self.exchange.got_response();
+        self.exchange.end_response();
         // A connection is used again only when both bodies have ended on it; any other ends with its sender.
         if body.incoming.is_end_stream()
             && self.exchange.is_request_ended()

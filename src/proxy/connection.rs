@@ -23,7 +23,7 @@ use super::service::{Client, ClientService};
 use super::upgrade;
 use crate::canon::Refusals;
 use crate::filter::Peer;
-use crate::net::{Admitted, Awaited, Deadlines, Inbound, InboundTimeouts, Link, Malformed, Slot};
+use crate::net::{Admitted, Awaited, Inbound, InboundTimeouts, Link, Malformed, Slot};
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
 /// reset (RFC 9112 section 9.6).
@@ -32,6 +32,9 @@ const LINGER_BYTES: usize = 256 * 1_024;
 
 /// How long a client that let its body rest gets to take the answer to that.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
+
+/// How long a connection on which nothing has come may take for its first request once the proxy drains.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
 
 type Served = Connection<TokioIo<Inbound<TcpStream>>, ClientService>;
 
@@ -83,7 +86,7 @@ pub(super) async fn serve(
             remote: Some(remote),
             local,
         },
-        forwarded: forwarded(remote),
+        forwarded: forwarded(remote, local),
         refusals,
         tunnel: RefCell::new(None),
     });
@@ -116,22 +119,23 @@ pub(super) async fn serve(
 /// The least buffer that the HTTP library works with.
 const MIN_BUFFER: usize = 8_192;
 
-fn forwarded(remote: SocketAddr) -> Forwarded {
-    let client = HeaderValue::try_from(remote.ip().to_canonical().to_string());
+fn forwarded(remote: SocketAddr, local: Option<SocketAddr>) -> Forwarded {
+    let value =
+        |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
     Forwarded {
-        client: client.unwrap_or(HeaderValue::from_static("unknown")),
+        client: value(remote.ip().to_canonical().to_string()),
+        host: value(local.map(|local| local.to_string()).unwrap_or_default()),
         scheme: HeaderValue::from_static("http"),
     }
 }
 
 async fn run(core: &Core, link: &Link, connection: &mut Served) -> Ending {
-    let mut drains = false;
+    let mut farewell = Farewell::None;
     let mut last_answer = false;
     poll_fn(|context| {
-        let deadlines = link.deadlines();
-        deadlines.watch(context);
-        if core.draining.get() && !std::mem::replace(&mut drains, true) {
-            Pin::new(&mut *connection).graceful_shutdown();
+        link.deadlines().watch(context);
+        if core.draining.get() {
+            farewell = farewell.go_on(link, connection);
         }
         if let Poll::Ready(result) = connection.poll_without_shutdown(context) {
             return Poll::Ready(match result {
@@ -140,13 +144,42 @@ async fn run(core: &Core, link: &Link, connection: &mut Served) -> Ending {
                 Err(_) => Ending::Closed,
             });
         }
-        overdue(link, deadlines, &mut last_answer)
+        overdue(link, &mut last_answer)
     })
     .await
 }
 
+/// How far a connection of a proxy that drains has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Farewell {
+    None,
+    /// It has a moment for a first request.
+    Hurried,
+    /// It ends after the exchange in progress.
+    Told,
+}
+
+impl Farewell {
+    /// A head that may be on its way is still served: the library would close the connection under it.
+    fn go_on(self, link: &Link, connection: &mut Served) -> Self {
+        let served = link.is_busy() || matches!(link.awaited(), Awaited::Body | Awaited::Request);
+        match self {
+            Self::None | Self::Hurried if served => {
+                Pin::new(connection).graceful_shutdown();
+                Self::Told
+            }
+            Self::None if link.awaited() == Awaited::First => {
+                link.deadlines().set(Slot::Read, LAST_REQUEST);
+                Self::Hurried
+            }
+            _ => self,
+        }
+    }
+}
+
 /// Looks at the deadlines after the connection had its turn.
-fn overdue(link: &Link, deadlines: &Deadlines, last_answer: &mut bool) -> Poll<Ending> {
+fn overdue(link: &Link, last_answer: &mut bool) -> Poll<Ending> {
+    let deadlines = link.deadlines();
     if deadlines.has_passed(Slot::Write)
         || (deadlines.has_passed(Slot::Upstream) && !link.is_busy())
     {
@@ -156,7 +189,7 @@ fn overdue(link: &Link, deadlines: &Deadlines, last_answer: &mut bool) -> Poll<E
         return Poll::Pending;
     }
     match link.awaited() {
-        Awaited::Request if !link.is_busy() => Poll::Ready(Ending::Idle),
+        Awaited::First | Awaited::Request if !link.is_busy() => Poll::Ready(Ending::Idle),
         Awaited::Head if !link.is_busy() => Poll::Ready(Ending::HeadLate),
         Awaited::Body if std::mem::replace(last_answer, true) => Poll::Ready(Ending::Broken),
         Awaited::Body => {
@@ -165,7 +198,7 @@ fn overdue(link: &Link, deadlines: &Deadlines, last_answer: &mut bool) -> Poll<E
             Poll::Pending
         }
         // A half-closed client: the HTTP library learns of it when it reads next.
-        Awaited::Head | Awaited::Request => Poll::Pending,
+        Awaited::First | Awaited::Head | Awaited::Request => Poll::Pending,
     }
 }
 
@@ -183,7 +216,7 @@ async fn end(
         return;
     }
     let reason = match ending {
-        Ending::HeadLate if !pending.is_empty() => Some(Reason::Timeout),
+        Ending::HeadLate => Some(Reason::Timeout),
         Ending::Closed if !link.is_busy() => fault.map(Reason::Malformed),
         _ => None,
     };

@@ -23,6 +23,7 @@ pub(super) struct Exchange {
     patience: Cell<Patience>,
     request_ended: Cell<bool>,
     response_begun: Cell<bool>,
+    response_ended: Cell<bool>,
 }
 
 /// How long this exchange may rest.
@@ -57,6 +58,7 @@ impl Exchange {
             patience: Cell::new(patience),
             request_ended: Cell::new(false),
             response_begun: Cell::new(false),
+            response_ended: Cell::new(false),
         })
     }
 
@@ -81,7 +83,7 @@ impl Exchange {
 
     /// It is the server's turn to take more of the request.
     pub(super) fn await_server(&self) {
-        if !self.response_begun.get() {
+        if !self.is_response_in_progress() {
             self.link
                 .deadlines()
                 .set(Slot::Upstream, self.patience.get().body);
@@ -90,19 +92,35 @@ impl Exchange {
 
     /// It is the client's turn to send more of the request.
     pub(super) fn await_client(&self) {
-        if !self.response_begun.get() {
+        if !self.is_response_in_progress() {
             self.link.deadlines().clear(Slot::Upstream);
         }
+    }
+
+    /// While a response is on its way, the deadline is about that alone.
+    fn is_response_in_progress(&self) -> bool {
+        self.response_begun.get() && !self.response_ended.get()
     }
 
     /// All of the request was sent.
     pub(super) fn end_request(&self) {
         self.request_ended.set(true);
+        let deadlines = self.link.deadlines();
         if !self.response_begun.get() {
-            self.link
-                .deadlines()
-                .set(Slot::Upstream, self.patience.get().response);
+            deadlines.set(Slot::Upstream, self.patience.get().response);
+        } else if self.response_ended.get() {
+            deadlines.clear(Slot::Upstream);
         }
+    }
+
+    /// All of the response was handed over, or given up. What is left of the request still has to move on.
+    pub(super) fn end_response(&self) {
+        self.response_ended.set(true);
+        self.link.deadlines().clear(Slot::Upstream);
+        if !self.request_ended.get() {
+            self.await_server();
+        }
+        self.link.finish();
     }
 
     /// Whether all of the request was sent.

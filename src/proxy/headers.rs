@@ -72,6 +72,8 @@ pub(super) fn wants_websocket(parts: &request::Parts) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Forwarded {
     pub(super) client: HeaderValue,
+    /// The address that the client connected to; stands in for a `Host` that an HTTP/1.0 client did not send.
+    pub(super) host: HeaderValue,
     pub(super) scheme: HeaderValue,
 }
 
@@ -90,10 +92,11 @@ pub(super) fn forward_request(
     }
     fields.insert(X_FORWARDED_FOR, forwarded.client.clone());
     fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
-    match fields.get(HOST).cloned() {
-        Some(host) => fields.insert(X_FORWARDED_HOST, host),
-        None => fields.remove(X_FORWARDED_HOST),
-    };
+    let host = fields
+        .entry(HOST)
+        .or_insert_with(|| forwarded.host.clone())
+        .clone();
+    fields.insert(X_FORWARDED_HOST, host);
     if upgrade {
         set_websocket(fields);
     }
@@ -170,6 +173,7 @@ mod tests {
     fn forwarded() -> Forwarded {
         Forwarded {
             client: HeaderValue::from_static("10.0.0.9"),
+            host: HeaderValue::from_static("10.0.0.1:80"),
             scheme: HeaderValue::from_static("http"),
         }
     }

@@ -67,7 +67,13 @@ impl Service<Request<Incoming>> for ClientService {
         client.link.begin();
         let upgrades = request.headers().contains_key(UPGRADE);
         Box::pin(async move {
-            let result = client.answer(request).await;
+            let mut result = client.answer(request).await;
+            if let Ok(response) = &mut result
+                && client.core.draining.get()
+                && client.tunnel.borrow().is_none()
+            {
+                respond::close(response);
+            }
             if upgrades {
                 client.link.settle_upgrade(client.tunnel.borrow().is_some());
             }

@@ -175,3 +175,17 @@ fn is_exhaustion(error: &io::Error) -> bool {
             | io::ErrorKind::WouldBlock
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_rests_when_something_ran_out() {
+        // EMFILE, ENFILE, ENOBUFS, ENOMEM on Linux.
+        for code in [24, 23, 105, 12] {
+            assert!(is_exhaustion(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        assert!(!is_exhaustion(&io::ErrorKind::ConnectionAborted.into()));
+    }
+}

@@ -644,14 +644,22 @@ fn drain_serves_a_head_that_is_on_its_way_and_a_connection_that_waits() {
     let (mut idle, mut partial, mut fresh) = (proxy.client(), proxy.client(), proxy.client());
     assert_eq!(idle.get("/", &[]).unwrap().status, 200);
     partial.send(b"GET / HTTP/1.1\r\nHost:").unwrap();
-    eventually("all are accepted", || proxy.metric("stopgap_proxy_connections") == 3.0);
+    eventually("all are accepted", || {
+        proxy.metric("stopgap_proxy_connections") == 3.0
+    });
     std::thread::scope(|scope| {
         scope.spawn(|| block_on(proxy.running.drain(Duration::from_secs(20))));
-        assert_eq!(fresh.get("/", &[]).unwrap().field("connection"), Some("close"));
+        assert_eq!(
+            fresh.get("/", &[]).unwrap().field("connection"),
+            Some("close")
+        );
         assert_eq!(idle.rest().unwrap(), b"");
         partial.send(b" a\r\n\r\n").unwrap();
         let reply = partial.reply("GET").unwrap();
-        assert_eq!((reply.text().as_str(), reply.field("connection")), ("served", Some("close")));
+        assert_eq!(
+            (reply.text().as_str(), reply.field("connection")),
+            ("served", Some("close"))
+        );
     });
 }
 

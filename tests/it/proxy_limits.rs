@@ -259,6 +259,11 @@ fn http_1_0_clients_get_closed_connections_unless_they_ask() {
     client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(client.reply("GET").unwrap().text(), "hello");
     assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(origin.next().values("host"), ["a"]);
+    let mut client = Client::connect(proxy.address);
+    client.send(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(client.reply("GET").unwrap().text(), "hello");
+    assert_eq!(origin.next().values("host"), [proxy.address.to_string()]);
     let mut client = Client::connect(proxy.address);
     for _ in 0..2 {
         client

@@ -171,7 +171,8 @@ impl Connection {
         self.tell.send(seen).unwrap();
     }
 
-    fn body(&mut self, seen: &Seen) -> Option<Vec<u8>> {
+    /// Reads the body; `None` when it broke off.
+    pub(crate) fn body(&mut self, seen: &Seen) -> Option<Vec<u8>> {
         if !seen.values("transfer-encoding").is_empty() {
             let mut body = Vec::new();
             loop {
