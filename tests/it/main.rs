@@ -7,6 +7,7 @@ mod support;
 
 mod control;
 mod ecmascript;
+mod envelope;
 mod evasion;
 mod feed;
 mod layers;
