@@ -287,3 +287,65 @@ fn split_host(host: &[u8]) -> (&[u8], Option<&[u8]>) {
         None => (host, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variable: &Variable, host: &str, local: Option<&str>, secure: bool) -> String {
+        let fields = [("Host", host)];
+        let request = RequestView {
+            method: "GET",
+            target: b"/",
+            version: "HTTP/1.1",
+            secure,
+            remote: Some("[::ffff:192.0.2.1]:99".parse().unwrap()),
+            local: local.map(|local| local.parse().unwrap()),
+            fields: &fields,
+            variables: &[],
+        };
+        let sight = RequestSight {
+            request: &request,
+            state: &State::default(),
+            view: 0,
+            document_root: b"",
+        };
+        let mut out = Vec::new();
+        sight.read(variable, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn host_and_port_are_told_apart() {
+        for (host, local, secure, name, port) in [
+            ("h", None, false, "h", "80"),
+            ("h", None, true, "h", "443"),
+            ("h:8080", None, false, "h", "8080"),
+            ("h:8080", Some("127.0.0.1:81"), false, "h", "81"),
+            ("h:", None, false, "h", "80"),
+            ("h:x", None, false, "h", "80"),
+            ("[::1]", None, false, "[::1]", "80"),
+            ("[::1]:82", None, false, "[::1]", "82"),
+            ("", None, false, "", "80"),
+        ] {
+            assert_eq!(
+                read(&Variable::ServerName, host, local, secure),
+                name,
+                "{host}"
+            );
+            assert_eq!(
+                read(&Variable::ServerPort, host, local, secure),
+                port,
+                "{host}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_have_their_plain_form() {
+        let read = |variable| read(&variable, "h", Some("[2001:db8::1]:80"), false);
+        assert_eq!(read(Variable::RemoteAddress), "192.0.2.1");
+        assert_eq!(read(Variable::RemotePort), "99");
+        assert_eq!(read(Variable::LocalAddress), "2001:db8::1");
+    }
+}
