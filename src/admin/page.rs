@@ -379,6 +379,7 @@ mod tests {
             rule_files: vec![RuleFileReport {
                 path: text.to_owned(),
                 refusal: Some(text.to_owned()),
+                warning: Some(text.to_owned()),
                 hits: 0,
                 rules: Vec::new(),
             }],
@@ -397,6 +398,7 @@ mod tests {
                 }],
                 state: "Applied",
                 reason: text.to_owned(),
+                warning: Some(text.to_owned()),
                 hits: 42,
                 rules: Vec::new(),
             }],

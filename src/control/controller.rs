@@ -187,7 +187,6 @@ impl Tasks {
         let first = tokio::time::Instant::now() + self.watch_interval;
         let mut files = tokio::time::interval_at(first, self.watch_interval);
         files.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut fresh = self.with(|engine| engine.freshness()).await;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -204,13 +203,9 @@ impl Tasks {
                     self.cycle().await;
                 }
                 _ = files.tick() => {
-                    let looked = self.with(|engine| (engine.look_at_files(), engine.freshness())).await;
-                    if let Some((changed, now_fresh)) = looked {
-                        let now_fresh = Some(now_fresh);
-                        if changed || now_fresh != fresh {
-                            fresh = now_fresh;
-                            self.cycle().await;
-                        }
+                    let changed = self.with(|engine| engine.look_at_files() || engine.is_outdated()).await;
+                    if changed == Some(true) {
+                        self.cycle().await;
                     }
                 }
             }

@@ -38,6 +38,8 @@ pub(super) struct Engine {
     revision: Option<Revision>,
     alarms: Alarms,
     raised: BTreeSet<(AlarmKind, String)>,
+    /// The age of each feed at the last cycle.
+    ages: Vec<Age>,
     measures: Measures,
 }
 
@@ -48,6 +50,14 @@ struct FeedState {
     /// The kept document could not be used, or the accepted one not be kept.
     state_fault: Option<String>,
     signer_changed: bool,
+}
+
+/// What the age of a feed's last success means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Age {
+    fresh: bool,
+    /// Not the opposite of fresh: a feed that has only just been configured is neither.
+    stale: bool,
 }
 
 /// A condition that holds now.
@@ -94,6 +104,7 @@ impl Engine {
             revision: None,
             alarms,
             raised: BTreeSet::new(),
+            ages: Vec::new(),
             measures: Measures::new(metrics),
         })
     }
@@ -117,16 +128,20 @@ impl Engine {
         self.feeds[index].take(fetched, now)
     }
 
-    /// Which feeds are fresh, which changes with time alone.
-    pub(super) fn freshness(&self) -> Vec<bool> {
-        let now = (self.clock)();
+    /// Whether time alone has changed something since the last cycle: a feed went stale.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.ages != self.ages((self.clock)())
+    }
+
+    fn ages(&self, now: UnixTime) -> Vec<Age> {
         let feeds = self.feeds.iter();
-        feeds.map(|state| state.feed.is_fresh(now)).collect()
+        feeds.map(|state| state.age(self.started, now)).collect()
     }
 
     /// Plans, publishes if anything changed, raises and ends alarms.
     pub(super) fn cycle(&mut self) -> (Outcome, View) {
         let now = (self.clock)();
+        self.ages = self.ages(now);
         let policy = self.policy();
         let sources = self.sources(now);
         let mut plan = plan(&sources, &policy, &self.gates, &mut self.cache, now);
@@ -338,6 +353,14 @@ impl FeedState {
         }
     }
 
+    fn age(&self, started: UnixTime, now: UnixTime) -> Age {
+        let since = self.feed.last_success().unwrap_or(started);
+        Age {
+            fresh: self.feed.is_fresh(now),
+            stale: now.since(since) > self.feed.config().stale_after,
+        }
+    }
+
     fn conditions(&self, started: UnixTime, now: UnixTime, conditions: &mut Vec<Condition>) {
         let config = self.feed.config();
         let mut add = |kind, reason: String| conditions.push((kind, config.name.clone(), reason));
@@ -347,8 +370,8 @@ impl FeedState {
         if let Some(reason) = &self.state_fault {
             add(AlarmKind::State, reason.clone());
         }
-        let since = self.feed.last_success().unwrap_or(started);
-        if now.since(since) > config.stale_after {
+        if self.age(started, now).stale {
+            let since = self.feed.last_success().unwrap_or(started);
             add(AlarmKind::Stale, format!("no success since {since}"));
         }
         let Some(accepted) = self.feed.accepted() else {

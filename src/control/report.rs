@@ -44,6 +44,7 @@ pub(super) struct FileView {
     path: String,
     refusal: Option<String>,
     rules: Option<Arc<Prepared>>,
+    warning: Option<String>,
     hits: Vec<Arc<AtomicU64>>,
 }
 
@@ -139,6 +140,7 @@ impl FileView {
             path: file.name(),
             refusal: file.refusal.as_ref().map(|refusal| refusal.reason.clone()),
             rules: accepted.and_then(|held| held.rules.clone()),
+            warning: accepted.and_then(|held| held.warning()),
             hits,
         }
     }
@@ -147,6 +149,7 @@ impl FileView {
         RuleFileReport {
             path: self.path.clone(),
             refusal: self.refusal.clone(),
+            warning: self.warning.clone(),
             hits: sum(&self.hits),
             rules: self
                 .rules
@@ -176,6 +179,7 @@ impl MitigationView {
                 .collect(),
             state: self.state.name(),
             reason: self.state.reason(),
+            warning: self.prepared.as_ref().and_then(|own| own.warning.clone()),
             hits: sum(&self.hits),
             rules: self
                 .prepared
@@ -202,6 +206,7 @@ fn blank(id: String, source: String) -> MitigationReport {
         actions: Vec::new(),
         state: "",
         reason: String::new(),
+        warning: None,
         hits: 0,
         rules: Vec::new(),
     }

@@ -66,6 +66,12 @@ impl AcceptedFile {
             .find(|(own, _)| Arc::ptr_eq(own, mitigation))
             .map(|(_, prepared)| prepared)
     }
+
+    /// Honest requests that its rules stop, if they do.
+    pub(super) fn warning(&self) -> Option<String> {
+        let mut prepared = self.prepared.iter().chain(&self.rules);
+        prepared.find_map(|prepared| prepared.warning.clone())
+    }
 }
 
 impl RuleFile {

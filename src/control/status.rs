@@ -57,6 +57,8 @@ pub struct RuleFileReport {
     pub path: String,
     /// Why its present content is refused; nothing when it is in force.
     pub refusal: Option<String>,
+    /// Why its rules need a second look although they are in force: they stop requests that honest clients send.
+    pub warning: Option<String>,
     /// Requests and responses that its rules acted on, if they stand outside any mitigation.
     pub hits: u64,
     /// Its rules in the order of evaluation, when it holds rewrite rules without a mitigation around them.
@@ -86,6 +88,8 @@ pub struct MitigationReport {
     pub state: &'static str,
     /// Why it is in that state; empty when the state says it all.
     pub reason: String,
+    /// Why it needs a second look although it is enforced: it was trusted although it stops honest requests.
+    pub warning: Option<String>,
     /// Requests and responses that its rules acted on since the process started.
     pub hits: u64,
     /// Its compiled rules in the order of evaluation; none unless it is enforced.

@@ -1,6 +1,7 @@
 //! The control side as a whole: sources in, rule sets out, and nothing lost on the way.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -529,8 +530,69 @@ async fn rules_that_stop_honest_clients_are_refused_unless_trusted() {
     let controller = start(trusting, &StateDir::memory());
     let status = wait_for(&controller.handle(), "M80.1", good).await;
     assert_eq!(find(&status, "M81.1").state, "Applied");
+    let warning = find(&status, "M81.1").warning.as_deref();
+    assert!(
+        warning.is_some_and(|text| text.starts_with("stops ")),
+        "{warning:?}"
+    );
     assert_eq!(find(&status, "M82.1").state, "Failed");
     assert_eq!(verdict(&controller, "/owa/"), "abort");
+}
+
+#[test]
+fn local_rules_may_stop_honest_clients_and_are_warned_about() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules(".*")).unwrap();
+    let controller = start(local(&[file.path()]), &StateDir::memory());
+    assert_eq!(verdict(&controller, "/owa/"), "abort");
+    let status = controller.handle().status();
+    let warning = status.rule_files[0].warning.as_deref();
+    assert!(
+        warning.is_some_and(|text| text.starts_with("stops ")),
+        "{warning:?}"
+    );
+}
+
+/// The clock of the one test that moves it.
+static MOVED: AtomicU64 = AtomicU64::new(NOW.seconds());
+
+#[tokio::test]
+async fn stale_feed_is_told_and_its_rules_stay() {
+    let publisher = Publisher::new();
+    let ping = "<Config id=\"PING1\"><ActionList><Action type=\"DoNothing\" scope=\"Server\"/></ActionList></Config>";
+    let text = document(&format!("{ping}{}", stopping("M77.1", "good")));
+    let server = FeedServer::start(Mode::Answer(publisher.sign(&text)));
+    let config = ControlConfig {
+        watch_interval: Duration::from_millis(10),
+        ..with_feeds(vec![feed("vendor", &server, &publisher)])
+    };
+    let stale_after = config.feeds[0].stale_after.as_secs();
+    let metrics = Metrics::default();
+    let moved = || UnixTime::new(MOVED.load(Ordering::Relaxed));
+    let alarms = Alarms::new(&metrics);
+    let controller =
+        Controller::start(config, &StateDir::memory(), &metrics, alarms, moved).unwrap();
+    let control = controller.handle();
+    wait_for(&control, "M77.1", |status| {
+        status.mitigations.iter().any(|m| m.id == "M77.1")
+    })
+    .await;
+    MOVED.store(NOW.seconds() + stale_after, Ordering::Relaxed);
+    assert_eq!(find(&control.status(), "PING1").state, "Applied");
+    reload(&control).await;
+    // Fetched once more, so that no success is under way when the server begins to fail.
+    let fetched = |status: &Status| status.feeds[0].age_seconds == Some(0);
+    wait_for(&control, "second fetch", fetched).await;
+    server.set(Mode::Status(503));
+    MOVED.store(NOW.seconds() + 2 * stale_after + 1, Ordering::Relaxed);
+    let status = wait_for(&control, "stale feed", |status| {
+        alarm(status, AlarmKind::Stale, "vendor").is_some()
+    })
+    .await;
+    assert!(!status.feeds[0].fresh);
+    assert_eq!(state(&status, "PING1"), "Failed(feed vendor is stale)");
+    assert_eq!(find(&status, "M77.1").state, "Applied");
+    assert_eq!(verdict(&controller, "/good"), "abort");
 }
 
 #[tokio::test]
