@@ -97,7 +97,7 @@ impl ControlSocket {
 
 /// Makes the socket under another name, closes it to others, and only then gives it its name.
 fn place(path: &Path) -> io::Result<ControlSocket> {
-    let beside = path.with_extension(std::process::id().to_string());
+    let beside = path.with_extension("new");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod control;
 mod ecmascript;
 mod envelope;
@@ -16,6 +17,7 @@ mod proxy_limits;
 mod proxy_malformed;
 mod proxy_verdicts;
 mod rewrite;
+mod run;
 mod signature;
 mod sizes;
 mod xml;
