@@ -5,6 +5,7 @@ use http::header::{
     UPGRADE,
 };
 use http::{request, response};
+use hyper::ext::ReasonPhrase;
 
 use super::metrics::Outcome;
 use super::request_id::RequestId;
@@ -109,6 +110,10 @@ pub(super) fn filter_response(
     response_filter.apply(filter, parts);
     if parts.status.is_informational() {
         parts.status = status;
+    }
+    if parts.status != status {
+        // The phrase was that of the server's own code.
+        parts.extensions.remove::<ReasonPhrase>();
     }
     restore(CONTENT_LENGTH, length, &mut parts.headers);
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {

@@ -13,20 +13,35 @@ use super::exchange::Exchange;
 use super::pool::{Sender, Server};
 
 /// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
+///
+/// A client that sent `Expect: 100-continue` gets its 100 when this is polled first, which is once a server is
+/// connected and has been sent the head; the server's own 100 comes to nothing (RFC 9110 section 10.1.1).
 pub(super) struct RequestBody {
-    incoming: Incoming,
+    /// `None` when there is no body.
+    incoming: Option<Incoming>,
     exchange: Rc<Exchange>,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
-        let exchange = Rc::clone(exchange);
-        if incoming.is_end_stream() {
-            exchange.end_request();
-        } else {
-            exchange.await_server();
+        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+        match incoming {
+            Some(_) => exchange.await_server(),
+            None => exchange.end_request(),
         }
-        Self { incoming, exchange }
+        Self {
+            incoming,
+            exchange: Rc::clone(exchange),
+        }
+    }
+
+    /// Another body that is none, if this is none.
+    pub(super) fn copy_of_none(&self) -> Option<Self> {
+        let is_none = self.incoming.is_none();
+        is_none.then(|| Self {
+            incoming: None,
+            exchange: Rc::clone(&self.exchange),
+        })
     }
 }
 
@@ -39,11 +54,14 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
         loop {
-            return match Pin::new(&mut this.incoming).poll_frame(context) {
+            return match Pin::new(&mut *incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                     this.exchange.await_server();
-                    if this.incoming.is_end_stream() {
+                    if incoming.is_end_stream() {
                         this.exchange.end_request();
                     }
                     Poll::Ready(Some(Ok(frame)))
@@ -65,11 +83,13 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 

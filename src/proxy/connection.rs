@@ -34,7 +34,7 @@ const LINGER_BYTES: usize = 256 * 1_024;
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a connection on which nothing has come may take for its first request once the proxy drains.
-const LAST_REQUEST: Duration = Duration::from_millis(200);
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 type Served = Connection<TokioIo<Inbound<TcpStream>>, ClientService>;
 
@@ -213,6 +213,9 @@ async fn end(
     if link.is_reset() || ending == Ending::Broken {
         // Fails only on a socket that is gone; dropping it sends the reset.
         let _ = stream.set_zero_linger();
+        return;
+    }
+    if ending == Ending::Idle {
         return;
     }
     let reason = match ending {

@@ -1,11 +1,12 @@
 //! Sending a request to one of a site's servers, and waiting for the head of its response.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::ProxyError;
@@ -36,12 +37,18 @@ pub(super) struct Answer {
 /// How one attempt ended without a response.
 enum Attempt {
     Failed(Unanswered),
+    /// The connection ended without a byte of a response.
+    Lost(ProxyError),
     /// Nothing of the request was sent.
     Unsent(Request<RequestBody>),
 }
 
 /// Sends a request: on an idle connection if there is one, else on a new one, to the next server if one cannot be
-/// reached. Once anything of the request was sent it is never sent again.
+/// reached.
+///
+/// Once anything of a request was sent it is not sent again, with one exception: a server may close an idle connection
+/// at the moment it is used, so a safe request without a body that was lost on one is sent once more on a new one
+/// (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
 pub(super) async fn forward(
     core: &Core,
     servers: &Servers,
@@ -52,9 +59,14 @@ pub(super) async fn forward(
     let mut failure = None;
     for server in servers.candidates(now) {
         while let Some(sender) = server.take_idle() {
+            let spare = spare(&request);
             match send(sender, server, request, exchange).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Failed(unanswered)) => return Err(unanswered),
+                Err(Attempt::Lost(error)) => {
+                    request = spare.ok_or(Unanswered::Server(error))?;
+                    break;
+                }
                 Err(Attempt::Unsent(unsent)) => request = unsent,
             }
         }
@@ -71,6 +83,7 @@ pub(super) async fn forward(
         match send(sender, server, request, exchange).await {
             Ok(answer) => return Ok(answer),
             Err(Attempt::Failed(unanswered)) => return Err(unanswered),
+            Err(Attempt::Lost(error)) => return Err(Unanswered::Server(error)),
             Err(Attempt::Unsent(unsent)) => request = unsent,
         }
     }
@@ -115,17 +128,38 @@ async fn send(
                 sender.busy.set(false);
                 Err(Attempt::Unsent(request))
             }
-            None => Err(Attempt::Failed(blame(error.into_error()))),
+            None => Err(blame(error.into_error())),
         },
         Err(unanswered) => Err(Attempt::Failed(unanswered)),
     }
 }
 
+/// A copy of a request that may be sent twice. It costs about a microsecond, so only reused connections make one.
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    let body = request.body().copy_of_none().filter(|_| is_safe)?;
+    let mut copy = Request::new(body);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    Some(copy)
+}
+
 /// Whose fault an error of the HTTP library is: that of whoever made the request body fail, or the server's.
-fn blame(error: hyper::Error) -> Unanswered {
+fn blame(error: hyper::Error) -> Attempt {
     let source = std::error::Error::source(&error);
     if source.is_some_and(|source| source.is::<ProxyError>()) {
-        return Unanswered::ClientFault;
+        return Attempt::Failed(Unanswered::ClientFault);
     }
-    Unanswered::Server(ProxyError::exchange(error))
+    let lost =
+        error.is_incomplete_message() || source.is_some_and(|source| source.is::<io::Error>());
+    let error = ProxyError::exchange(error);
+    if lost {
+        Attempt::Lost(error)
+    } else {
+        Attempt::Failed(Unanswered::Server(error))
+    }
 }

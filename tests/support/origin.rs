@@ -42,6 +42,7 @@ pub(crate) enum Then {
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     tell: SyncSender<Seen>,
+    requests: usize,
 }
 
 impl Seen {
@@ -78,6 +79,7 @@ impl Origin {
                     let mut connection = Connection {
                         stream: BufReader::new(stream),
                         tell,
+                        requests: 0,
                     };
                     while let Some(seen) = connection.head(number) {
                         match behave(&mut connection, seen) {
@@ -132,8 +134,14 @@ impl Origin {
 }
 
 impl Connection {
+    /// Requests on this connection so far.
+    pub(crate) fn count(&self) -> usize {
+        self.requests
+    }
+
     fn head(&mut self, connection: usize) -> Option<Seen> {
         let line = self.line()?;
+        self.requests += 1;
         let mut fields = Vec::new();
         loop {
             let field = self.line()?;
