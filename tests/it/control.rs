@@ -274,6 +274,19 @@ async fn refused_file_leaves_its_last_good_content_in_force() {
 }
 
 #[test]
+fn file_may_ask_for_hardened_judging() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // What IIS decodes once, a hardened rule sees decoded as often as it takes.
+    let target = "/%2561";
+    for (dialect, word) in [("iis", "pass"), ("hardened", "abort")] {
+        let asking = format!("<rules xmlns:sg=\"urn:stopgap:feed:1\" sg:dialect=\"{dialect}\">");
+        std::fs::write(file.path(), rules("^a$").replace("<rules>", &asking)).unwrap();
+        let controller = start(local(&[file.path()]), &StateDir::memory());
+        assert_eq!(verdict(&controller, target), word, "{dialect}");
+    }
+}
+
+#[test]
 fn first_start_with_unusable_rules_fails() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "<rules><rule/></rules>").unwrap();
