@@ -160,3 +160,70 @@ impl Pattern {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Patterns as rules have them, made distinct by a number.
+    fn typical(number: usize) -> String {
+        let shapes = [
+            "(?=.*autodiscover#)(?=.*powershell)",
+            "(.*)X-BEResource#=(.+)/(.+)~(.+)",
+            "^/owa/auth/[^/]+#\\.(?:aspx|ashx)$",
+            "^(?!www)(.*)#",
+            "(>|%3C)([^s]*s)+cript#.*(<|%3E)",
+            "/ecp/.*DDIService\\.svc#/(get|set)[a-z0-9_-]{1,20}$",
+            "hssc#=1",
+            "^([^.]+)\\.mysite#\\.com$",
+            "base64_encode#[^(]*\\([^)]*\\)",
+            "(?:^|&)id#=([0-9]+)(?:&|$)",
+        ];
+        shapes[number % shapes.len()].replace('#', &number.to_string())
+    }
+
+    #[test]
+    #[ignore = "prints times, which mean something in a release build only"]
+    fn figures() {
+        let texts: Vec<_> = (0..500).map(typical).collect();
+        let options = PatternOptions::default();
+        let best = (0..20)
+            .map(|_| {
+                let begun = Instant::now();
+                for text in &texts {
+                    Pattern::new(text, PatternSyntax::EcmaScript, options).unwrap();
+                }
+                begun.elapsed()
+            })
+            .min();
+        println!("500 patterns checked in {best:?}");
+        let patterns: Vec<_> = texts
+            .iter()
+            .map(|text| Pattern::new(text, PatternSyntax::EcmaScript, options).unwrap())
+            .collect();
+        let input =
+            "/owa/service.svc?action=GetFolder&ID=17&EP=1&UA=0&AC=1&id=12;a=1&b=x%20y".repeat(2);
+        let mut cache = PatternCache::new();
+        for round in ["first", "warm"] {
+            let begun = Instant::now();
+            let hits = patterns
+                .iter()
+                .filter(|pattern| pattern.is_match(&mut cache, input.as_bytes()) == Matched::Yes)
+                .count();
+            let each = begun.elapsed() / 500;
+            println!(
+                "{round}: {each:?} a pattern, {hits} hits, {} bytes a pattern",
+                cache.memory() / 500
+            );
+        }
+        for (number, pattern) in patterns.iter().enumerate().take(10) {
+            let begun = Instant::now();
+            for _ in 0..1000 {
+                let _ = pattern.is_match(&mut cache, input.as_bytes());
+            }
+            println!("{}: {:?}", typical(number), begun.elapsed() / 1000);
+        }
+    }
+}

@@ -29,7 +29,8 @@ pub(super) fn states(ast: &Ast) -> u32 {
                 4 + 3 * case::equivalents(unit).count() as u32
             }
             Node::Unit(_) => 4,
-            Node::Backreference(_) => 4,
+            // Any number of any units.
+            Node::Backreference(_) => class(&UnitSet::all()).saturating_add(4),
             Node::Boundary { .. } | Node::Empty | Node::End | Node::Start => 1,
         };
         bounds.push(bound);

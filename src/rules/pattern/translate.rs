@@ -1,7 +1,7 @@
 //! A pattern's tree as the regular expression that a byte automaton is built from.
 
 use regex_syntax::hir::{
-    Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Dot, Hir, Look, Repetition,
+    Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition,
 };
 
 use super::ast::{Ast, NO_LIMIT, Node, NodeId};
@@ -31,7 +31,7 @@ pub(super) fn translate(ast: &Ast, alphabet: Alphabet, left_out: &[NodeId]) -> V
             Node::Alternate(kids) => {
                 Hir::alternation(ast.kids(kids).iter().map(|kid| take(*kid)).collect())
             }
-            Node::Backreference(_) => anything(),
+            Node::Backreference(_) => anything(alphabet),
             Node::Boundary { negated: false } => Hir::look(Look::WordAscii),
             Node::Boundary { negated: true } => Hir::look(Look::WordAsciiNegate),
             Node::Class(number) => class(ast.class(number), alphabet),
@@ -63,12 +63,13 @@ pub(super) fn translate(ast: &Ast, alphabet: Alphabet, left_out: &[NodeId]) -> V
     done
 }
 
-fn anything() -> Hir {
+/// Any number of units: not of bytes, since no match may begin or end inside a unit.
+fn anything(alphabet: Alphabet) -> Hir {
     Hir::repetition(Repetition {
         min: 0,
         max: None,
         greedy: true,
-        sub: Box::new(Hir::dot(Dot::AnyByte)),
+        sub: Box::new(class(&UnitSet::all(), alphabet)),
     })
 }
 
