@@ -33,6 +33,34 @@ fn recorded_answers_of_v8_hold() {
     tally.finish();
 }
 
+/// The parser needs no stack, and what is built of its tree needs little at the nesting limit.
+#[test]
+fn deepest_nesting_fits_a_small_stack() {
+    let shapes = [
+        ("(?:", ")"),
+        ("(", ")*"),
+        ("(?:x|", ")?y"),
+        ("(?=a", ")"),
+        ("(?:a|(?!b", ")c)"),
+    ];
+    let search = move || {
+        for (open, close) in shapes {
+            let depth = 200 / open.matches('(').count();
+            let text = open.repeat(depth) + &close.repeat(depth);
+            let options = PatternOptions::default();
+            let pattern = Pattern::new(&text, PatternSyntax::EcmaScript, options).unwrap();
+            let mut cache = PatternCache::new();
+            let mut groups = Groups::default();
+            for input in ["aaaa", "xy\u{1f600}"] {
+                let _ = pattern.is_match(&mut cache, input.as_bytes());
+                let _ = pattern.captures(&mut cache, input.as_bytes(), 0, &mut groups);
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024);
+    thread.spawn(search).unwrap().join().unwrap();
+}
+
 /// `STOPGAP_V8_CHECKS` says how many inputs to try, `STOPGAP_V8_SEED` from where.
 #[test]
 #[ignore = "asks node, for minutes"]

@@ -220,18 +220,37 @@ const SOUP: &[&str] = &[
 
 /// The next pattern with its inputs.
 pub(crate) fn case(random: &mut Random) -> Case {
-    let pattern = match random.below(8) {
+    let kind = random.below(8);
+    let pattern = match kind {
         0 => soup(random),
         1 => conjunction(random),
         _ => disjunction(random, 3),
     };
-    let inputs = (0..12).map(|_| input(random, &pattern)).collect();
+    let inputs = (0..12).map(|_| match kind {
+        1 => lines(random, &pattern),
+        _ => input(random, &pattern),
+    });
     Case {
+        inputs: inputs.collect(),
         pattern,
         ignore_case: random.one_in(2),
         dot_matches_line_breaks: random.one_in(6),
-        inputs,
     }
+}
+
+/// A few inputs, each a line.
+fn lines(random: &mut Random, pattern: &str) -> (String, usize) {
+    let mut lines = input(random, pattern).0;
+    for _ in 0..random.below(3) {
+        lines.push_str(random.pick(&["\n", "\n", "\r\n", "\u{2028}"]));
+        lines.push_str(&input(random, pattern).0);
+    }
+    let start = if random.one_in(4) {
+        random.below(lines.chars().count() + 1)
+    } else {
+        0
+    };
+    (lines, start)
 }
 
 fn soup(random: &mut Random) -> String {

@@ -127,3 +127,40 @@ impl Hasher for IdHasher {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::pattern::{Matched, Pattern, PatternOptions, PatternSyntax};
+
+    #[test]
+    fn what_was_not_used_is_dropped_first_and_built_again() {
+        let patterns: Vec<_> = (0..40)
+            .map(|number| {
+                let text = format!("a{number}b.*c");
+                Pattern::new(&text, PatternSyntax::EcmaScript, PatternOptions::default()).unwrap()
+            })
+            .collect();
+        let mut cache = PatternCache::new();
+        for pattern in &patterns {
+            assert_eq!(pattern.is_match(&mut cache, b"x"), Matched::No);
+        }
+        let full = cache.memory();
+        // The first round of the hand only takes the marks away, from which those used again are spared.
+        cache.keep_within(full - 1);
+        for pattern in &patterns[20..30] {
+            assert_eq!(pattern.is_match(&mut cache, b"x"), Matched::No);
+        }
+        cache.keep_within(full / 2);
+        assert!(cache.memory() <= full / 2);
+        for pattern in &patterns[20..30] {
+            assert!(cache.index.contains_key(&pattern.id));
+        }
+        for (number, pattern) in patterns.iter().enumerate() {
+            let input = format!("a{number}b,c");
+            assert_eq!(pattern.is_match(&mut cache, input.as_bytes()), Matched::Yes);
+        }
+        cache.keep_within(0);
+        assert!(cache.slots.is_empty() && cache.index.is_empty());
+    }
+}

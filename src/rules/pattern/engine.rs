@@ -109,6 +109,6 @@ impl Automaton {
     }
 
     fn memory(&self) -> usize {
-        self.regex.memory_usage() + self.cache.memory_usage()
+        size_of::<Self>() + self.regex.memory_usage() + self.cache.memory_usage()
     }
 }

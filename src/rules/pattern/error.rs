@@ -17,7 +17,6 @@ pub(super) enum Kind {
     BackslashAtEnd,
     ClassNotClosed,
     ClassRange,
-    GroupKind,
     GroupNotClosed,
     GroupNotOpened,
     InlineFlags,
@@ -30,6 +29,7 @@ pub(super) enum Kind {
     TooManyGroups,
     TooManyRepeats,
     TooNested,
+    UnknownGroup,
 }
 
 impl PatternError {
@@ -61,9 +61,6 @@ impl fmt::Display for PatternError {
             Kind::ClassRange => f.write_str(
                 "the range ends before it begins; swap its ends, or put the `-` last in the class",
             ),
-            Kind::GroupKind => {
-                f.write_str("no such group; write `(?:`, `(?=`, `(?!`, or `\\(` for the character")
-            }
             Kind::GroupNotClosed => {
                 f.write_str("no `)` ends this group; write `\\(` for the character itself")
             }
@@ -108,6 +105,9 @@ impl fmt::Display for PatternError {
                 "more than {} groups inside each other; flatten them",
                 limits::NESTING
             ),
+            Kind::UnknownGroup => {
+                f.write_str("no such group; write `(?:`, `(?=`, `(?!`, or `\\(` for the character")
+            }
         }
     }
 }

@@ -38,3 +38,6 @@ pub(super) const LAZY_STATES: usize = 256 * 1024;
 
 /// Bytes of a cache from which on programs that were not used lately are dropped.
 pub(super) const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// States of an automaton times bytes of an input: what the slowest of the automata's searches may cost.
+pub(super) const WORK: u64 = 1 << 30;

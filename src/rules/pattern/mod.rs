@@ -83,9 +83,9 @@ pub enum Matched {
 }
 
 /// A pattern that was checked; what searches with it is built in a [`PatternCache`] on first use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pattern {
-    /// Tells this pattern's programs in a cache from all others'.
+    /// Tells this pattern's programs in a cache from all others'; clones share them.
     id: u64,
     ast: Ast,
     plan: Plan,
@@ -112,17 +112,17 @@ impl Pattern {
             PatternSyntax::Wildcard => wildcard::parse(text, ignore_case)?,
             PatternSyntax::ExactMatch => exact::parse(text, ignore_case, options.substring)?,
         };
-        if size::states(&ast) > limits::STATES {
+        let plan = Plan::new(&ast);
+        if plan.states > limits::STATES {
             return Err(PatternError::new(0, Kind::TooLarge));
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let plan = Plan::new(&ast);
         Ok(Self { id, ast, plan })
     }
 
     /// Whether the pattern matches somewhere in the input.
     pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
-        self.search(cache, input).is_match()
+        self.search(cache, input).verdict()
     }
 
     /// Finds the leftmost match that begins at or after byte `start`, and where its groups lie.
@@ -140,7 +140,7 @@ impl Pattern {
             return Matched::No;
         }
         let search = self.search(cache, input);
-        let from = search.text.from_input(start);
+        let from = search.text.place_of(start);
         search.captures(from, groups)
     }
 
@@ -165,7 +165,243 @@ impl Pattern {
 mod tests {
     use std::time::Instant;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn new(text: &str, syntax: PatternSyntax, options: PatternOptions) -> Pattern {
+        Pattern::new(text, syntax, options).unwrap()
+    }
+
+    /// What the groups of the leftmost match hold.
+    fn find(pattern: &Pattern, input: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+        let mut cache = PatternCache::new();
+        let mut groups = Groups::default();
+        let found = pattern.captures(&mut cache, input, 0, &mut groups);
+        assert_eq!(pattern.is_match(&mut cache, input), found);
+        assert_ne!(found, Matched::OutOfSteps);
+        assert_eq!(groups.is_empty(), found == Matched::No);
+        let text = |number| groups.get(number).map(|span| input[span].to_vec());
+        (found == Matched::Yes).then(|| (0..groups.len()).map(text).collect())
+    }
+
+    fn matches(text: &str, syntax: PatternSyntax, options: PatternOptions, input: &[u8]) -> bool {
+        find(&new(text, syntax, options), input).is_some()
+    }
+
+    #[test]
+    fn wildcards_take_the_whole_input() {
+        for (text, input, groups) in [
+            ("*", &b""[..], Some(&[&b""[..], b""][..])),
+            ("*/x.t?t", b"w/mid/X.TXT", Some(&[b"w/mid/X.TXT", b"w/mid"])),
+            ("a*b*", b"aXbYbZ", Some(&[b"aXbYbZ", b"XbY", b"Z"])),
+            ("a*", b"ba", None),
+            ("*a", b"ab", None),
+            ("a?", b"a", None),
+            ("*\n?", b"line\r\n!", Some(&[b"line\r\n!", b"line\r"])),
+            ("(.+)[a]", b"(.+)[A]", Some(&[b"(.+)[A]"])),
+            ("(.+)[a]", b"(...)[A]", None),
+            (
+                "?*",
+                "\u{e9}z".as_bytes(),
+                Some(&["\u{e9}z".as_bytes(), b"z"]),
+            ),
+        ] {
+            let pattern = new(text, PatternSyntax::Wildcard, PatternOptions::default());
+            let found = find(&pattern, input);
+            let found: Option<Vec<&[u8]>> = found.as_ref().map(|groups| {
+                groups
+                    .iter()
+                    .map(|group| group.as_deref().unwrap())
+                    .collect()
+            });
+            assert_eq!(found.as_deref(), groups, "{text}");
+        }
+    }
+
+    #[test]
+    fn exact_match_takes_the_whole_input_or_a_part() {
+        let whole = PatternOptions::default();
+        let part = PatternOptions {
+            substring: true,
+            ..whole
+        };
+        let exact_case = PatternOptions {
+            ignore_case: false,
+            ..whole
+        };
+        for (text, options, input, expected) in [
+            ("a.b", whole, &b"A.B"[..], true),
+            ("a.b", whole, b"axb", false),
+            ("a.b", whole, b"a.b\n", false),
+            ("a.b", whole, b"xa.b", false),
+            ("a.b", exact_case, b"A.b", false),
+            ("a.b", part, b"xA.By", true),
+            ("", whole, b"", true),
+            ("", whole, b"x", false),
+            ("", part, b"x", true),
+            ("k", whole, "\u{212a}".as_bytes(), false),
+        ] {
+            let found = matches(text, PatternSyntax::ExactMatch, options, input);
+            assert_eq!(found, expected, "{text} {options:?} {input:?}");
+        }
+    }
+
+    #[test]
+    fn look_aheads_at_the_beginning_speak_of_one_line() {
+        let plain = PatternOptions::default();
+        let across = PatternOptions {
+            dot_matches_line_breaks: true,
+            ..plain
+        };
+        let both = "(?=.*autodiscover)(?=.*powershell)";
+        for (text, options, input, expected) in [
+            (both, plain, "x/autodiscover/PowerShell", true),
+            (both, plain, "powershell autodiscover", true),
+            (both, plain, "autodiscover\npowershell", false),
+            (both, plain, "autodiscover\u{2028}powershell", false),
+            (both, plain, "powershell\nx autodiscover powershell", true),
+            (
+                both,
+                plain,
+                "autodiscover\rpowershell\r\npowershell,autodiscover",
+                true,
+            ),
+            (both, across, "autodiscover\npowershell", true),
+            ("(?=.*a)b", plain, "ba", true),
+            ("(?=.*a)b", plain, "ab", false),
+            ("(?=.*a)b", plain, "ab\nba", true),
+            ("(?!.*a)b", plain, "ba", false),
+            ("(?!.*a)b", plain, "bab", true),
+            ("(?!.*a)b", plain, "b\na", true),
+            ("(?!.*a)b", across, "b\na", false),
+            ("^(?!www)", plain, "www", false),
+            ("^(?!www)", plain, "xwww", true),
+        ] {
+            let found = matches(text, PatternSyntax::EcmaScript, options, input.as_bytes());
+            assert_eq!(found, expected, "{text} on {input:?}");
+        }
+    }
+
+    #[test]
+    fn input_that_is_not_utf8_is_replacement_characters() {
+        let options = PatternOptions::default();
+        for (text, input, expected) in [
+            ("^a.b$", &b"a\xffb"[..], Some(&b"a\xffb"[..])),
+            ("^a..b$", b"a\xff\xfeb", Some(b"a\xff\xfeb")),
+            ("^a..b$", b"a\xe2\x82b", None),
+            ("\\ufffd+", b"a\xe2\x82\xffb", Some(b"\xe2\x82\xff")),
+            (".*A.*B", b"xa\xff\xfeb", Some(b"xa\xff\xfeb")),
+            // Half of a character of two units.
+            (
+                "\\ude00",
+                "\u{1f600}".as_bytes(),
+                Some(&"\u{1f600}".as_bytes()[2..]),
+            ),
+        ] {
+            let found = find(&new(text, PatternSyntax::EcmaScript, options), input);
+            let whole = found.and_then(|mut groups| groups.swap_remove(0));
+            assert_eq!(whole.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn exponential_patterns_end() {
+        let options = PatternOptions::default();
+        let many = "a".repeat(3_000);
+        let mut cache = PatternCache::new();
+        let mut groups = Groups::default();
+        for (text, input, expected) in [
+            ("(a+)+$", format!("{many}!"), Matched::No),
+            // Remembering failures makes it linear.
+            ("(a|aa)+$", many.clone(), Matched::Yes),
+            ("((a|aa)+)+!", format!("{many}!"), Matched::Yes),
+            (
+                "x=(.+)/(.+)~(.+)",
+                format!("x={}~a\nx=1/2~3", "/".repeat(3_000)),
+                Matched::Yes,
+            ),
+            ("(?:(?:a*){1,2})*x", "a".into(), Matched::No),
+            ("(?:(?:a*){1,2})*x", format!("{many}x"), Matched::Yes),
+            ("(.*)=(.*)\\1;", many.clone(), Matched::No),
+            ("(a*)*\\1b(?!c)", format!("{many}bc"), Matched::OutOfSteps),
+            ("(?:a|a?)+(?=c)d", format!("{many}d"), Matched::OutOfSteps),
+        ] {
+            let pattern = new(text, PatternSyntax::EcmaScript, options);
+            let found = pattern.captures(&mut cache, input.as_bytes(), 0, &mut groups);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn size_limits_hold_on_both_sides() {
+        let check =
+            |text: &str| Pattern::new(text, PatternSyntax::EcmaScript, PatternOptions::default());
+        assert!(check("[a-z]{5000}").is_ok());
+        assert!(check(".{255}").is_ok());
+        assert!(check("(?:[a-z]{100}){100}").is_err());
+        assert!(check("(?:(?:(?:a{5000}){5000}){5000}){5000}").is_err());
+
+        let pattern = check("a{2500}b").unwrap();
+        let affordable = (limits::WORK / u64::from(pattern.plan.states)) as usize;
+        let mut cache = PatternCache::new();
+        for (length, expected) in [
+            (affordable, Matched::No),
+            (affordable + 1, Matched::OutOfSteps),
+        ] {
+            assert_eq!(pattern.is_match(&mut cache, &vec![b'x'; length]), expected);
+        }
+    }
+
+    #[test]
+    fn searching_from_a_place_sees_what_stands_before() {
+        let options = PatternOptions::default();
+        let mut cache = PatternCache::new();
+        let mut groups = Groups::default();
+        for (text, input, start, span) in [
+            ("a", "aba", 1, Some(2..3)),
+            ("^a", "aa", 1, None),
+            ("\\ba", "aa a", 1, Some(3..4)),
+            ("", "ab", 2, Some(2..2)),
+            ("", "ab", 3, None),
+            // Inside a character the search begins behind it.
+            (".", "\u{e9}z", 1, Some(2..3)),
+            (".", "\u{1f600}z", 1, Some(2..4)),
+            (".", "\u{1f600}z", 2, Some(2..4)),
+            (".", "\u{1f600}z", 3, Some(4..5)),
+        ] {
+            let pattern = new(text, PatternSyntax::EcmaScript, options);
+            let found = pattern.captures(&mut cache, input.as_bytes(), start, &mut groups);
+            assert_eq!(found == Matched::Yes, span.is_some());
+            assert_eq!(groups.get(0), span, "{text} on {input} from {start}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_what_their_decoded_form_gives(
+            text in "[abK().*+?|^$\\[\\]{}1,=!:\\\\\u{e9}\u{17f}\u{1f600}]{0,12}",
+            input: Vec<u8>,
+            start in 0..8_usize,
+        ) {
+            let options = PatternOptions::default();
+            let Ok(pattern) = Pattern::new(&text, PatternSyntax::EcmaScript, options) else {
+                return Ok(());
+            };
+            let mut cache = PatternCache::new();
+            let mut groups = Groups::default();
+            let found = pattern.captures(&mut cache, &input, start, &mut groups);
+            for number in 0..groups.len() {
+                let span = groups.get(number).unwrap_or_default();
+                prop_assert!(span.start <= span.end && span.end <= input.len());
+            }
+            let decoded = String::from_utf8_lossy(&input);
+            if start == 0 {
+                let verdict = pattern.is_match(&mut cache, decoded.as_bytes());
+                prop_assert_eq!(verdict, found);
+            }
+        }
+    }
 
     /// Patterns as rules have them, made distinct by a number.
     fn typical(number: usize) -> String {

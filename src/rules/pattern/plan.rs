@@ -2,19 +2,22 @@
 
 use super::ast::{Ast, NO_LIMIT, Node, NodeId};
 use super::facts::{Facts, facts};
+use super::size;
 use super::unit_set::UnitSet;
 
 /// How to search for a pattern.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) shape: Shape,
     /// The automaton's match ends where ECMAScript's does. A round of a repetition that takes nothing fails in
     /// ECMAScript (ES5.1 section 15.10.2.5) and another choice is tried, which an automaton does not.
     pub(super) ends_alike: bool,
+    /// An upper bound on the states of its automata.
+    pub(super) states: u32,
 }
 
 /// What decides whether there is a match.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// Look-aheads at the beginning, which must all hold where the rest matches.
     Conjunction(Vec<Term>),
@@ -63,6 +66,7 @@ impl Plan {
         Self {
             shape: shape(ast, &facts),
             ends_alike: !nullable_rounds,
+            states: size::states(ast),
         }
     }
 }
@@ -121,5 +125,65 @@ fn reach(ast: &Ast, sub: NodeId) -> Reach {
         Reach::Line(first)
     } else {
         Reach::Here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::pattern::ecmascript;
+
+    #[test]
+    fn shapes_follow_where_look_aheads_stand() {
+        for (text, shape) in [
+            ("a.*b", "regular"),
+            ("(?=.*a)(?=.*b)", "line line"),
+            ("(?=.*?a)(?![^]*b)(?=c)", "line !anywhere here"),
+            ("^(?!www)(.*)", "!here"),
+            ("\\b(?=a)^c", "here"),
+            ("(?=a)*b", "regular"),
+            ("(?=a)+b", "here"),
+            ("(?=a{2}.*)b", "here"),
+            ("(?=.+a)b", "here"),
+            ("a(?=b)", "irregular"),
+            ("(?:(?=a)b|c)", "irregular"),
+            ("(?=(?!a)b)", "irregular"),
+            ("(?=(a)\\1)", "irregular"),
+            ("(a)\\1", "irregular"),
+            ("(a\\1)", "regular"),
+            ("%(?![0-9a-f]{2})", "irregular"),
+        ] {
+            let ast = ecmascript::parse(text, true, false).unwrap();
+            let found = match Plan::new(&ast).shape {
+                Shape::Regular => "regular".to_owned(),
+                Shape::Irregular => "irregular".to_owned(),
+                Shape::Conjunction(terms) => {
+                    let words = terms.iter().map(|term| {
+                        let reach = match term.reach {
+                            Reach::Anywhere(_) => "anywhere",
+                            Reach::Here => "here",
+                            Reach::Line(_) => "line",
+                        };
+                        format!("{}{reach}", if term.negated { "!" } else { "" })
+                    });
+                    words.collect::<Vec<_>>().join(" ")
+                }
+            };
+            assert_eq!(found, shape, "{text}");
+        }
+    }
+
+    #[test]
+    fn ends_differ_where_a_round_can_take_nothing() {
+        for (text, alike) in [
+            ("(?:a|b)*", true),
+            ("(?:a|)*", false),
+            ("(a*)?", false),
+            ("(?:a?){2}", false),
+            ("(?:\\b)*a", false),
+        ] {
+            let ast = ecmascript::parse(text, false, false).unwrap();
+            assert_eq!(Plan::new(&ast).ends_alike, alike, "{text}");
+        }
     }
 }

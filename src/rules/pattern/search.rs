@@ -16,8 +16,8 @@ use super::translate::Alphabet;
 /// What was built for one pattern in one worker.
 #[derive(Debug, Default)]
 pub(super) struct Built {
-    ascii: Option<Engine>,
-    wide: Option<Engine>,
+    ascii: Option<Box<Engine>>,
+    wide: Option<Box<Engine>>,
     program: Option<Program>,
 }
 
@@ -28,13 +28,13 @@ impl Built {
         } else {
             (&mut self.wide, Alphabet::Wide)
         };
-        engine.get_or_insert_with(|| Engine::new(ast, plan, alphabet))
+        engine.get_or_insert_with(|| Box::new(Engine::new(ast, plan, alphabet)))
     }
 
     /// About how many bytes it occupies.
     pub(super) fn memory(&self) -> usize {
         let engines = self.ascii.iter().chain(&self.wide);
-        engines.map(Engine::memory).sum::<usize>()
+        engines.map(|engine| engine.memory()).sum::<usize>()
             + self.program.as_ref().map_or(0, Program::memory)
     }
 }
@@ -50,7 +50,10 @@ pub(super) struct Search<'s> {
 
 impl Search<'_> {
     /// Whether there is a match.
-    pub(super) fn is_match(mut self) -> Matched {
+    pub(super) fn verdict(mut self) -> Matched {
+        if !self.is_affordable() {
+            return Matched::OutOfSteps;
+        }
         if let Shape::Regular = self.plan.shape {
             let engine = self.built.engine(self.ast, self.plan, self.text);
             return yes_if(engine.base.is_match(self.text.bytes()));
@@ -63,11 +66,20 @@ impl Search<'_> {
 
     /// Finds the leftmost match from this place on, and its groups.
     pub(super) fn captures(mut self, from: usize, groups: &mut Groups) -> Matched {
+        if !self.is_affordable() {
+            return Matched::OutOfSteps;
+        }
         let mut steps = Steps::new(limits::STEPS);
         match self.captures_within(from, groups, &mut steps) {
             Ok(found) => yes_if(found),
             Err(OutOfSteps) => Matched::OutOfSteps,
         }
+    }
+
+    /// Whether even an automaton that has to follow all its states at once is fast enough; as a rule it follows one.
+    fn is_affordable(&self) -> bool {
+        let bytes = self.text.bytes().len() as u64;
+        u64::from(self.plan.states).saturating_mul(bytes) <= limits::WORK
     }
 
     fn captures_within(
@@ -80,7 +92,7 @@ impl Search<'_> {
             return Ok(false);
         };
         let text = self.text;
-        let place = |(start, end)| (text.to_input(start), text.to_input(end));
+        let place = |(start, end)| (text.input_offset(start), text.input_offset(end));
         let decided = matches!(self.plan.shape, Shape::Irregular);
         if !decided && self.ast.groups() == 0 && self.plan.ends_alike {
             groups.push(Some(place((start, end))));

@@ -48,3 +48,59 @@ fn class(set: &UnitSet) -> u32 {
     );
     wide.fold(4, u32::saturating_add)
 }
+
+#[cfg(test)]
+mod tests {
+    use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
+
+    use crate::rules::pattern::ecmascript;
+    use crate::rules::pattern::translate::{Alphabet, translate};
+
+    #[test]
+    fn no_automaton_is_larger_than_its_bound() {
+        for text in [
+            "",
+            "a",
+            "abc",
+            ".",
+            "[^]",
+            "\\w+",
+            "\\W+",
+            "\\s*",
+            "[^a]",
+            "k\u{e9}\u{3c3}\u{1f600}",
+            "(a|b|cd|)*",
+            "(?:a{3,7}){2,5}",
+            "[^&=]{1,50}=[^&]{150}",
+            ".{100}",
+            "(.*)X-BEResource=(.+)/(.+)~(.+)",
+            "(?:(?:a|)+|b){2,}",
+            "(a)\\1*",
+            "[\u{80}-\u{ffff}]{9}",
+            "[\u{d7ff}-\u{e000}\u{801}-\u{fff1}]{3}",
+            "(?=.*a)(?!b)c",
+            "((((a?)?)?)?)?",
+            "[\\s\\S]{20}$|^\\b\\B",
+            "\\S{10}\\D{10}",
+        ] {
+            for ignore_case in [false, true] {
+                let ast = ecmascript::parse(text, ignore_case, false).unwrap();
+                let bound = super::states(&ast) as usize;
+                for alphabet in [Alphabet::Ascii, Alphabet::Wide] {
+                    let expressions = translate(&ast, alphabet, &[]);
+                    for reverse in [false, true] {
+                        let config = Config::new()
+                            .reverse(reverse)
+                            .which_captures(WhichCaptures::None);
+                        let automaton = Compiler::new()
+                            .configure(config)
+                            .build_from_hir(&expressions[ast.root() as usize])
+                            .unwrap();
+                        let states = automaton.states().len();
+                        assert!(states <= bound, "{text:?}: {states} states, bound {bound}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -102,7 +102,7 @@ impl<'t> Text<'t> {
     }
 
     /// The offset in the input of an offset in the text that lies between two units.
-    pub(super) fn to_input(self, offset: usize) -> usize {
+    pub(super) fn input_offset(self, offset: usize) -> usize {
         let seam = self.seams.partition_point(|seam| seam.text <= offset);
         match seam.checked_sub(1).map(|seam| self.seams[seam]) {
             Some(seam) => seam.input + (offset - seam.text),
@@ -111,7 +111,7 @@ impl<'t> Text<'t> {
     }
 
     /// The offset in the text of an offset in the input, moved up to the next unit if it is within one.
-    pub(super) fn from_input(self, offset: usize) -> usize {
+    pub(super) fn place_of(self, offset: usize) -> usize {
         let seam = self.seams.partition_point(|seam| seam.input <= offset);
         let mut text = match seam.checked_sub(1).map(|seam| self.seams[seam]) {
             Some(seam) => seam.text + (offset - seam.input),
@@ -160,8 +160,8 @@ mod tests {
             let text = buffer.read(input);
             assert_eq!(text.is_ascii(), ascii);
             assert_eq!(text.bytes(), bytes, "{input:x?}");
-            assert_eq!(text.to_input(text.bytes().len()), input.len());
-            assert_eq!(text.from_input(input.len()), text.bytes().len());
+            assert_eq!(text.input_offset(text.bytes().len()), input.len());
+            assert_eq!(text.place_of(input.len()), text.bytes().len());
         }
     }
 
@@ -171,11 +171,11 @@ mod tests {
         // One byte, four bytes, one ill-formed byte, two bytes, one byte.
         let text = buffer.read(b"a\xf0\x9f\x98\x80\xff\xc3\xa9z");
         for (text_offset, input) in [(0, 0), (1, 1), (4, 3), (7, 5), (10, 6), (12, 8), (13, 9)] {
-            assert_eq!(text.to_input(text_offset), input);
-            assert_eq!(text.from_input(input), text_offset);
+            assert_eq!(text.input_offset(text_offset), input);
+            assert_eq!(text.place_of(input), text_offset);
         }
         for (input, text_offset) in [(2, 4), (4, 7), (7, 12)] {
-            assert_eq!(text.from_input(input), text_offset);
+            assert_eq!(text.place_of(input), text_offset);
         }
     }
 }

@@ -142,11 +142,6 @@ impl UnitSet {
         }
     }
 
-    /// The ASCII part, one bit for each character.
-    pub(in crate::rules) const fn ascii(&self) -> u128 {
-        self.ascii
-    }
-
     /// The part beyond ASCII: sorted ranges, both ends included.
     pub(in crate::rules) fn wide(&self) -> &[(u16, u16)] {
         &self.wide

@@ -1,9 +1,9 @@
 //! Runs a program at one place of a text.
 
-use super::program::{Instruction, Program, Register, Round, Taken};
+use super::program::{Address, Instruction, Program, Register, Round, Taken};
+use super::subject::Subject;
 use super::{OutOfSteps, Steps};
 use crate::rules::pattern::ast::Ast;
-use crate::rules::pattern::case;
 use crate::rules::pattern::limits;
 
 /// What running a program came to.
@@ -39,14 +39,6 @@ enum Waiting {
 /// The value of a register that holds no place.
 const NOWHERE: u32 = u32::MAX;
 
-/// What runs where.
-struct Run<'r> {
-    program: &'r Program,
-    ast: &'r Ast,
-    bytes: &'r [u8],
-    memoize: bool,
-}
-
 impl Machine {
     /// Whether the pattern matches exactly here.
     pub(in crate::rules::pattern) fn run(
@@ -62,7 +54,7 @@ impl Machine {
         if bytes.len() >= NOWHERE as usize {
             return Err(OutOfSteps);
         }
-        let mut run = Run {
+        let mut run = Subject {
             program,
             ast,
             bytes,
@@ -102,7 +94,7 @@ impl Machine {
 
     fn execute(
         &mut self,
-        run: &Run<'_>,
+        run: &Subject<'_>,
         at: u32,
         steps: &mut Steps,
     ) -> Result<Outcome, OutOfSteps> {
@@ -134,7 +126,7 @@ impl Machine {
     /// Carries out one instruction; `None` when it fails.
     fn step(
         &mut self,
-        run: &Run<'_>,
+        run: &Subject<'_>,
         instruction: Instruction,
         address: u32,
         at: u32,
@@ -162,13 +154,7 @@ impl Machine {
                 negated,
                 next: behind,
             } => {
-                let here = self.waiting.len() as u32;
-                self.waiting.push(Waiting::Look {
-                    next: behind,
-                    at,
-                    negated,
-                });
-                self.write(mark, here);
+                self.start_look(mark, behind, negated, at);
                 Some((next, at))
             }
             Instruction::LookEnd { mark, negated } => self.end_look(mark, negated, next, steps)?,
@@ -180,18 +166,10 @@ impl Machine {
                 exit,
             } => {
                 let rounds = self.registers[counter as usize];
-                let (first, second) = if greedy { (next, exit) } else { (exit, next) };
-                if rounds < min {
-                    Some((next, at))
-                } else if rounds >= max {
-                    Some((exit, at))
-                } else {
-                    self.waiting.push(Waiting::Choice {
-                        address: second,
-                        at,
-                    });
-                    Some((first, at))
-                }
+                let round = (rounds < max).then_some(next);
+                let exit = (rounds >= min).then_some(exit);
+                let (first, second) = if greedy { (round, exit) } else { (exit, round) };
+                self.choose(first, second, at)
             }
             Instruction::Run { unit, min, greedy } => {
                 self.start_run(run, address, unit, min, greedy, at, steps)?
@@ -204,11 +182,7 @@ impl Machine {
                 if run.memoize && self.was_here(run, address, false, at) {
                     return Ok(None);
                 }
-                self.waiting.push(Waiting::Choice {
-                    address: second,
-                    at,
-                });
-                Some((first, at))
+                self.choose(Some(first), Some(second), at)
             }
             Instruction::Start => goes(at == 0),
             Instruction::Unit(unit) => run.take(Taken::Unit(unit), at).map(|at| (next, at)),
@@ -222,7 +196,7 @@ impl Machine {
     /// Undoes back to the last choice; `None` when there is none left.
     fn go_back(
         &mut self,
-        run: &Run<'_>,
+        run: &Subject<'_>,
         steps: &mut Steps,
     ) -> Result<Option<(u32, u32)>, OutOfSteps> {
         while let Some(waiting) = self.waiting.pop() {
@@ -257,11 +231,34 @@ impl Machine {
         Ok(None)
     }
 
+    /// Goes on at the first way there is; a second one waits.
+    fn choose(
+        &mut self,
+        first: Option<Address>,
+        second: Option<Address>,
+        at: u32,
+    ) -> Option<(u32, u32)> {
+        let Some(address) = first else {
+            return second.map(|address| (address, at));
+        };
+        if let Some(address) = second {
+            self.waiting.push(Waiting::Choice { address, at });
+        }
+        Some((address, at))
+    }
+
+    /// The mark tells the end of the look-ahead where the choices of its inside begin.
+    fn start_look(&mut self, mark: Register, next: Address, negated: bool, at: u32) {
+        let here = self.waiting.len() as u32;
+        self.waiting.push(Waiting::Look { next, at, negated });
+        self.write(mark, here);
+    }
+
     /// Takes as many units as a run may, or as few.
     #[allow(clippy::too_many_arguments)]
     fn start_run(
         &mut self,
-        run: &Run<'_>,
+        run: &Subject<'_>,
         address: u32,
         unit: Taken,
         min: u32,
@@ -312,7 +309,7 @@ impl Machine {
     }
 
     /// Goes on behind a lazy run that may take more later.
-    fn offer_shorter(&mut self, run: &Run<'_>, address: u32, at: u32) -> Option<(u32, u32)> {
+    fn offer_shorter(&mut self, run: &Subject<'_>, address: u32, at: u32) -> Option<(u32, u32)> {
         if run.memoize && self.was_here(run, address, true, at) {
             return None;
         }
@@ -390,7 +387,7 @@ impl Machine {
     }
 
     /// Whether this choice was tried before, which it is from now on.
-    fn was_here(&mut self, run: &Run<'_>, address: u32, within: bool, at: u32) -> bool {
+    fn was_here(&mut self, run: &Subject<'_>, address: u32, within: bool, at: u32) -> bool {
         let row = 2 * address as usize + usize::from(within);
         let cell = row * (run.bytes.len() + 1) + at as usize;
         let word = &mut self.memo[cell / 64];
@@ -401,90 +398,61 @@ impl Machine {
     }
 }
 
-impl Run<'_> {
-    /// The place behind one unit, if it is the right one.
-    fn take(&self, taken: Taken, at: u32) -> Option<u32> {
-        let (unit, length) = unit_at(self.bytes, at as usize)?;
-        let right = match taken {
-            Taken::Class(number) => self.ast.class(number).contains(unit),
-            Taken::Unit(wanted) => self.canonical(unit) == wanted,
-        };
-        right.then_some(at + length)
-    }
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-    fn take_all(&self, taken: Taken, mut at: u32) -> u32 {
-        while let Some(next) = self.take(taken, at) {
-            at = next;
+    use super::*;
+    use crate::rules::pattern::ecmascript;
+
+    /// The groups of a match of the pattern at the start of the text.
+    fn run(text: &str, input: &str, memoize: bool) -> Option<Vec<Option<(usize, usize)>>> {
+        let ast = ecmascript::parse(text, true, false).unwrap();
+        let program = Program::new(&ast);
+        let mut machine = Machine {
+            memo: vec![0; (2 * program.code.len() * (input.len() + 1)).div_ceil(64)],
+            ..Machine::default()
+        };
+        let run = Subject {
+            program: &program,
+            ast: &ast,
+            bytes: input.as_bytes(),
+            memoize,
+        };
+        let mut steps = Steps::new(limits::STEPS);
+        match machine.execute(&run, 0, &mut steps).unwrap() {
+            Outcome::Failed => None,
+            Outcome::Matched => Some(
+                (0..=ast.groups())
+                    .map(|number| machine.group(number))
+                    .collect(),
+            ),
         }
-        at
     }
 
-    /// The place before the last unit.
-    fn before(&self, at: u32) -> u32 {
-        let mut at = at.saturating_sub(1);
-        while at > 0
-            && self
-                .bytes
-                .get(at as usize)
-                .is_some_and(|byte| byte & 0xc0 == 0x80)
-        {
-            at -= 1;
-        }
-        at
-    }
-
-    fn is_boundary(&self, at: u32) -> bool {
-        let at = at as usize;
-        let is_word = |byte: Option<&u8>| {
-            byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-        };
-        let before = at.checked_sub(1).and_then(|before| self.bytes.get(before));
-        is_word(before) != is_word(self.bytes.get(at))
-    }
-
-    /// The place behind a repeated text.
-    fn repeats(
-        &self,
-        span: Option<(usize, usize)>,
-        at: u32,
-        steps: &mut Steps,
-    ) -> Result<Option<u32>, OutOfSteps> {
-        let Some((mut from, end)) = span else {
-            return Ok(Some(at));
-        };
-        steps.take((end - from) as u32 / limits::UNITS_PER_STEP)?;
-        let mut at = at as usize;
-        while from < end {
-            let (Some((wanted, step)), Some((unit, length))) =
-                (unit_at(self.bytes, from), unit_at(self.bytes, at))
-            else {
-                return Ok(None);
+    proptest! {
+        #[test]
+        fn remembering_failures_changes_nothing(text in "[ab()|*+?.$]{1,16}", input in "[ab\u{e9}]{0,8}") {
+            let Ok(ast) = ecmascript::parse(&text, true, false) else {
+                return Ok(());
             };
-            if self.canonical(unit) != self.canonical(wanted) {
-                return Ok(None);
-            }
-            from += step as usize;
-            at += length as usize;
-        }
-        Ok(Some(at as u32))
-    }
-
-    fn canonical(&self, unit: u16) -> u16 {
-        if self.ast.ignore_case() {
-            case::canonicalize(unit)
-        } else {
-            unit
+            prop_assume!(Program::new(&ast).memoizable);
+            prop_assert_eq!(run(&text, &input, true), run(&text, &input, false));
         }
     }
-}
 
-/// The unit that begins here and the length of its bytes.
-fn unit_at(bytes: &[u8], at: usize) -> Option<(u16, u32)> {
-    let low = |byte: u8| u16::from(byte & 0x3f);
-    Some(match *bytes.get(at..)? {
-        [byte, ..] if byte < 0x80 => (byte.into(), 1),
-        [lead, one, ..] if lead < 0xe0 => (u16::from(lead & 0x1f) << 6 | low(one), 2),
-        [lead, one, two, ..] => (u16::from(lead & 0x0f) << 12 | low(one) << 6 | low(two), 3),
-        _ => return None,
-    })
+    #[test]
+    fn only_plain_patterns_remember() {
+        for (text, memoizable) in [
+            ("(a+)+b", true),
+            ("(?:a|b)*c?", true),
+            ("(?:a*)*", false),
+            ("(?:ab){2,3}", false),
+            ("(a)\\1", false),
+            ("(?=a)a", false),
+        ] {
+            let ast = ecmascript::parse(text, true, false).unwrap();
+            assert_eq!(Program::new(&ast).memoizable, memoizable, "{text}");
+        }
+    }
 }

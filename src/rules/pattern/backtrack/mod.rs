@@ -7,6 +7,7 @@
 
 mod machine;
 mod program;
+mod subject;
 
 pub(super) use machine::{Machine, Outcome};
 pub(super) use program::Program;

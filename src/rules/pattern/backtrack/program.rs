@@ -82,7 +82,6 @@ pub(super) struct Round {
 pub(in crate::rules::pattern) struct Program {
     pub(super) code: Vec<Instruction>,
     pub(super) registers: u32,
-    pub(super) groups: u32,
     /// Whether what follows depends on instruction and place alone, so that a choice that failed once is not tried
     /// again.
     pub(super) memoizable: bool,
@@ -104,7 +103,6 @@ impl Program {
         Self {
             code: compiler.code,
             registers: compiler.registers,
-            groups: ast.groups(),
             memoizable: compiler.memoizable,
         }
     }

@@ -255,7 +255,7 @@ impl<'p> Parser<'p> {
             [b'?', b'<', b'=' | b'!'] => return Err(self.error(start, Kind::Lookbehind)),
             [b'?', b'<', _] => return Err(self.error(start, Kind::NamedGroup)),
             [b'?', b'-' | b'a'..=b'z', _] => return Err(self.error(start, Kind::InlineFlags)),
-            [b'?', ..] => return Err(self.error(start, Kind::GroupKind)),
+            [b'?', ..] => return Err(self.error(start, Kind::UnknownGroup)),
             _ => {
                 if self.closed.len() >= limits::GROUPS as usize {
                     return Err(self.error(start, Kind::TooManyGroups));
@@ -371,4 +371,151 @@ fn count_groups(units: &[u16]) -> u32 {
         at += 1;
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> Option<(usize, Kind)> {
+        let error = parse(text, true, false).err()?;
+        Some((error.offset(), error.kind()))
+    }
+
+    #[test]
+    fn refusals_say_where_and_why() {
+        for (text, offset, kind) in [
+            ("*a", 0, Kind::NothingToRepeat),
+            ("a**", 2, Kind::NothingToRepeat),
+            ("x*+", 2, Kind::NothingToRepeat),
+            ("a|?", 2, Kind::NothingToRepeat),
+            ("^*", 1, Kind::NothingToRepeat),
+            ("\\b+", 2, Kind::NothingToRepeat),
+            ("{1}", 0, Kind::NothingToRepeat),
+            ("a{1}{2}", 4, Kind::NothingToRepeat),
+            ("({2,})", 1, Kind::NothingToRepeat),
+            ("a{2,1}", 1, Kind::RepeatOrder),
+            ("ab)", 2, Kind::GroupNotOpened),
+            ("a(b", 1, Kind::GroupNotClosed),
+            ("(a(?:b)", 0, Kind::GroupNotClosed),
+            ("a[b", 1, Kind::ClassNotClosed),
+            ("[b-a]", 1, Kind::ClassRange),
+            ("[a-", 0, Kind::ClassNotClosed),
+            ("a\\", 1, Kind::BackslashAtEnd),
+            ("(?i)a", 0, Kind::InlineFlags),
+            ("(?-i:a)", 0, Kind::InlineFlags),
+            ("a(?<n>b)", 1, Kind::NamedGroup),
+            ("a(?<=b)", 1, Kind::Lookbehind),
+            ("a(?<!b)", 1, Kind::Lookbehind),
+            ("(?>a)", 0, Kind::UnknownGroup),
+            ("(?#a)", 0, Kind::UnknownGroup),
+            // Offsets are bytes, and a character of four bytes is two units.
+            ("\u{e9}\u{1f600})", 6, Kind::GroupNotOpened),
+        ] {
+            assert_eq!(refusal(text), Some((offset, kind)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_accept_is_accepted() {
+        for text in [
+            "",
+            "|",
+            "()",
+            "(?:)",
+            "a{",
+            "a{,3}",
+            "a{1",
+            "a{a}",
+            "{",
+            "}",
+            "]",
+            "{a",
+            "x{1,",
+            "[]",
+            "[^]",
+            "[a-]",
+            "[-a]",
+            "[\\w-.]",
+            "[a-\\d]",
+            "[[]",
+            "(?=a)*",
+            "(?!a){2}",
+            "\\c",
+            "\\cA",
+            "[\\c]",
+            "[\\c1]",
+            "\\0",
+            "\\08",
+            "\\8",
+            "\\1",
+            "\\u12",
+            "\\x1",
+            "\\k",
+            "\\p{L}",
+            "\\-",
+            "a??",
+            "a{1}?",
+            "[\\b]",
+            "\\<script\\>",
+            "[a&&b]",
+        ] {
+            assert_eq!(refusal(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_on_both_sides() {
+        let nested = |count: usize| "(?:".repeat(count) + &")".repeat(count);
+        let long = |bytes: usize| "a".repeat(bytes);
+        for (inside, beyond, kind) in [
+            (
+                nested(limits::NESTING),
+                nested(limits::NESTING + 1),
+                Kind::TooNested,
+            ),
+            (
+                long(limits::PATTERN_BYTES),
+                long(limits::PATTERN_BYTES + 1),
+                Kind::TooLong,
+            ),
+            (
+                "()".repeat(limits::GROUPS as usize),
+                "()".repeat(limits::GROUPS as usize + 1),
+                Kind::TooManyGroups,
+            ),
+            ("a{5000}".into(), "a{5001}".into(), Kind::TooManyRepeats),
+            ("a{1,5000}".into(), "a{1,5001}".into(), Kind::TooManyRepeats),
+            (
+                "a{5000,}".into(),
+                "a{99999999999,}".into(),
+                Kind::TooManyRepeats,
+            ),
+        ] {
+            assert_eq!(refusal(&inside), None);
+            assert_eq!(refusal(&beyond).map(|(_, kind)| kind), Some(kind));
+        }
+    }
+
+    #[test]
+    fn digits_are_a_reference_only_to_a_group_that_exists() {
+        let has_reference = |text| {
+            let ast = parse(text, false, false).unwrap();
+            ast.nodes()
+                .any(|(_, node)| matches!(node, Node::Backreference(_)))
+        };
+        for (text, reference) in [
+            ("(a)\\1", true),
+            ("(a)\\2", false),
+            ("(a)\\11", false),
+            ("[(]\\1", false),
+            ("\\(a\\1", false),
+            ("(?:a)\\1", false),
+            // Before the group's end, it could only match nothing.
+            ("\\1(a)", false),
+            ("(a\\1)", false),
+        ] {
+            assert_eq!(has_reference(text), reference, "{text}");
+        }
+    }
 }
