@@ -1,5 +1,7 @@
 //! The roots from the pinned one to the newest, each vouched for by the one before.
 
+use std::sync::Arc;
+
 use super::dsse::{Envelope, ROOT_TYPE};
 use super::error::{EnvelopeError, Kind};
 use super::root::RootMetadata;
@@ -16,8 +18,8 @@ pub const ROOTS: usize = 256;
 /// holds.
 #[derive(Clone, Debug)]
 pub struct RootChain {
-    pinned: Link,
-    later: Vec<Link>,
+    pinned: Arc<Link>,
+    later: Vec<Arc<Link>>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ impl RootChain {
         };
         envelope.open(ROOT_TYPE, root.root(), "root")?;
         Ok(Self {
-            pinned: Link { root, envelope },
+            pinned: Arc::new(Link { root, envelope }),
             later: Vec::new(),
         })
     }
@@ -75,7 +77,7 @@ impl RootChain {
         }
         envelope.open(ROOT_TYPE, root.root(), "new root")?;
         let mut chain = self.clone();
-        chain.later.push(Link { root, envelope });
+        chain.later.push(Arc::new(Link { root, envelope }));
         Ok(chain)
     }
 
@@ -119,7 +121,7 @@ impl RootChain {
         self.later.iter().map(|link| link.envelope.to_json())
     }
 
-    fn links(&self) -> impl Iterator<Item = &Link> {
+    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         std::iter::once(&self.pinned).chain(&self.later)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +25,9 @@ pub const ROOT_BYTES: usize = 64 << 10;
 pub const SIGNATURES: usize = 32;
 
 /// An envelope as it was read or is being made. Nothing in it is proven by itself.
-#[derive(Clone, Debug, Eq, PartialEq)]
+///
+/// Its debug form leaves the payload out, which can be megabytes.
+#[derive(Clone, Eq, PartialEq)]
 pub struct Envelope {
     payload_type: String,
     /// The pre-authentication encoding, which ends with the payload: one buffer for both, since feeds are large.
@@ -227,6 +230,16 @@ impl Envelope {
 
     fn names(&self, key: Digest) -> bool {
         self.signatures.iter().any(|named| named.key == key)
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("payload_type", &self.payload_type)
+            .field("payload_bytes", &self.unverified_payload().len())
+            .field("signatures", &self.signatures)
+            .finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a client remembers of one feed, and what it therefore accepts next.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct FeedState {
     name: String,
     chain: RootChain,
     floors: BTreeMap<PublicKey, Floor>,
-    document: Option<Document>,
+    document: Option<Arc<Document>>,
 }
 
 /// The highest version that one key signed, and which content had it.
@@ -51,7 +52,7 @@ struct Floor {
 }
 
 /// The document that was accepted last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Document {
     envelope: Envelope,
     root: u64,
@@ -210,12 +211,8 @@ impl FeedState {
             version: payload.version(),
             digest,
         };
-        for key in signers {
-            let held = floors.entry(key).or_insert(floor);
-            if held.version < floor.version {
-                *held = floor;
-            }
-        }
+        // None of them has a higher one, or the document would have been refused.
+        floors.extend(signers.into_iter().map(|key| (key, floor)));
         trim(&mut floors, root.feed());
         let document = Document {
             envelope,
@@ -232,7 +229,7 @@ impl FeedState {
                 name: self.name.clone(),
                 chain: self.chain.clone(),
                 floors,
-                document: Some(document),
+                document: Some(Arc::new(document)),
             },
         })
     }
@@ -303,7 +300,7 @@ impl FeedState {
         if let Some(document) = &file.document {
             match restored.state.reopen(document) {
                 Ok((document, content)) => {
-                    restored.state.document = Some(document);
+                    restored.state.document = Some(Arc::new(document));
                     restored.content = Some(content);
                 }
                 Err(error) => restored.dropped = Some(error),
