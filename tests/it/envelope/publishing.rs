@@ -195,6 +195,8 @@ fn key_files() {
         known
     );
     assert!(known.to_pem().ends_with(public_8410));
+    let pair_8410 = KeyPair::from_pem(secret_8410.as_bytes()).unwrap();
+    assert!(pair_8410.to_pem().unwrap().ends_with(secret_8410));
 
     let long = format!("{}{public}", " ".repeat(KEY_FILE_BYTES + 1 - public.len()));
     let full = format!(

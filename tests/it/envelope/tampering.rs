@@ -376,6 +376,8 @@ fn freeze() {
     assert!(state.is_stale(later(7 * DAY)));
     let document = bytes(&PUBLISHER.feed(json!({})));
     let accepted = state.accept(&document, later(30 * DAY)).unwrap();
+    assert!(!accepted.content.is_stale(later(7 * DAY - 1)));
+    assert!(accepted.content.is_stale(later(7 * DAY)));
     assert!(accepted.content.is_stale(later(30 * DAY)));
     assert_eq!(accepted.content.rules.value(), RULES.as_bytes());
     let older = bytes(&PUBLISHER.feed(json!({"version": 6})));
