@@ -14,3 +14,7 @@ pub mod dialect {}
 
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}
+
+#[cfg(feature = "daemon")]
+#[doc = include_str!("publishing.md")]
+pub mod publishing {}
