@@ -12,7 +12,7 @@ const STYLE: &str = include_str!("page.css");
 ///
 /// The hash is that of [`STYLE`] (CSP Level 3, section 2.3.1); a test tells the new one when the style changes.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-1kLtbmdC+ZMQrH5fnVlRaFLzMyQ2XTEgAfvGuTl7xdA='; \
+     style-src 'sha256-yrVPE3HEwDvIlfm3I0F/guN5JOOXCqLfFHieCq7j0u4='; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The mark of the page, drawn here so that nothing is fetched: a shield with a hand's breadth of daylight.
@@ -85,7 +85,7 @@ impl Page {
         let total = status.mitigations.len();
         self.add(format_args!("<dl class=\"facts\">"));
         self.fact("Mitigations applied", format_args!("{applied} of {total}"));
-        self.fact("Requests and responses acted on", format_args!("{hits}"));
+        self.fact("Messages acted on", format_args!("{hits}"));
         self.fact("Rule set", format_args!("revision {}", status.revision));
         match status.kill_switch {
             true => self.fact(
@@ -206,7 +206,7 @@ impl Page {
         ));
         self.small(&mitigation.reason);
         self.add(format_args!(
-            "</td><td>{}",
+            "</td><td class=\"what\">{}",
             Escaped(&mitigation.description)
         ));
         let mut remarks = vec![mitigation.cve.as_str(), mitigation.source.as_str()];

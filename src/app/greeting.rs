@@ -2,37 +2,32 @@
 
 use std::io::Write;
 
-use http::{Method, Request};
-
 use crate::admin::About;
 use crate::control::Status;
-use crate::filter::{Filter, Handle, Peer};
 
 /// The last line of a greeting; scripts and tests wait for it.
 const READY: &str = "ready";
 
-/// Attacks that the bundled set stops, the best known first.
-const ATTACKS: [&str; 2] = [
-    "/autodiscover/autodiscover.json?a@b.example/powershell",
-    "/ecp/y.js?X-BEResource=localhost~1942062522",
+/// Mitigations, each with the target of an attack that it stops.
+const EXAMPLES: [(&str, &str); 2] = [
+    ("M1.1", EXAMPLE),
+    // Stops the same in another way, and is there when Microsoft's own is blocked or withdrawn.
+    ("SG7.1", EXAMPLE),
 ];
 
-/// The target of an attack that the published rules stop now at the first site, if one of the known ones is.
-pub(super) fn stopped_example(handle: Handle) -> Option<String> {
-    let mut filter = Filter::new(handle);
-    let peer = Peer::default();
-    let stopped = ATTACKS.iter().find(|target| {
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(**target)
-            .header("host", "localhost")
-            .body(());
-        request.is_ok_and(|request| {
-            let (parts, ()) = request.into_parts();
-            filter.judge(0, &parts, &peer).decision.verdict.stops()
-        })
-    });
-    stopped.map(|target| (*target).to_owned())
+/// ProxyNotShell (CVE-2022-41040).
+const EXAMPLE: &str = "/autodiscover/autodiscover.json?a@b.example/powershell";
+
+/// The target of an attack that is stopped now, if a mitigation that is known to stop one is in force.
+pub(super) fn stopped_example(status: &Status) -> Option<String> {
+    let in_force = |id: &str| {
+        let mut mitigations = status.mitigations.iter();
+        mitigations.any(|one| one.id == id && one.state == "Applied" && !one.rules.is_empty())
+    };
+    let (_, target) = EXAMPLES
+        .iter()
+        .find(|(id, _)| !status.kill_switch && in_force(id))?;
+    Some((*target).to_owned())
 }
 
 /// Says what runs, and ends with the line `ready`.

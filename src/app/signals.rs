@@ -126,7 +126,7 @@ impl App {
             sites: sites.collect(),
             admin: admin.address,
             state_dir: self.state.path().map(|path| path.display().to_string()),
-            stopped_example: stopped_example(self.controller.filter()),
+            stopped_example: stopped_example(&self.controller.handle().status()),
         }
     }
 

@@ -53,12 +53,23 @@ fn status(state: &Path) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// How often any mitigation acted.
+fn hits(status: &serde_json::Value) -> u64 {
+    let mitigations = status["mitigations"].as_array().unwrap();
+    mitigations
+        .iter()
+        .map(|one| one["hits"].as_u64().unwrap())
+        .sum()
+}
+
 #[test]
 fn default_run_serves_the_welcome_page_and_blocks_what_it_says() {
     let state = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(state.path(), &[]);
+    assert_eq!(hits(&status(state.path())), 0);
     assert_eq!(curl(said(&daemon, "passes: ")), Ok(200));
     assert_eq!(curl(said(&daemon, "blocked: ")), Err(Lost::Reset));
+    assert_eq!(hits(&status(state.path())), 1);
 
     let page = Client::connect(daemon.address).get("/", &[]).unwrap();
     assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
