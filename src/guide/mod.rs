@@ -12,6 +12,9 @@ pub mod lifecycle {}
 #[doc = include_str!("dialect.md")]
 pub mod dialect {}
 
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
 #[doc = include_str!("threat_model.md")]
 pub mod threat_model {}
 

@@ -621,3 +621,23 @@ fn sidecar_has_no_driver_and_says_so() {
     assert!(sidecar(&["--version"]).status.success());
     assert_eq!(sidecar(&["start"]).status.code(), Some(2));
 }
+
+#[test]
+fn guide_lists_every_key_and_flag() {
+    let page = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/operations.md"),
+    )
+    .unwrap();
+    for key in stopgap::config::KEYS {
+        let row = format!("| `{}` | `{}` | ", key.name, key.example);
+        assert!(page.contains(&row), "{row} is missing");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let help = text(&run(folder.path(), &["run", "--help"]).stdout);
+    let flags = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--") && *word != "--help");
+    for flag in flags {
+        assert!(page.contains(&format!("`{flag}")), "{flag} is missing");
+    }
+}
