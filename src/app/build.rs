@@ -23,6 +23,8 @@ pub struct App {
     pub(super) view: View,
     pub(super) controller: Controller,
     pub(super) running: Arc<Running>,
+    /// The writers of logs, which get to write what is left at the end.
+    pub(super) writers: Vec<LineWriter>,
 }
 
 /// Builds every part: the state folder, then rules, and only then sockets.
@@ -67,6 +69,8 @@ pub fn build(config: Config) -> Result<App, AppError> {
     if let Some(target) = &config.log.decisions {
         proxy.decision_log = Some(writer("decision-log", target, dropped)?);
     }
+    let access = proxy.access_log.iter().map(|log| log.writer.clone());
+    let writers = access.chain(proxy.decision_log.clone()).collect();
     let running = Proxy::bind(proxy, controller.filter(), &metrics)?.start()?;
     Ok(App {
         config,
@@ -75,6 +79,7 @@ pub fn build(config: Config) -> Result<App, AppError> {
         view,
         controller,
         running: Arc::new(running),
+        writers,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +18,9 @@ use crate::admin::{About, ControlSocket, SiteAbout, serve_address, serve_socket}
 use crate::config::{Config, Overrides};
 use crate::control::Order;
 use crate::telemetry::AlarmKind;
+
+/// How long the writers of logs get at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Starts the admin side, says what runs, and serves until a signal ends it.
@@ -66,6 +70,9 @@ impl App {
                 tracing::warn!("ended at once; requests in progress were cut off");
                 self.running.stop().await;
             }
+        }
+        if !self.writers.iter().all(|writer| writer.flush(LOG_PATIENCE)) {
+            tracing::warn!("the last lines of a log could not be written");
         }
         stop.send_replace(true);
         if let Some(socket) = admin.socket {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use super::metrics::Counter;
 
@@ -11,8 +12,16 @@ const QUEUE: usize = 1_024;
 /// Hands lines to a writer thread. Clones share the thread, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct LineWriter {
-    queue: SyncSender<Vec<u8>>,
+    queue: SyncSender<Job>,
     dropped: Counter,
+}
+
+/// What the thread is given to do.
+#[derive(Debug)]
+enum Job {
+    Lines(Vec<u8>),
+    /// Say when everything before this is written.
+    Flush(SyncSender<()>),
 }
 
 impl LineWriter {
@@ -37,23 +46,40 @@ impl LineWriter {
 
     /// Queues one line or several, each with its line feed. Never waits: a full queue drops them and counts.
     pub fn write(&self, lines: Vec<u8>) {
-        match self.queue.try_send(lines) {
+        match self.queue.try_send(Job::Lines(lines)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.inc();
             }
         }
     }
+
+    /// Waits until everything that was queued before is written, for `patience` at most; `false` if it is not.
+    ///
+    /// For the end of a process: it is the one place that waits for the disk.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let (done, written) = sync_channel(1);
+        self.queue.send(Job::Flush(done)).is_ok() && written.recv_timeout(patience).is_ok()
+    }
 }
 
-fn write_all(lines: &Receiver<Vec<u8>>, mut output: impl Write) {
-    while let Ok(first) = lines.recv() {
-        // An unwritable log must not end the writer: the next line may get through.
-        let _ = output.write_all(&first);
-        while let Ok(more) = lines.try_recv() {
-            let _ = output.write_all(&more);
+fn write_all(jobs: &Receiver<Job>, mut output: impl Write) {
+    while let Ok(first) = jobs.recv() {
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                // An unwritable log must not end the writer: the next line may get through.
+                Job::Lines(lines) => drop(output.write_all(&lines)),
+                Job::Flush(done) => waiting.push(done),
+            }
+            next = jobs.try_recv().ok();
         }
         let _ = output.flush();
+        for done in waiting {
+            // Whoever waited may have lost patience.
+            let _ = done.try_send(());
+        }
     }
 }
 
@@ -93,5 +119,18 @@ mod tests {
         drop(open);
         let arrived = written.iter().count() as u64;
         assert_eq!(arrived + lost, QUEUE as u64 * 2);
+    }
+
+    #[test]
+    fn flush_waits_for_what_was_queued() {
+        let (open, gate) = sync_channel(1);
+        let (sink, written) = sync_channel(QUEUE);
+        let dropped = Metrics::default().counter("dropped", "Dropped");
+        let writer = LineWriter::spawn("test", Gate(gate, sink), dropped).unwrap();
+        writer.write(b"line\n".to_vec());
+        assert!(!writer.flush(Duration::from_millis(1)));
+        open.send(()).unwrap();
+        assert!(writer.flush(Duration::from_secs(20)));
+        assert_eq!(written.try_recv().unwrap(), b"line\n");
     }
 }
