@@ -344,6 +344,9 @@ fn stale_connection_is_replaced_and_the_request_sent_once() {
             "{n}"
         );
         assert_eq!(origin.next().body.unwrap(), b"body");
+        eventually("the end of the connection is noticed", || {
+            proxy.metric("stopgap_proxy_upstream_connections") == 0.0
+        });
     }
     assert_eq!(origin.others(), []);
 }
@@ -703,6 +706,8 @@ fn drain_serves_a_head_that_is_on_its_way_and_a_connection_that_waits() {
     });
     std::thread::scope(|scope| {
         scope.spawn(|| block_on(proxy.running.drain(Duration::from_secs(20))));
+        // The idle connection is closed at once, which shows that draining has begun.
+        assert_eq!(idle.rest().unwrap(), b"");
         assert_eq!(
             fresh.get("/", &[]).unwrap().field("connection"),
             Some("close")
