@@ -15,6 +15,7 @@ use super::prepare::{Cache, Gates};
 use super::publisher::Publisher;
 use super::report::{FeedView, FileView, MitigationView, View};
 use super::rule_files::RuleFiles;
+use super::transitions::Transitions;
 use crate::feed::{Feed, FeedError};
 use crate::mitigation::{Policy, SourceKind, State};
 use crate::model::{Mitigation, Revision, UnixTime};
@@ -41,6 +42,7 @@ pub(super) struct Engine {
     /// The age of each feed at the last cycle.
     ages: Vec<Age>,
     measures: Measures,
+    transitions: Transitions,
 }
 
 /// A feed with what engine remembers about it.
@@ -106,6 +108,7 @@ impl Engine {
             raised: BTreeSet::new(),
             ages: Vec::new(),
             measures: Measures::new(metrics),
+            transitions: Transitions::default(),
         })
     }
 
@@ -155,7 +158,9 @@ impl Engine {
             if changed {
                 self.measures.swaps.inc();
                 self.published = plan.units.clone();
-                self.revision = Some(self.publisher.revision());
+                let revision = self.publisher.revision();
+                self.revision = Some(revision);
+                tracing::info!(%revision, "rule set published");
             }
         }
         let mut conditions = self.conditions(&sources, &plan, now);
@@ -166,6 +171,7 @@ impl Engine {
         }
         let refused = self.raise(conditions, now);
         self.measure(&plan.entries);
+        self.transitions.follow(&sources, &plan.entries);
         let outcome = Outcome {
             revision: self.publisher.revision().0,
             changed,

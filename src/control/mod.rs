@@ -20,6 +20,7 @@ mod publisher;
 mod report;
 mod rule_files;
 mod status;
+mod transitions;
 
 pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
 pub use controller::Controller;

@@ -7,7 +7,9 @@ mod support;
 
 mod cli;
 mod control;
+mod crash;
 mod ecmascript;
+mod enforce;
 mod envelope;
 mod evasion;
 mod feed;
@@ -20,4 +22,5 @@ mod rewrite;
 mod run;
 mod signature;
 mod sizes;
+mod swap;
 mod xml;

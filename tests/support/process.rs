@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ pub(crate) struct Daemon {
     /// What it said on standard output before it was ready.
     pub(crate) greeting: Vec<String>,
     /// Its lines on standard error, as they come.
-    pub(crate) log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
     /// Time from the start of the process to its ready line.
     pub(crate) start: Duration,
 }
@@ -91,7 +92,7 @@ impl Daemon {
             child,
             address,
             greeting,
-            log,
+            log: Mutex::new(log),
             start: began.elapsed(),
         }
     }
@@ -127,14 +128,17 @@ impl Daemon {
         self.child.wait().unwrap()
     }
 
+    /// The log lines that nobody took.
+    pub(crate) fn others(&self) -> Vec<String> {
+        self.log.lock().unwrap().try_iter().collect()
+    }
+
     /// The first log line that holds `text`, waiting for it.
     pub(crate) fn logged(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
-        while let Ok(line) = self
-            .log
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        let log = self.log.lock().unwrap();
+        while let Ok(line) = log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.contains(text) {
                 return line;
             }

@@ -1,0 +1,55 @@
+//! Tells the process log how mitigations change their state.
+
+use std::collections::BTreeMap;
+
+use super::plan::{Planned, Source};
+use crate::mitigation::State;
+
+/// The states that were told last, by source and id.
+#[derive(Debug, Default)]
+pub(super) struct Transitions {
+    told: Option<BTreeMap<(String, String), String>>,
+}
+
+impl Transitions {
+    /// Logs each state that is not what it was; those of the first cycle only for who debugs, since the greeting
+    /// counts them.
+    pub(super) fn follow(&mut self, sources: &[Source], entries: &[Planned]) {
+        let key = |entry: &Planned| {
+            (
+                sources[entry.source].name.clone(),
+                entry.mitigation.id.to_string(),
+            )
+        };
+        let now: BTreeMap<_, _> = entries.iter().map(|e| (key(e), text(&e.state))).collect();
+        let Some(told) = self.told.replace(now.clone()) else {
+            for ((source, id), state) in &now {
+                tracing::debug!(mitigation = id, source, state, "mitigation");
+            }
+            return;
+        };
+        for ((source, id), state) in &now {
+            let before = told.get(&(source.clone(), id.clone()));
+            if before != Some(state) {
+                let before = before.map_or("", String::as_str);
+                tracing::info!(mitigation = id, source, state, before, "mitigation");
+            }
+        }
+        for ((source, id), before) in told.iter().filter(|(key, _)| !now.contains_key(key)) {
+            tracing::info!(
+                mitigation = id,
+                source,
+                before,
+                "mitigation no longer offered"
+            );
+        }
+    }
+}
+
+/// The state without the time of its proof, which every cycle renews.
+fn text(state: &State) -> String {
+    match state {
+        State::Applied(_) => state.name().to_owned(),
+        _ => state.to_string(),
+    }
+}
