@@ -454,6 +454,31 @@ mod tests {
                 cache.memory() / 500
             );
         }
+        // What an attacker can make of the budgets.
+        let dense = r"a.{250}\d";
+        let states = new(dense, PatternSyntax::EcmaScript, options).plan.states;
+        let mut noise = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if noise >> 31 == 0 { 'a' } else { 'c' }
+        });
+        let noise: String = noise
+            .take((limits::WORK / u64::from(states)) as usize)
+            .collect();
+        for (text, input) in [
+            ("(?:a|a?)+(?=c)d", "a".repeat(40) + "d"),
+            ("(a+)-?\\1b", "a".repeat(4_000) + "b"),
+            (dense, noise),
+        ] {
+            let pattern = new(text, PatternSyntax::EcmaScript, options);
+            let begun = Instant::now();
+            let found = pattern.is_match(&mut cache, input.as_bytes());
+            println!(
+                "{text} on {} bytes: {found:?} after {:?}",
+                input.len(),
+                begun.elapsed()
+            );
+        }
         for (number, pattern) in patterns.iter().enumerate().take(10) {
             let begun = Instant::now();
             for _ in 0..1000 {
