@@ -83,6 +83,21 @@ pub enum Matched {
 }
 
 /// A pattern that was checked; what searches with it is built in a [`PatternCache`] on first use.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Groups, Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let text = r"^/owa/([^/]+)/";
+/// let pattern = Pattern::new(text, PatternSyntax::EcmaScript, PatternOptions::default())?;
+/// let mut cache = PatternCache::new();
+/// let mut groups = Groups::default();
+/// let input = b"/OWA/auth/logon.aspx";
+/// assert_eq!(pattern.captures(&mut cache, input, 0, &mut groups), Matched::Yes);
+/// assert_eq!(groups.get(1), Some(5..9));
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pattern {
     /// Tells this pattern's programs in a cache from all others'; clones share them.
