@@ -7,10 +7,10 @@ use super::command::CheckArguments;
 use super::exit::{Ended, Exit, Failure};
 use super::print;
 use super::table::{Table, printable};
-use crate::control::RULE_FILE_LIMIT;
+use crate::control::{RULE_FILE_LIMIT, rule_files};
 use crate::feed::{BUNDLED, LocalContent, LocalDocument, TypeAliases};
 use crate::lab::honest;
-use crate::lab::vectors;
+use crate::lab::vectors::{self, Reading};
 use crate::model::{Mitigation, RewriteText};
 use crate::rules::{Dialect, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 
@@ -35,7 +35,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Ended {
     }
 }
 
-/// The files that these paths name: a folder stands for its `*.xml` in the order of their names.
+/// The files that these paths name: a folder stands for the `*.xml` in and below it.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
@@ -43,29 +43,18 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             files.push(path.clone());
             continue;
         }
-        let unreadable = |error| {
+        let mut found = rule_files(path).map_err(|error| {
             Failure::new(
                 Exit::Invalid,
                 format!("{} cannot be listed: {error}", path.display()),
             )
-        };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(path).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.path();
-            let hidden = file
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if !hidden && file.extension().is_some_and(|extension| extension == "xml") {
-                found.push(file);
-            }
-        }
+        })?;
         if found.is_empty() {
             return Err(Failure::new(
                 Exit::Invalid,
                 format!("{} holds no *.xml", path.display()),
             ));
         }
-        found.sort();
         files.append(&mut found);
     }
     Ok(files)
@@ -161,7 +150,14 @@ impl Report {
         if let Some(failure) = &mitigation.failure {
             return self.invalid(&id, standing.name, failure);
         }
-        let set = match vectors::compile(mitigation, standing.dialect, standing.name) {
+        let reading = Reading {
+            document: standing.name,
+            dialect: standing.dialect,
+            verified: false,
+        };
+        let compiled = vectors::sources(mitigation, reading)
+            .and_then(|sources| vectors::compile(mitigation, &sources, standing.name));
+        let set = match compiled {
             Ok(set) => set,
             Err(error) => return self.invalid(&id, standing.name, &error.to_string()),
         };

@@ -247,6 +247,14 @@ impl Engine {
                 conditions.push((alarm, format!("{id} of {source}"), reason.clone()));
             }
         }
+        for entry in &plan.entries {
+            let prepared = entry.prepared.iter();
+            for notice in prepared.flat_map(|prepared| in_one_line(&prepared.notices)) {
+                let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
+                let subject = format!("{id} of {source}");
+                conditions.push((AlarmKind::UnknownContent, subject, notice));
+            }
+        }
         for conflict in &plan.conflicts {
             let (winner, loser) = (&sources[conflict.winner], &sources[conflict.loser]);
             let reason = format!(

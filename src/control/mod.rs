@@ -19,6 +19,7 @@ mod prepare;
 mod publisher;
 mod report;
 mod rule_files;
+mod rule_folder;
 mod status;
 mod transitions;
 
@@ -28,6 +29,7 @@ pub use error::ControlError;
 pub use handle::ControlHandle;
 pub use order::{Order, Outcome};
 pub use rule_files::RULE_FILE_LIMIT;
+pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
 pub use status::{
     ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport, Status,
 };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::config::{ControlConfig, Policy};
 use super::status::RuleReport;
 use crate::lab::honest::{self, HonestStop};
-use crate::lab::vectors;
-use crate::model::{ActionKind, Mitigation, MitigationId, RewriteText, Scope, UnixTime};
+use crate::lab::vectors::{self, Reading};
+use crate::model::{Mitigation, MitigationId, RewriteText, Scope, UnixTime};
 use crate::rules::{Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 use crate::telemetry::AlarmKind;
 
@@ -24,6 +24,8 @@ pub(super) struct Gates {
 pub(super) struct Prepared {
     /// One group of rules for each rewrite action, in document order.
     pub(super) groups: Vec<Group>,
+    /// What a verified publisher wrote that is not known here.
+    pub(super) notices: Vec<String>,
     /// The rules in the order of evaluation.
     pub(super) rules: Vec<RuleReport>,
     /// When its vectors were judged; `None` when it has none.
@@ -88,27 +90,30 @@ impl Gates {
         standing: Standing<'_>,
         now: UnixTime,
     ) -> Result<Prepared, Refusal> {
-        let mut groups = Vec::new();
-        for (index, action) in mitigation.actions.iter().enumerate() {
-            let sites = self.sites_of(&action.scope)?;
-            if let ActionKind::Rewrite(text) = &action.kind {
-                let mut source = parse(text, standing)?;
-                if let Scope::Site { path, .. } = &action.scope {
-                    source = source.with_scope(path);
-                }
-                groups.push(Group {
-                    source,
-                    action: index,
-                    sites,
-                });
-            }
-        }
-        let alone =
-            vectors::compile(mitigation, standing.dialect, standing.name).map_err(Refusal::new)?;
+        let sites: Vec<Vec<usize>> = mitigation
+            .actions
+            .iter()
+            .map(|action| self.sites_of(&action.scope))
+            .collect::<Result<_, _>>()?;
+        let reading = Reading {
+            document: standing.name,
+            dialect: standing.dialect,
+            verified: !standing.local,
+        };
+        let sources = vectors::sources(mitigation, reading).map_err(Refusal::new)?;
+        let alone = vectors::compile(mitigation, &sources, standing.name).map_err(Refusal::new)?;
+        let notices = sources.iter().flat_map(|(_, source)| source.notices());
+        let notices = notices.map(ToString::to_string).collect();
+        let groups = sources.into_iter().map(|(action, source)| Group {
+            source,
+            action,
+            sites: sites[action].clone(),
+        });
         check_vectors(&alone, mitigation)?;
         let stops = honest::judge(&alone, &self.honest_paths);
         Ok(Prepared {
-            groups,
+            groups: groups.collect(),
+            notices,
             rules: rules_of(&alone),
             proven: (!mitigation.vectors.is_empty()).then_some(now),
             warning: self.check_honest(&stops, Some(&mitigation.id), standing)?,
@@ -134,6 +139,7 @@ impl Gates {
                 action: 0,
                 sites: (0..self.sites.len()).collect(),
             }],
+            notices: Vec::new(),
             rules: rules_of(&alone),
             proven: None,
             warning: self.check_honest(&stops, None, standing)?,

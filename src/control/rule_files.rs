@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::prepare::{Gates, Prepared, Refusal, Standing};
+use super::rule_folder::rule_files;
 use crate::feed::{LocalContent, LocalDocument, TypeAliases};
 use crate::model::{Mitigation, UnixTime};
 use crate::rules::Dialect;
@@ -194,7 +195,7 @@ impl RuleFiles {
         for root in &self.paths {
             let paths = match root.is_dir() || self.was_folder(root) {
                 false => vec![root.clone()],
-                true => list_folder(root).unwrap_or_else(|error| {
+                true => rule_files(root).unwrap_or_else(|error| {
                     unlisted.push((root.clone(), format!("{}: {error}", root.display())));
                     let kept = self.files.iter().filter(|file| file.root == *root);
                     kept.map(|file| file.path.clone()).collect()
@@ -221,21 +222,6 @@ struct Listing {
     listed: Vec<(PathBuf, PathBuf)>,
     /// Folders that cannot be listed, each with the reason.
     unlisted: Vec<(PathBuf, String)>,
-}
-
-fn list_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension().is_some_and(|extension| extension == "xml") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -13,39 +13,71 @@ use crate::rules::{
     RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
 };
 
-/// Compiles the rewrite rules of one mitigation into a set of its own, as [`judge`] and
-/// [`honest::judge`](super::honest::judge) want it.
+/// How the rules of a mitigation are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The file or feed that it stands in, for errors.
+    pub document: &'a str,
+    /// The dialect that its rules are judged in.
+    pub dialect: Dialect,
+    /// Whether a verified publisher wrote it: what has an unknown name is then a notice and no error.
+    pub verified: bool,
+}
+
+/// Reads the rewrite rules of one mitigation: the sources, each with the index of its action.
 ///
-/// `document` names the file or feed in errors. Other actions, and an empty mitigation, make an empty set.
+/// # Errors
+///
+/// Refuses the mitigation for the first rule that cannot be read.
+pub fn sources(
+    mitigation: &Mitigation,
+    reading: Reading<'_>,
+) -> Result<Vec<(usize, RuleSource)>, RuleError> {
+    let mut sources = Vec::new();
+    for (index, action) in mitigation.actions.iter().enumerate() {
+        let ActionKind::Rewrite(text) = &action.kind else {
+            continue;
+        };
+        let origin = SourceOrigin {
+            name: reading.document.to_owned(),
+            line: text.line,
+            column: text.column,
+        };
+        let parsed = match reading.verified {
+            true => RuleSource::parse_feed(&text.xml, &origin)?,
+            false => RuleSource::parse(&text.xml, &origin)?,
+        };
+        let source = parsed.with_dialect(reading.dialect);
+        sources.push((
+            index,
+            match &action.scope {
+                Scope::Site { path, .. } => source.with_scope(path),
+                Scope::Server => source,
+            },
+        ));
+    }
+    Ok(sources)
+}
+
+/// Compiles the rewrite rules of one mitigation into a set of its own, as [`judge`] and
+/// [`honest::judge`](super::honest::judge) want it. Other actions, and an empty mitigation, make an empty set.
 ///
 /// # Errors
 ///
 /// Refuses the mitigation for the first rule that cannot be compiled.
 pub fn compile(
     mitigation: &Mitigation,
-    dialect: Dialect,
+    sources: &[(usize, RuleSource)],
     document: &str,
 ) -> Result<RuleSet, RuleError> {
     let mut builder = RuleSet::builder(RuleLimits::default());
-    for action in &mitigation.actions {
-        let ActionKind::Rewrite(text) = &action.kind else {
-            continue;
-        };
-        let origin = SourceOrigin {
-            name: document.to_owned(),
-            line: text.line,
-            column: text.column,
-        };
-        let mut source = RuleSource::parse(&text.xml, &origin)?.with_dialect(dialect);
-        if let Scope::Site { path, .. } = &action.scope {
-            source = source.with_scope(path);
-        }
+    for (_, source) in sources {
         let origin = RuleOrigin {
             mitigation: Some(mitigation.id.clone()),
             source: document.to_owned(),
             hits: Arc::default(),
         };
-        builder.add(&source, origin)?;
+        builder.add(source, origin)?;
     }
     Ok(builder.build())
 }
@@ -268,6 +300,15 @@ pub(super) fn request_view<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn compiled(mitigation: &Mitigation) -> RuleSet {
+        let reading = Reading {
+            document: "test",
+            dialect: Dialect::Hardened,
+            verified: false,
+        };
+        compile(mitigation, &sources(mitigation, reading).unwrap(), "test").unwrap()
+    }
     use crate::model::{Action, Mode, RewriteText};
 
     const STOP_A: &str =
@@ -329,7 +370,7 @@ mod tests {
 
     fn failures(rules: &str, vector: Vector) -> Vec<String> {
         let mitigation = mitigation("M1.1", rules, vec![vector]);
-        let set = compile(&mitigation, Dialect::Hardened, "test").unwrap();
+        let set = compiled(&mitigation);
         let failures = judge(&set, &mitigation).into_iter();
         failures.map(|failure| failure.to_string()).collect()
     }
@@ -400,12 +441,12 @@ mod tests {
     fn other_mitigations_hide_a_stop_and_never_break_a_pass() {
         let own = |expectation| mitigation("M2.1", STOP_A, vec![vector(expectation, "/a")]);
         let other = mitigation("M1.1", STOP_A, Vec::new());
-        let set = compile(&other, Dialect::Hardened, "test").unwrap();
+        let set = compiled(&other);
         let failures = judge(&set, &own(Expectation::Stop));
         let reason = r#"must be stopped by M2.1, but rule "a" stops it first"#;
         assert_eq!(failures[0].reason, reason);
         assert_eq!(judge(&set, &own(Expectation::Pass)), []);
-        let set = compile(&own(Expectation::Stop), Dialect::Hardened, "test").unwrap();
+        let set = compiled(&own(Expectation::Stop));
         assert_eq!(judge(&set, &own(Expectation::Stop)), []);
     }
 }

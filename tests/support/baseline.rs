@@ -1,7 +1,7 @@
 //! The bundled mitigations, read from their folder.
 
 use stopgap::feed::{BUNDLED, LocalContent, LocalDocument, TypeAliases};
-use stopgap::lab::vectors;
+use stopgap::lab::vectors::{self, Reading};
 use stopgap::model::Mitigation;
 use stopgap::rules::{Dialect, RuleSet};
 
@@ -17,7 +17,14 @@ pub(crate) fn mitigations() -> Vec<Mitigation> {
 
 /// The rules of one mitigation alone, as the product judges them.
 pub(crate) fn compile(mitigation: &Mitigation) -> RuleSet {
-    vectors::compile(mitigation, Dialect::Hardened, &document_name(mitigation))
+    let document = document_name(mitigation);
+    let reading = Reading {
+        document: &document,
+        dialect: Dialect::Hardened,
+        verified: false,
+    };
+    vectors::sources(mitigation, reading)
+        .and_then(|sources| vectors::compile(mitigation, &sources, &document))
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
