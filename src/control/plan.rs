@@ -131,7 +131,7 @@ fn judge(
     if planned.state.is_enforced() {
         match prepared(&sources[entry.source], &entry.mitigation, gates, cache, now) {
             Ok(prepared) => {
-                entry.facts.proof = prepared.proven.map_or(Proof::Unproven, Proof::Proven);
+                entry.facts.proof = prepared.proven.map_or(Proof::Unproven, Proof::Judged);
                 planned.prepared = Some(prepared);
             }
             Err(refusal) => {

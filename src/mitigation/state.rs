@@ -38,6 +38,8 @@ pub enum State {
 /// How far the effect of an applied mitigation is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Proof {
+    /// Its vectors behaved as written before its rules were published, at this time; none went through a listener since.
+    Judged(UnixTime),
     /// Its vectors behaved as written at this time.
     Proven(UnixTime),
     /// It has no vectors.
@@ -86,6 +88,9 @@ impl State {
             Self::DisabledServer => "server".to_owned(),
             Self::NotApplicable(reason) | Self::Failed(reason) | Self::Partial(reason) => {
                 reason.clone()
+            }
+            Self::Applied(Proof::Judged(time)) => {
+                format!("unproven: vectors judged before the swap at {time}")
             }
             Self::Applied(Proof::Proven(time)) => format!("proven at {time}"),
             Self::Applied(Proof::Unproven) => "unproven: no vector".to_owned(),
@@ -279,12 +284,12 @@ mod tests {
     #[test]
     fn proof_names_its_time() {
         let facts = Facts {
-            proof: Proof::Proven(UnixTime::new(0)),
+            proof: Proof::Judged(UnixTime::new(0)),
             ..Facts::default()
         };
         assert_eq!(
             facts.state().to_string(),
-            "Applied(proven at 1970-01-01T00:00:00Z)"
+            "Applied(unproven: vectors judged before the swap at 1970-01-01T00:00:00Z)"
         );
     }
 }
