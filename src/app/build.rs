@@ -126,6 +126,7 @@ fn writer(
     dropped: crate::telemetry::Counter,
 ) -> Result<LineWriter, AppError> {
     match target {
+        LogTarget::Stderr => LineWriter::spawn(name, std::io::stderr(), dropped),
         LogTarget::Stdout => LineWriter::spawn(name, std::io::stdout(), dropped),
         LogTarget::File(path) => {
             let file = OpenOptions::new()

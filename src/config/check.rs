@@ -15,7 +15,8 @@ use super::file::{
 use super::quantity::{FileDuration, FileSize};
 use super::roots::read_roots;
 use super::{
-    Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, SiteConfig,
+    Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, LogTarget,
+    SiteConfig,
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
@@ -280,7 +281,12 @@ fn log(access: Option<PathBuf>, written: FileLog, document: &Document<'_>) -> Lo
             Some(Parsed(FormatWord::Json)) => AccessFormat::Json,
             Some(Parsed(FormatWord::Combined)) | None => AccessFormat::Combined,
         },
-        decisions: written.decisions.map(target),
+        decisions: match written.decisions {
+            None => Some(LogTarget::Stderr),
+            Some(word) if word.as_os_str() == "none" => None,
+            Some(word) if word.as_os_str() == "stderr" => Some(LogTarget::Stderr),
+            Some(path) => Some(target(path)),
+        },
     }
 }
 
@@ -353,7 +359,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{KEYS, LogTarget, Section, schema};
+    use crate::config::{KEYS, Section, schema};
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("conf/stopgap.toml"))

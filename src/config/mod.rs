@@ -89,7 +89,7 @@ pub struct SiteConfig {
 }
 
 /// Where lines about requests go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LogConfig {
     /// One line for each answered request.
     pub access: Option<LogTarget>,
@@ -104,8 +104,21 @@ pub struct LogConfig {
 pub enum LogTarget {
     /// A file, appended to.
     File(PathBuf),
+    /// Standard error, written as `stderr`.
+    Stderr,
     /// Standard output, written as `-`.
     Stdout,
+}
+
+impl Default for LogConfig {
+    /// No access lines; decisions on standard error, beside the process log.
+    fn default() -> Self {
+        Self {
+            access: None,
+            access_format: AccessFormat::default(),
+            decisions: Some(LogTarget::Stderr),
+        }
+    }
 }
 
 impl From<PathBuf> for LogTarget {

@@ -55,9 +55,11 @@ impl Config {
                 AccessFormat::Json => "json",
             }),
         );
-        if let Some(target) = &self.log.decisions {
-            text.value("decisions", target_text(target));
-        }
+        let decisions = self.log.decisions.as_ref();
+        text.value(
+            "decisions",
+            decisions.map_or_else(|| quoted("none"), target_text),
+        );
         text.text
     }
 }
@@ -182,6 +184,7 @@ fn path_text(path: &Path) -> String {
 fn target_text(target: &LogTarget) -> String {
     match target {
         LogTarget::File(path) => path_text(path),
+        LogTarget::Stderr => quoted("stderr"),
         LogTarget::Stdout => quoted("-"),
     }
 }

@@ -543,8 +543,8 @@ pub const KEYS: &[Key] = &[
         "log",
         "decisions",
         r#""/var/log/stopgap/decisions.jsonl""#,
-        "none",
-        "A JSON line for each decision other than pass; \"-\" is standard output.",
+        "stderr",
+        "A JSON line for each decision other than pass: a file, \"-\" (standard output), \"stderr\" or \"none\".",
     ),
 ];
 

@@ -90,7 +90,7 @@ impl State {
                 reason.clone()
             }
             Self::Applied(Proof::Judged(time)) => {
-                format!("unproven: vectors judged before the swap at {time}")
+                format!("unproven: judged at {time}")
             }
             Self::Applied(Proof::Proven(time)) => format!("proven at {time}"),
             Self::Applied(Proof::Unproven) => "unproven: no vector".to_owned(),
@@ -289,7 +289,7 @@ mod tests {
         };
         assert_eq!(
             facts.state().to_string(),
-            "Applied(unproven: vectors judged before the swap at 1970-01-01T00:00:00Z)"
+            "Applied(unproven: judged at 1970-01-01T00:00:00Z)"
         );
     }
 }

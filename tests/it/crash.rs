@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::tempdir;
 
 use crate::support::client::{Client, Lost};
-use crate::support::process::{Daemon, replace_file, stopgap};
+use crate::support::process::{Daemon, replace_file, stopgap, turn};
 use crate::support::signer::Publisher;
 
 /// How often the process is killed.
@@ -49,6 +49,7 @@ fn start(state: &Path, config: &Path) -> Daemon {
 
 #[test]
 fn killed_at_random_moments_it_restarts_with_the_last_good_rules() {
+    let _turn = turn();
     let (state, folder) = (tempdir().unwrap(), tempdir().unwrap());
     let publisher = Publisher::new();
     let documents = ["first-attack", "second-attack"]

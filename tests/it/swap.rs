@@ -9,7 +9,7 @@ use tempfile::tempdir;
 
 use crate::support::client::Client;
 use crate::support::origin::{Origin, Then};
-use crate::support::process::{Daemon, replace_file, run};
+use crate::support::process::{Daemon, replace_file, run, turn};
 
 /// How long each test keeps swapping.
 const DURATION: Duration = Duration::from_secs(20);
@@ -144,6 +144,7 @@ fn status(state: &Path) -> serde_json::Value {
 
 #[test]
 fn no_request_sees_half_a_set() {
+    let _turn = turn();
     let (state, folder) = (tempdir().unwrap(), tempdir().unwrap());
     let path = folder.path().join("rules.xml");
     let sets = [rules("first"), rules("second")];
@@ -168,6 +169,7 @@ fn no_request_sees_half_a_set() {
 
 #[test]
 fn refused_set_changes_nothing_and_is_told_once() {
+    let _turn = turn();
     let (state, folder) = (tempdir().unwrap(), tempdir().unwrap());
     let path = folder.path().join("rules.xml");
     replace_file(&path, &rules("first"));
