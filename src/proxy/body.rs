@@ -9,8 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::ProxyError;
+use super::bond::Lease;
 use super::exchange::Exchange;
-use super::pool::{Sender, Server};
 
 /// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
 ///
@@ -107,9 +107,10 @@ enum Kind {
 /// A server's body, with the connection it comes on.
 struct ServerBody {
     incoming: Incoming,
-    /// Goes back to the pool when the body has ended properly.
-    connection: Option<(Sender, Rc<Server>)>,
-    now: u64,
+    /// Whether the end was seen; the library's own answer to that is about announced lengths only.
+    ended: bool,
+    /// Taken when this is dropped.
+    lease: Option<Lease>,
 }
 
 impl ResponseBody {
@@ -121,18 +122,13 @@ impl ResponseBody {
         }
     }
 
-    /// A server's body. `now` is when its connection was last in use, as the clock counts.
-    pub(super) fn server(
-        incoming: Incoming,
-        connection: (Sender, Rc<Server>),
-        now: u64,
-        exchange: Rc<Exchange>,
-    ) -> Self {
+    /// A server's body, with the connection it comes on.
+    pub(super) fn server(incoming: Incoming, lease: Lease, exchange: Rc<Exchange>) -> Self {
         Self {
             kind: Kind::Server(ServerBody {
                 incoming,
-                connection: Some(connection),
-                now,
+                ended: false,
+                lease: Some(lease),
             }),
             exchange,
         }
@@ -161,10 +157,14 @@ impl Body for ResponseBody {
                 this.exchange.got_response();
                 this.exchange
                     .add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                body.ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ProxyError::exchange(error)))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                body.ended = true;
+                Poll::Ready(None)
+            }
             Poll::Pending if this.exchange.is_server_late() => {
                 Poll::Ready(Some(Err(ProxyError::response_timeout())))
             }
@@ -197,13 +197,12 @@ impl Drop for ResponseBody {
             return;
         };
         self.exchange.end_response();
-        // A connection is used again only when both bodies have ended on it; any other ends with its sender.
-        if body.incoming.is_end_stream()
-            && self.exchange.is_request_ended()
-            && let Some((sender, server)) = body.connection.take()
-        {
-            sender.busy.set(false);
-            server.give_back(sender, body.now);
+        match body.lease.take() {
+            Some(lease) if body.ended || body.incoming.is_end_stream() => {
+                lease.release(self.exchange.is_request_ended());
+            }
+            Some(lease) => lease.abandon(),
+            None => {}
         }
     }
 }

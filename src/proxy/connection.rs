@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::bond::Bonds;
 use super::core::Core;
 use super::headers::Forwarded;
 use super::metrics::{Outcome, Reason};
@@ -88,6 +89,7 @@ pub(super) async fn serve(
         },
         forwarded: forwarded(remote, local),
         refusals,
+        bonds: Rc::new(Bonds::default()),
         tunnel: RefCell::new(None),
     });
     let mut connection = Builder::new()
@@ -100,7 +102,7 @@ pub(super) async fn serve(
                 client: Rc::clone(&client),
             },
         );
-    let ending = run(&core, &link, &mut connection).await;
+    let ending = run(&client, &mut connection).await;
     let parts = connection.into_parts();
     let inbound = parts.io.into_inner();
     let fault = inbound.unread_fault();
@@ -129,7 +131,8 @@ fn forwarded(remote: SocketAddr, local: Option<SocketAddr>) -> Forwarded {
     }
 }
 
-async fn run(core: &Core, link: &Link, connection: &mut Served) -> Ending {
+async fn run(client: &Client, connection: &mut Served) -> Ending {
+    let (core, link) = (&client.core, &client.link);
     let mut farewell = Farewell::None;
     let mut last_answer = false;
     poll_fn(|context| {
@@ -143,6 +146,10 @@ async fn run(core: &Core, link: &Link, connection: &mut Served) -> Ending {
                 Err(error) if error.is_user() || link.is_responding() => Ending::Broken,
                 Err(_) => Ending::Closed,
             });
+        }
+        // What belongs to one client does not outlive it, nor the client that.
+        if client.bonds.poll_ended(context) && !link.is_busy() {
+            return Poll::Ready(Ending::Closed);
         }
         overdue(link, &mut last_answer)
     })

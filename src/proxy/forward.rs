@@ -23,6 +23,8 @@ pub(super) enum Unanswered {
     ClientLate,
     /// The client's body was malformed or broke off.
     ClientFault,
+    /// The connection that belongs to the client ended before an answer began.
+    Ended,
     /// No server answered.
     Server(ProxyError),
 }
@@ -46,19 +48,22 @@ enum Attempt {
 /// Sends a request: on an idle connection if there is one, else on a new one, to the next server if one cannot be
 /// reached.
 ///
+/// `shared` lets it use an idle connection, rather than one that nobody has used yet.
+///
 /// Once anything of a request was sent it is not sent again, with one exception: a server may close an idle connection
 /// at the moment it is used, so a safe request without a body that was lost on one is sent once more on a new one
 /// (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
 pub(super) async fn forward(
     core: &Core,
     servers: &Servers,
+    shared: bool,
     mut request: Request<RequestBody>,
     exchange: &Exchange,
 ) -> Result<Answer, Unanswered> {
     let now = core.clock.now();
     let mut failure = None;
     for server in servers.candidates(now) {
-        while let Some(sender) = server.take_idle() {
+        while let Some(sender) = idle(server, shared) {
             let spare = spare(&request);
             match send(sender, server, request, exchange).await {
                 Ok(answer) => return Ok(answer),
@@ -92,6 +97,45 @@ pub(super) async fn forward(
     ))
 }
 
+fn idle(server: &Server, shared: bool) -> Option<Sender> {
+    if shared { server.take_idle() } else { None }
+}
+
+/// Sends a request on the connection that belongs to its client, and on no other.
+///
+/// When that has ended, the client learns what it would have learnt from the server: its connection ends, too.
+pub(super) async fn forward_bound(
+    mut sender: Sender,
+    server: &Rc<Server>,
+    request: Request<RequestBody>,
+    exchange: &Exchange,
+) -> Result<Answer, Unanswered> {
+    let ready = poll_fn(|context| {
+        if let Poll::Ready(ready) = sender.requests.poll_ready(context) {
+            return Poll::Ready(ready.map_err(|_| Unanswered::Ended));
+        }
+        waited_too_long(exchange).map(Err)
+    });
+    ready.await?;
+    send(sender, server, request, exchange)
+        .await
+        .map_err(|attempt| match attempt {
+            Attempt::Failed(unanswered) => unanswered,
+            Attempt::Lost(_) | Attempt::Unsent(_) => Unanswered::Ended,
+        })
+}
+
+/// Whose time is over.
+fn waited_too_long(exchange: &Exchange) -> Poll<Unanswered> {
+    if exchange.link().is_body_late() {
+        return Poll::Ready(Unanswered::ClientLate);
+    }
+    if exchange.is_server_late() {
+        return Poll::Ready(Unanswered::Server(ProxyError::response_timeout()));
+    }
+    Poll::Pending
+}
+
 async fn send(
     mut sender: Sender,
     server: &Rc<Server>,
@@ -101,17 +145,10 @@ async fn send(
     sender.busy.set(true);
     let mut response = pin!(sender.requests.try_send_request(request));
     let result = poll_fn(|context| {
-        let link = exchange.link();
         if let Poll::Ready(result) = response.as_mut().poll(context) {
             return Poll::Ready(Ok(result));
         }
-        if link.is_body_late() {
-            return Poll::Ready(Err(Unanswered::ClientLate));
-        }
-        if exchange.is_server_late() {
-            return Poll::Ready(Err(Unanswered::Server(ProxyError::response_timeout())));
-        }
-        Poll::Pending
+        waited_too_long(exchange).map(Err)
     })
     .await;
     match result {

@@ -129,6 +129,12 @@ fn options(fields: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|option| !option.is_empty())
 }
 
+/// Whether a server closes the connection behind its response (RFC 9112 section 9.3).
+pub(super) fn closes(parts: &response::Parts) -> bool {
+    let has = |word: &[u8]| options(&parts.headers).any(|option| option.eq_ignore_ascii_case(word));
+    has(b"close") || (parts.version == Version::HTTP_10 && !has(b"keep-alive"))
+}
+
 fn remove_hop_by_hop(
     fields: &mut HeaderMap,
     protected: impl Fn(&HeaderName) -> bool,

@@ -8,6 +8,7 @@
 mod act;
 mod admit;
 mod body;
+mod bond;
 mod config;
 mod connect;
 mod connection;

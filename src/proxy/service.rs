@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use http::header::{EXPECT, HOST, HeaderValue, UPGRADE};
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
@@ -13,9 +13,10 @@ use hyper::service::Service;
 use super::act::{Act, act, filter_response};
 use super::admit::admit;
 use super::body::{RequestBody, ResponseBody};
+use super::bond::{Bonds, Home, Lease, names_bound_scheme};
 use super::core::{Core, SiteUpstream};
 use super::exchange::{Exchange, Patience};
-use super::forward::{self, Unanswered, forward};
+use super::forward::{self, Unanswered, forward, forward_bound};
 use super::headers::{self, Forwarded};
 use super::metrics::{Outcome, Reason};
 use super::pool::Servers;
@@ -41,6 +42,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     pub(super) forwarded: Forwarded,
     pub(super) refusals: Refusals,
+    /// The upstream connections that are this client's alone.
+    pub(super) bonds: Rc<Bonds>,
     /// What the connection becomes after a 101.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
 }
@@ -152,7 +155,8 @@ impl Client {
                 Ok(self.local(answer, Outcome::BuiltIn, body, &parts, exchange))
             }
             SiteUpstream::Servers(servers) => {
-                self.exchange_with(servers, parts, body, response_filter, exchange, upgrade)
+                let to = (site, servers);
+                self.exchange_with(to, parts, body, response_filter, exchange, upgrade)
                     .await
             }
         }
@@ -160,7 +164,7 @@ impl Client {
 
     async fn exchange_with(
         self: &Rc<Self>,
-        servers: &Servers,
+        (site, servers): (usize, &Servers),
         parts: request::Parts,
         body: Incoming,
         response_filter: Option<ResponseFilter>,
@@ -168,13 +172,24 @@ impl Client {
         upgrade: bool,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         self.allow_long_poll(&parts, &exchange);
+        if names_bound_scheme(&parts.headers, AUTHORIZATION) {
+            self.bonds.bind();
+        }
         let request = Request::from_parts(parts, RequestBody::new(body, &exchange));
-        let answer = match forward(&self.core, servers, request, &exchange).await {
+        let answered = match self.bonds.take(site) {
+            _ if self.bonds.has_ended() => Err(Unanswered::Ended),
+            Some((sender, server)) => forward_bound(sender, &server, request, &exchange).await,
+            None => {
+                let shared = !self.bonds.is_bound();
+                forward(&self.core, servers, shared, request, &exchange).await
+            }
+        };
+        let answer = match answered {
             Ok(answer) => answer,
-            Err(unanswered) => return Ok(self.unanswered(unanswered, exchange)),
+            Err(unanswered) => return self.unanswered(unanswered, exchange),
         };
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.switch(answer, exchange, upgrade).await);
+            return self.switch(answer, exchange, upgrade).await;
         }
         let forward::Answer {
             response,
@@ -182,6 +197,16 @@ impl Client {
             server,
         } = answer;
         let (mut parts, incoming) = response.into_parts();
+        if names_bound_scheme(&parts.headers, WWW_AUTHENTICATE) {
+            self.bonds.bind();
+        }
+        let (home, ends) = match self.bonds.is_bound() {
+            true => (
+                Home::Client(Rc::clone(&self.bonds), site),
+                headers::closes(&parts),
+            ),
+            false => (Home::Pool(self.core.clock.now()), false),
+        };
         headers::forward_response(&mut parts, false);
         if let Some(response_filter) = response_filter {
             filter_response(
@@ -191,11 +216,17 @@ impl Client {
             );
         }
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
-        let now = self.core.clock.now();
-        Ok(Response::from_parts(
-            parts,
-            ResponseBody::server(incoming, (sender, server), now, exchange),
-        ))
+        let lease = Lease {
+            sender,
+            server,
+            home,
+        };
+        let body = ResponseBody::server(incoming, lease, exchange);
+        let mut response = Response::from_parts(parts, body);
+        if ends {
+            respond::close(&mut response);
+        }
+        Ok(response)
     }
 
     /// Leaves HTTP behind, if that was asked for.
@@ -204,7 +235,7 @@ impl Client {
         answer: forward::Answer,
         exchange: Rc<Exchange>,
         upgrade: bool,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
         let forward::Answer {
             response, sender, ..
         } = answer;
@@ -224,7 +255,8 @@ impl Client {
         *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
         headers::forward_response(&mut parts, true);
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
-        Response::from_parts(parts, ResponseBody::full(bytes::Bytes::new(), exchange))
+        let body = ResponseBody::full(bytes::Bytes::new(), exchange);
+        Ok(Response::from_parts(parts, body))
     }
 
     /// Gives a path on which servers answer late the time they need.
@@ -275,7 +307,11 @@ impl Client {
         )
     }
 
-    fn unanswered(&self, unanswered: Unanswered, exchange: Rc<Exchange>) -> Response<ResponseBody> {
+    fn unanswered(
+        &self,
+        unanswered: Unanswered,
+        exchange: Rc<Exchange>,
+    ) -> Result<Response<ResponseBody>, NoAnswer> {
         let meters = &self.core.shared.meters;
         let refuse = |reason| {
             meters.error(Party::Downstream);
@@ -287,16 +323,22 @@ impl Client {
             Unanswered::ClientFault => refuse(Reason::Malformed(
                 self.link.malformed().unwrap_or(Malformed::Incomplete),
             )),
+            Unanswered::Ended => {
+                meters.error(Party::Upstream);
+                self.link.reset();
+                return Err(NoAnswer);
+            }
             Unanswered::Server(error) => {
                 meters.error(error.party());
                 tracing::debug!(%error, request = %exchange.id, "no answer from a server");
                 (respond::failed(&error, exchange.id), Outcome::Failed)
             }
         };
-        if !exchange.is_request_ended() {
+        // A client that has an upstream connection of its own must meet no other.
+        if !exchange.is_request_ended() || self.bonds.is_bound() {
             respond::close(&mut answer);
         }
-        self.settled(answer, outcome, exchange)
+        Ok(self.settled(answer, outcome, exchange))
     }
 
     /// Answers here, and does away with what is left of the request.

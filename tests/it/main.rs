@@ -15,6 +15,7 @@ mod evasion;
 mod feed;
 mod layers;
 mod proxy;
+mod proxy_auth;
 mod proxy_limits;
 mod proxy_malformed;
 mod proxy_verdicts;

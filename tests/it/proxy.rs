@@ -34,6 +34,21 @@ fn connections_are_kept_on_both_sides() {
 }
 
 #[test]
+fn connections_are_kept_over_chunked_answers() {
+    let origin = Origin::start(|connection, _| {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        connection.send(&[head, &b"5\r\nhello\r\n0\r\n\r\n"[..]].concat());
+        Then::Keep
+    });
+    let proxy = before(&[&origin]).start();
+    let mut client = proxy.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/", &[]).unwrap().text(), "hello");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let origin = Origin::start(|connection, seen| {
         let target = seen.target().to_owned();
