@@ -11,7 +11,7 @@ use crate::control::{RULE_FILE_LIMIT, rule_files};
 use crate::feed::{BUNDLED, LocalContent, LocalDocument, TypeAliases};
 use crate::lab::honest;
 use crate::lab::vectors::{self, Reading};
-use crate::model::{Mitigation, RewriteText};
+use crate::model::{Mitigation, RewriteText, explain};
 use crate::rules::{Dialect, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 
 pub(super) fn check(arguments: &CheckArguments) -> Ended {
@@ -141,7 +141,7 @@ impl Report {
             .and_then(|source| compile(source.with_dialect(standing.dialect), standing.name));
         match set {
             Ok(set) => self.judged("-", standing, &set, String::from("-"), None),
-            Err(error) => self.invalid("-", standing.name, &error.to_string()),
+            Err(error) => self.invalid("-", standing.name, &explain(&error)),
         }
     }
 
@@ -159,7 +159,7 @@ impl Report {
             .and_then(|sources| vectors::compile(mitigation, &sources, standing.name));
         let set = match compiled {
             Ok(set) => set,
-            Err(error) => return self.invalid(&id, standing.name, &error.to_string()),
+            Err(error) => return self.invalid(&id, standing.name, &explain(&error)),
         };
         let failures = vectors::judge(&set, mitigation);
         let all = mitigation.vectors.len();

@@ -7,7 +7,7 @@ use super::config::{ControlConfig, Policy};
 use super::status::RuleReport;
 use crate::lab::honest::{self, HonestStop};
 use crate::lab::vectors::{self, Reading};
-use crate::model::{Mitigation, MitigationId, RewriteText, Scope, UnixTime};
+use crate::model::{Mitigation, MitigationId, RewriteText, Scope, UnixTime, explain};
 use crate::rules::{Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 use crate::telemetry::AlarmKind;
 
@@ -100,8 +100,10 @@ impl Gates {
             dialect: standing.dialect,
             verified: !standing.local,
         };
-        let sources = vectors::sources(mitigation, reading).map_err(Refusal::new)?;
-        let alone = vectors::compile(mitigation, &sources, standing.name).map_err(Refusal::new)?;
+        let sources =
+            vectors::sources(mitigation, reading).map_err(|error| Refusal::new(explain(&error)))?;
+        let alone = vectors::compile(mitigation, &sources, standing.name)
+            .map_err(|error| Refusal::new(explain(&error)))?;
         let notices = sources.iter().flat_map(|(_, source)| source.notices());
         let notices = notices.map(ToString::to_string).collect();
         let groups = sources.into_iter().map(|(action, source)| Group {
@@ -130,7 +132,7 @@ impl Gates {
         let mut builder = RuleSet::builder(RuleLimits::default());
         builder
             .add(&source, RuleOrigin::local(standing.name))
-            .map_err(Refusal::new)?;
+            .map_err(|error| Refusal::new(explain(&error)))?;
         let alone = builder.build();
         let stops = honest::judge(&alone, &self.honest_paths);
         Ok(Prepared {
@@ -191,7 +193,7 @@ fn parse(text: &RewriteText, standing: Standing<'_>) -> Result<RuleSource, Refus
     };
     RuleSource::parse(&text.xml, &origin)
         .map(|source| source.with_dialect(standing.dialect))
-        .map_err(Refusal::new)
+        .map_err(|error| Refusal::new(explain(&error)))
 }
 
 fn check_vectors(alone: &RuleSet, mitigation: &Mitigation) -> Result<(), Refusal> {

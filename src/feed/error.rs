@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::model::explain;
 use crate::telemetry::AlarmKind;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -94,14 +95,7 @@ impl FeedError {
 
     /// The whole chain in one line, from the outermost error to its last cause.
     pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        text
+        explain(self)
     }
 }
 

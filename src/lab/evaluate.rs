@@ -1,13 +1,13 @@
 //! Judges cases, one JSON object a line in and one out: what `stopgap eval` prints.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::canon::{Refusals, refuse};
+use crate::model::explain;
 use crate::rules::{
     Decision, Dialect, FieldChange, FileTree, RequestView, ResponseView, RuleError, RuleLimits,
     RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
@@ -215,7 +215,7 @@ impl Evaluate {
             Ok(case) => {
                 let outcome = self.case(&case).unwrap_or_else(|error| Outcome {
                     action: "error",
-                    error: Some(chain(&error)),
+                    error: Some(explain(&error)),
                     ..Outcome::default()
                 });
                 Outcome {
@@ -468,16 +468,4 @@ fn shown(change: &FieldChange) -> (String, String) {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// An error with everything that caused it, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -5,12 +5,14 @@
 //! See `guide::lifecycle` for how these nouns live.
 
 mod digest;
+mod explain;
 mod id;
 mod mitigation;
 mod time;
 mod vector;
 
 pub use digest::Digest;
+pub use explain::explain;
 pub use id::{InvalidMitigationId, MitigationId};
 pub use mitigation::{
     Action, ActionKind, BuildRange, Mitigation, Mode, Revision, RewriteText, Scope,
