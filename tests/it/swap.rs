@@ -82,7 +82,7 @@ fn load(daemon: &Daemon, stop: &AtomicBool, seen: &Seen) {
                     assert_eq!(reply.status, 200);
                     let text = reply.text();
                     let stamp = text.split(',').next().unwrap();
-                    assert_eq!(text, vec![stamp; STAMPS].join(","), "a request of two sets");
+                    assert_eq!(text, [stamp; STAMPS].join(","), "a request of two sets");
                     for field in 0..STAMPS {
                         assert_eq!(
                             reply.field(&format!("x-stamp-{field}")),

@@ -167,7 +167,7 @@ fn length(symbol: usize, bits: &mut Bits<'_>) -> usize {
         257..265 => symbol - 254,
         _ => {
             let extra = (symbol - 261) / 4;
-            (4 + (symbol - 261) % 4 << extra) + 3 + bits.take(extra)
+            ((4 + (symbol - 261) % 4) << extra) + 3 + bits.take(extra)
         }
     }
 }
@@ -177,7 +177,7 @@ fn distance(symbol: usize, bits: &mut Bits<'_>) -> usize {
         0..4 => symbol + 1,
         _ => {
             let extra = symbol / 2 - 1;
-            (2 + symbol % 2 << extra) + 1 + bits.take(extra)
+            ((2 + symbol % 2) << extra) + 1 + bits.take(extra)
         }
     }
 }
