@@ -1,10 +1,30 @@
 //! Carries out what a rule cannot: stopping services and application pools on the server itself.
 //!
-//! Layer 2. Called by cli; calls nothing.
-//! Holds: without a driver nothing is done, and that is said; no order ever becomes a shell string.
-//! See `guide::operations` for what this version leaves out.
+//! Layer 2. Called by cli and config; calls store.
+//! Holds: the state before a change is on the disk before the change, and nothing overwrites it;
+//! no order names a command, and no driver uses a shell; success is what was read back.
+//! See `guide::operations` for settings and drivers.
 
 use std::fmt;
+
+mod agent;
+mod allow;
+mod driver;
+mod error;
+mod journal;
+mod protocol;
+mod target;
+
+pub use agent::{Agent, AgentConfig, SETTLE_TIMEOUT, STEP_TIMEOUT};
+pub use allow::{AllowList, EXCHANGE_POOLS, EXCHANGE_SERVICES, NamePattern, Refused};
+pub use driver::{Answer, Driver, DriverError, DryRun, Found};
+pub use error::SidecarError;
+pub use journal::{ENTRY_LIMIT, JournalError, JournalStore};
+pub use protocol::{
+    ACTION_LIMIT, Action, Fault, HOLDER_LIMIT, Health, Holder, InvalidHolder, Outcome,
+    PROTOCOL_VERSION, Plan, Reply, Request, TargetReport, TargetResult, Undo,
+};
+pub use target::{Desired, InvalidName, NAME_LIMIT, Name, Startup, Target, TargetState};
 
 /// The sidecar can do nothing, since this version has no driver for any service manager.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

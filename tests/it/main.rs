@@ -21,6 +21,7 @@ mod proxy_malformed;
 mod proxy_verdicts;
 mod rewrite;
 mod run;
+mod sidecar;
 mod signature;
 mod sizes;
 mod swap;
