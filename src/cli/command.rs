@@ -217,9 +217,12 @@ pub(super) struct TrustArguments {
     /// Who must have signed it
     #[arg(long, value_enum)]
     pub(super) trust: Option<TrustKind>,
-    /// Certificates that signers chain to, PEM or DER; with xmldsig-x509; repeatable
+    /// Certificates that signers chain to, PEM or DER, repeatable, with xmldsig-x509; the pinned root, with dsse
     #[arg(long, value_name = "FILE")]
     pub(super) root: Vec<PathBuf>,
+    /// The name that the publisher gave the feed; with dsse
+    #[arg(long, value_name = "NAME")]
+    pub(super) publishes: Option<String>,
     /// Certificates that timestamp authorities chain to; with xmldsig-x509; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) timestamp_root: Vec<PathBuf>,
@@ -244,6 +247,8 @@ fn digest(text: &str) -> Result<Digest, &'static str> {
 /// The kinds of trust.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum TrustKind {
+    /// Our own format, by the keys that a root names
+    Dsse,
     /// Microsoft's Exchange service, by its own profile and roots
     MicrosoftEocs,
     /// The same profile with roots of one's own

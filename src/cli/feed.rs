@@ -9,21 +9,20 @@ use super::print;
 use super::table::{Format, Table, printable};
 use crate::app::now;
 use crate::config::{Config, Overrides, read_roots};
-use crate::feed::{FeedConfig, FeedDocument, SIZE_LIMIT, Trust, TypeAliases};
+use crate::feed::{
+    Accepted, Feed, FeedConfig, FeedError, Fetched, Source, Step, Trust, fetch_with_roots,
+};
 use crate::model::ActionKind;
-use crate::signature::{Fault, Verified, Verifier, VerifyError, XmlDsigPolicy, sha256};
+use crate::signature::XmlDsigPolicy;
+use crate::store::StateDir;
 
 pub(super) fn verify(arguments: &VerifyArguments) -> Ended {
     let trust = trust(&arguments.trust)?;
-    let name = arguments.file.display().to_string();
-    let document = fs::read(&arguments.file).map_err(|error| {
-        Failure::new(Exit::Unreachable, format!("{name} cannot be read: {error}"))
-    })?;
-    if document.len() > SIZE_LIMIT {
-        let text = format!("{name} is larger than {SIZE_LIMIT} bytes");
-        return Err(Failure::new(Exit::Untrusted, text));
-    }
-    print(&judge(&document, &trust, &TypeAliases::default())?)
+    let config = FeedConfig::new("feed", Source::File(arguments.file.clone()), trust);
+    let (accepted, fetched) = accept(&config)?;
+    let told = describe(&accepted, &fetched);
+    print(&told)?;
+    fresh(&accepted)
 }
 
 pub(super) fn fetch(arguments: FetchArguments) -> Ended {
@@ -34,31 +33,57 @@ pub(super) fn fetch(arguments: FetchArguments) -> Ended {
             "--save takes one document: name one feed",
         ));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .or_exit(Exit::Unreachable)?;
     for feed in &feeds {
-        let document = runtime
-            .block_on(crate::feed::fetch(feed))
-            .or_exit(Exit::Unreachable)?;
-        let told = judge(&document, &feed.trust, &feed.type_aliases)?;
+        let (accepted, fetched) = accept(feed)?;
         print(&format!(
-            "{}: {} bytes from {}\n{told}",
+            "{}: {} bytes from {}\n{}",
             feed.name,
-            document.len(),
-            feed.source
+            fetched.document.len(),
+            feed.source,
+            describe(&accepted, &fetched)
         ))?;
         if let Some(path) = &arguments.save {
-            fs::write(path, &document).map_err(|error| {
+            fs::write(path, &fetched.document).map_err(|error| {
                 Failure::new(
                     Exit::Unreachable,
                     format!("{} cannot be written: {error}", path.display()),
                 )
             })?;
         }
+        fresh(&accepted)?;
     }
     Ok(Exit::Done)
+}
+
+/// Fetches, verifies and reads a feed as the daemon does, and keeps nothing.
+fn accept(config: &FeedConfig) -> Result<(Accepted, Fetched), Failure> {
+    let mut feed = Feed::new(config.clone(), &StateDir::memory()).map_err(refused)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(Exit::Unreachable)?;
+    let fetched = runtime
+        .block_on(fetch_with_roots(config, feed.next_root()))
+        .map_err(refused)?;
+    feed.take(&fetched, now()).map_err(refused)?;
+    let accepted = feed.accepted().cloned();
+    let accepted = accepted.expect("what was taken a moment ago is in force");
+    Ok((accepted, fetched))
+}
+
+/// The end of a command about a document that was accepted: one that has expired is told by the exit code.
+fn fresh(accepted: &Accepted) -> Ended {
+    match accepted.issue {
+        Some(issue) if issue.expires <= now() => Err(Failure::new(
+            Exit::Untrusted,
+            format!(
+                "it expired at {}: clients keep its rules and say that the feed is stale; its publisher renews it by \
+                 stopgap sign --refresh",
+                issue.expires
+            ),
+        )),
+        _ => Ok(Exit::Done),
+    }
 }
 
 fn feeds(arguments: &FetchArguments) -> Result<Vec<FeedConfig>, Failure> {
@@ -91,26 +116,41 @@ fn trust(arguments: &TrustArguments) -> Result<Trust, Failure> {
     let Some(kind) = arguments.trust else {
         return Err(Failure::new(
             Exit::Usage,
-            "say who must have signed it: --trust microsoft-eocs or --trust xmldsig-x509",
+            "say who must have signed it: --trust microsoft-eocs, --trust xmldsig-x509 or --trust dsse",
         ));
     };
+    let certificates = !arguments.timestamp_root.is_empty()
+        || !arguments.eku.is_empty()
+        || !arguments.signer.is_empty()
+        || arguments.require_timestamp
+        || arguments.no_timestamp;
+    if kind != TrustKind::Dsse && arguments.publishes.is_some() {
+        let text = "--publishes belongs to --trust dsse";
+        return Err(Failure::new(Exit::Usage, text));
+    }
     match kind {
-        TrustKind::MicrosoftEocs => {
-            let foreign = !arguments.root.is_empty()
-                || !arguments.timestamp_root.is_empty()
-                || !arguments.eku.is_empty()
-                || !arguments.signer.is_empty()
-                || arguments.require_timestamp
-                || arguments.no_timestamp;
-            match foreign {
-                true => Err(Failure::new(
-                    Exit::Usage,
-                    "--trust microsoft-eocs has its own roots and conditions; leave out the other flags, or write \
+        TrustKind::Dsse => match (arguments.root.as_slice(), &arguments.publishes) {
+            ([root], Some(name)) if !certificates => Ok(Trust::Dsse {
+                name: name.clone(),
+                root: fs::read(root).map_err(|error| {
+                    let text = format!("{} cannot be read: {error}", root.display());
+                    Failure::new(Exit::Unreachable, text)
+                })?,
+            }),
+            _ => Err(Failure::new(
+                Exit::Usage,
+                "--trust dsse needs the pinned root and the feed's name, and nothing else: --root 1.root.json \
+                 --publishes NAME",
+            )),
+        },
+        TrustKind::MicrosoftEocs => match certificates || !arguments.root.is_empty() {
+            true => Err(Failure::new(
+                Exit::Usage,
+                "--trust microsoft-eocs has its own roots and conditions; leave out the other flags, or write \
                      --trust xmldsig-x509",
-                )),
-                false => Ok(Trust::MicrosoftEocs),
-            }
-        }
+            )),
+            false => Ok(Trust::MicrosoftEocs),
+        },
         TrustKind::XmlDsigX509 if arguments.root.is_empty() => Err(Failure::new(
             Exit::Usage,
             "--trust xmldsig-x509 needs the certificates that signers chain to: --root FILE",
@@ -126,37 +166,40 @@ fn trust(arguments: &TrustArguments) -> Result<Trust, Failure> {
     }
 }
 
-/// Verifies and reads a document, and says what is in it.
-fn judge(document: &[u8], trust: &Trust, aliases: &TypeAliases) -> Result<String, Failure> {
-    let verifier = match trust {
-        Trust::MicrosoftEocs => Verifier::microsoft_eocs(),
-        Trust::XmlDsigX509(policy) => Verifier::xmldsig_x509(policy.clone()),
+fn refused(error: FeedError) -> Failure {
+    Failure::new(exit_of(&error), error)
+}
+
+/// The exit code of a feed that is not taken.
+pub(super) const fn exit_of(error: &FeedError) -> Exit {
+    match error.step() {
+        Step::Connect | Step::Exchange | Step::Tls => Exit::Unreachable,
+        Step::Read | Step::Settings => Exit::Invalid,
+        Step::Trust => Exit::Untrusted,
     }
-    .map_err(refused)?;
-    let verified = verifier.verify(document, now(), None).map_err(refused)?;
-    let content = FeedDocument::parse(&verified, aliases).or_exit(Exit::Invalid)?;
-    Ok(describe(document, &verified, &content))
 }
 
-fn refused(error: VerifyError) -> Failure {
-    let exit = match error.fault() {
-        Fault::Configuration => Exit::Invalid,
-        _ => Exit::Untrusted,
-    };
-    Failure::new(exit, error)
-}
-
-fn describe(document: &[u8], verified: &Verified<Vec<u8>>, content: &FeedDocument) -> String {
-    let signed_at = match verified.signed_at() {
+fn describe(accepted: &Accepted, fetched: &Fetched) -> String {
+    let signed_at = match accepted.signed_at {
         Some(time) => time.to_string(),
         None => "no timestamp".to_owned(),
     };
+    let content = &accepted.document;
     let mut text = format!(
-        "signature  good\nsigner     {}\nsigned at  {signed_at}\ndigest     {}\nversion    {}\n\n",
-        verified.signer(),
-        sha256(document),
-        printable(&content.version),
+        "signature  good\nsigner     {}\nsigned at  {signed_at}\ndigest     {}\n",
+        accepted.signer, accepted.digest,
     );
+    if let Some(issue) = accepted.issue {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "issue      {}\nexpires    {}\nnew roots  {}",
+            issue.version,
+            issue.expires,
+            fetched.roots.len()
+        );
+    }
+    let _ = writeln!(text, "version    {}\n", printable(&content.version));
     let mut table = Table::new(&["mitigation", "actions", "description", "remark"]);
     for mitigation in &content.mitigations {
         let actions: Vec<String> = mitigation

@@ -43,6 +43,12 @@ struct Feed {
     signed_at: Option<String>,
     signer: Option<String>,
     digest: Option<String>,
+    #[serde(default)]
+    version: Option<u64>,
+    #[serde(default)]
+    expires: Option<String>,
+    #[serde(default)]
+    root: Option<u64>,
     refusal: Option<String>,
     notices: Vec<String>,
 }
@@ -448,6 +454,10 @@ fn describe_feed(feed: &Feed) -> String {
     lines.add("signed at", &text(&feed.signed_at));
     lines.add("signer", &text(&feed.signer));
     lines.add("digest", &text(&feed.digest));
+    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    lines.add("version", &number(feed.version));
+    lines.add("expires", &text(&feed.expires));
+    lines.add("root", &number(feed.root));
     lines.add("refusal", &text(&feed.refusal));
     for notice in &feed.notices {
         lines.add("notice", notice);

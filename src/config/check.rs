@@ -9,11 +9,11 @@ use toml::Spanned;
 use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
-    FileAdmin, FileConfig, FileDigest, FileFeed, FileLimits, FileListener, FileLog, FilePolicy,
-    FileRefusals, FileSite, FormatWord, Parsed, TrustWord,
+    FileAdmin, FileConfig, FileFeed, FileLimits, FileListener, FileLog, FilePolicy, FileRefusals,
+    FileSite, FormatWord, Parsed,
 };
 use super::quantity::{FileDuration, FileSize};
-use super::roots::read_roots;
+use super::trust::trust;
 use super::{
     Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, LogTarget,
     SiteConfig,
@@ -21,11 +21,9 @@ use super::{
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
 use crate::control::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
-use crate::feed::{FeedConfig, Trust, TypeAliases};
-use crate::model::Digest;
+use crate::feed::{FeedConfig, TypeAliases};
 use crate::net::HeadLimits;
 use crate::proxy::{AccessFormat, Limits, Listener};
-use crate::signature::{TrustAnchors, Verifier, XmlDsigPolicy};
 
 pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
     let limits = limits(file.limits, document)?;
@@ -180,78 +178,6 @@ fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConf
     Ok(feeds)
 }
 
-fn trust(feed: &FileFeed, document: &Document<'_>) -> Result<Trust, ConfigError> {
-    match feed.trust.get_ref().0 {
-        TrustWord::MicrosoftEocs => {
-            let foreign = [
-                feed.roots.as_ref().map(Spanned::span),
-                feed.timestamp_roots.as_ref().map(Spanned::span),
-                feed.required_ekus.as_ref().map(Spanned::span),
-                feed.require_timestamp.as_ref().map(Spanned::span),
-                feed.signers.as_ref().map(Spanned::span),
-                feed.denied_signers.as_ref().map(Spanned::span),
-            ];
-            match foreign.into_iter().flatten().next() {
-                Some(span) => Err(document.fault(
-                    span,
-                    "this belongs to trust = \"xmldsig-x509\"; \"microsoft-eocs\" has its own",
-                )),
-                None => Ok(Trust::MicrosoftEocs),
-            }
-        }
-        TrustWord::XmlDsigX509 => {
-            let roots = certificates(feed.roots.as_ref(), document)?;
-            if roots.is_empty() {
-                let problem = "\"xmldsig-x509\" needs the certificates that signers chain to: write roots = [\"publisher.pem\"]";
-                return Err(document.fault(feed.trust.span(), problem));
-            }
-            let policy = XmlDsigPolicy {
-                roots,
-                timestamp_roots: certificates(feed.timestamp_roots.as_ref(), document)?,
-                required_ekus: feed
-                    .required_ekus
-                    .iter()
-                    .flat_map(Spanned::get_ref)
-                    .map(|identifier| identifier.0.0.clone())
-                    .collect(),
-                require_timestamp: feed
-                    .require_timestamp
-                    .as_ref()
-                    .is_some_and(|on| *on.get_ref()),
-                allowed_signers: digests(feed.signers.as_ref()),
-                denied_signers: digests(feed.denied_signers.as_ref()),
-            };
-            match Verifier::xmldsig_x509(policy.clone()) {
-                Ok(_) => Ok(Trust::XmlDsigX509(policy)),
-                Err(error) => Err(document.fault(feed.trust.span(), error.to_string())),
-            }
-        }
-    }
-}
-
-fn certificates(
-    written: Option<&Spanned<Vec<Spanned<PathBuf>>>>,
-    document: &Document<'_>,
-) -> Result<TrustAnchors, ConfigError> {
-    let Some(written) = written else {
-        return Ok(TrustAnchors::default());
-    };
-    let paths = written.get_ref().iter();
-    read_roots(paths.map(|path| document.resolve(path.get_ref()))).map_err(|error| {
-        document
-            .fault(written.span(), "these certificates cannot be used")
-            .because(error)
-    })
-}
-
-fn digests(written: Option<&Spanned<Vec<Parsed<FileDigest>>>>) -> Vec<Digest> {
-    written
-        .into_iter()
-        .flat_map(Spanned::get_ref)
-        .map(|digest| digest.0.0)
-        .collect()
-}
-
 fn policy(written: FilePolicy) -> Policy {
     let ids = |ids: Vec<Parsed<_>>| ids.into_iter().map(|id| id.0).collect();
     Policy {
@@ -360,6 +286,7 @@ mod tests {
 
     use super::*;
     use crate::config::{KEYS, Section, schema};
+    use crate::signature::envelope::{KeyPair, RootBuilder};
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("conf/stopgap.toml"))
@@ -559,7 +486,28 @@ mod tests {
             4,
             9,
             "feed.trust",
-            "not part of this version",
+            "write root = \"1.root.json\"",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"dsse\"\nroot = \"none.json\"",
+            5,
+            8,
+            "feed.root",
+            "cannot be read",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"dsse\"\nroots = []",
+            5,
+            9,
+            "feed.roots",
+            "belongs to trust = \"xmldsig-x509\"",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"microsoft-eocs\"\npublishes = \"b\"",
+            5,
+            13,
+            "feed.publishes",
+            "belongs to trust = \"dsse\"",
         ),
         (
             "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"microsoft-eoc\"",
@@ -631,6 +579,7 @@ mod tests {
         for name in ["publisher.pem", "timestamp.pem"] {
             std::fs::write(folder.path().join(name), certificate.cert.der()).unwrap();
         }
+        std::fs::write(folder.path().join("1.root.json"), first_root()).unwrap();
         let path = folder.path().join("stopgap.toml");
         for key in KEYS {
             let example = key
@@ -639,6 +588,9 @@ mod tests {
             let line = format!("{} = {example}\n", key.name);
             let others = match key.section {
                 "feed" if key.name == "trust" => vec!["name", "url"],
+                "feed" if matches!(key.name, "root" | "publishes") => {
+                    vec!["name", "url", "dsse", "root"]
+                }
                 "feed" => vec!["name", "url", "trust", "roots", "timestamp_roots"],
                 "site" => vec!["name"],
                 _ => vec![],
@@ -650,6 +602,11 @@ mod tests {
             };
             for other in others.into_iter().filter(|other| *other != key.name) {
                 let value = match other {
+                    "dsse" => {
+                        text.push_str("trust = \"dsse\"\n");
+                        continue;
+                    }
+                    "root" => "\"1.root.json\"",
                     "trust" => "\"xmldsig-x509\"",
                     "url" => "\"https://h/\"",
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
@@ -661,6 +618,19 @@ mod tests {
                 panic!("{text}\n{error}");
             }
         }
+    }
+
+    /// A root that signs itself.
+    fn first_root() -> String {
+        let key = KeyPair::generate().unwrap();
+        let root = RootBuilder::init(crate::model::UnixTime::new(4_000_000_000))
+            .add_root_key(key.public())
+            .add_feed_key(key.public())
+            .build()
+            .unwrap();
+        let mut envelope = root.to_envelope().unwrap();
+        envelope.sign(&key).unwrap();
+        envelope.to_json().unwrap()
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(super) struct FileFeed {
     pub(super) name: Spanned<String>,
     pub(super) url: Parsed<Source>,
     pub(super) trust: Spanned<Parsed<TrustWord>>,
+    pub(super) root: Option<Spanned<PathBuf>>,
+    pub(super) publishes: Option<Spanned<String>>,
     pub(super) roots: Option<Spanned<Vec<Spanned<PathBuf>>>>,
     pub(super) timestamp_roots: Option<Spanned<Vec<Spanned<PathBuf>>>>,
     pub(super) required_ekus: Option<Spanned<Vec<Parsed<ObjectIdentifier>>>>,
@@ -175,6 +177,7 @@ impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for ParsedVisitor<T> {
 /// The word for a kind of trust.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TrustWord {
+    Dsse,
     MicrosoftEocs,
     XmlDsigX509,
 }
@@ -186,8 +189,11 @@ impl FromStr for TrustWord {
         match text {
             "microsoft-eocs" => Ok(Self::MicrosoftEocs),
             "xmldsig-x509" => Ok(Self::XmlDsigX509),
-            "dsse" => Err("\"dsse\" feeds are not part of this version".to_owned()),
-            other => Err(unknown_word(other, &["microsoft-eocs", "xmldsig-x509"])),
+            "dsse" => Ok(Self::Dsse),
+            other => Err(unknown_word(
+                other,
+                &["dsse", "microsoft-eocs", "xmldsig-x509"],
+            )),
         }
     }
 }

@@ -16,6 +16,7 @@ mod quantity;
 mod roots;
 mod schema;
 mod state_folder;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use super::{Config, LogTarget, SiteConfig};
 use crate::canon::Refusal;
 use crate::feed::{FeedConfig, Trust};
 use crate::proxy::{AccessFormat, Listener};
+use crate::signature::envelope::RootChain;
 
 impl Config {
     /// Everything that is in force, as a settings file would say it.
@@ -107,6 +108,13 @@ impl Text {
         self.value("name", quoted(&feed.name));
         self.value("url", quoted(&feed.source));
         self.value("trust", quoted(feed.trust.name()));
+        if let Trust::Dsse { name, root } = &feed.trust {
+            if let Ok(chain) = RootChain::pinned(root) {
+                let version = chain.newest().version();
+                let _ = writeln!(self.text, "# root {version}, {}", chain.pin());
+            }
+            self.value("publishes", quoted(name));
+        }
         if let Trust::XmlDsigX509(policy) = &feed.trust {
             for digest in policy.roots.digests() {
                 let _ = writeln!(self.text, "# root {digest}");

@@ -225,7 +225,21 @@ pub const KEYS: &[Key] = &[
         "trust",
         r#""microsoft-eocs""#,
         "required",
-        "Who must have signed it: microsoft-eocs or xmldsig-x509.",
+        "Who must have signed it: dsse, microsoft-eocs or xmldsig-x509.",
+    ),
+    at(
+        "feed",
+        "root",
+        r#""1.root.json""#,
+        "required with dsse",
+        "The root that its publisher gave you; later ones are fetched beside the feed.",
+    ),
+    at(
+        "feed",
+        "publishes",
+        r#""example""#,
+        "the feed's name",
+        "The name that its publisher gave the feed; with dsse.",
     ),
     at(
         "feed",

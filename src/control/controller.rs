@@ -15,7 +15,7 @@ use super::kill_switch::{self, KillSwitchFile};
 use super::order::{Order, Outcome};
 use super::publisher::Publisher;
 use super::report::View;
-use crate::feed::{FeedConfig, FeedError, Schedule, chance, fetch};
+use crate::feed::{FeedConfig, FeedError, Fetched, Schedule, chance, fetch_with_roots};
 use crate::filter::Handle;
 use crate::mitigation::KillSwitch;
 use crate::model::UnixTime;
@@ -82,6 +82,13 @@ impl Controller {
             .enable_all()
             .build()
             .map_err(ControlError::thread)?;
+        let feeds = (feeds.into_iter().enumerate())
+            .map(|(index, config)| Polled {
+                next_root: engine.next_root(index),
+                config,
+                index,
+            })
+            .collect();
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
             publisher,
@@ -153,8 +160,22 @@ impl Lift {
     }
 }
 
-/// A fetched document on its way to the engine, and the way back for whether it was taken.
-type Fetched = (usize, Result<Vec<u8>, FeedError>, oneshot::Sender<bool>);
+/// What was fetched on its way to the engine, and the way back for what it came to.
+type Arrival = (usize, Result<Fetched, FeedError>, oneshot::Sender<Taken>);
+
+/// What the engine made of a fetch.
+struct Taken {
+    succeeded: bool,
+    next_root: Option<u64>,
+}
+
+/// A feed as its task knows it.
+struct Polled {
+    config: FeedConfig,
+    index: usize,
+    /// The version of the root that the next fetch asks for first.
+    next_root: Option<u64>,
+}
 
 struct Tasks {
     engine: Arc<Mutex<Engine>>,
@@ -167,15 +188,10 @@ struct Tasks {
 }
 
 impl Tasks {
-    async fn run(self, feeds: Vec<FeedConfig>, mut orders: Orders) {
+    async fn run(self, feeds: Vec<Polled>, mut orders: Orders) {
         let (fetched_in, mut fetched) = mpsc::channel(feeds.len().max(1));
-        for (index, feed) in feeds.into_iter().enumerate() {
-            tokio::spawn(poll(
-                feed,
-                index,
-                fetched_in.clone(),
-                Arc::clone(&self.reload),
-            ));
+        for feed in feeds {
+            tokio::spawn(poll(feed, fetched_in.clone(), Arc::clone(&self.reload)));
         }
         let switched = Arc::new(Notify::new());
         tokio::spawn(watch_switch(
@@ -197,9 +213,14 @@ impl Tasks {
                     self.cycle().await;
                 }
                 Some((index, result, answer)) = fetched.recv() => {
-                    let taken = self.with(move |engine| engine.take_fetched(index, result)).await;
-                    // The fetching task only wants to know how long to wait; it may be gone at a stop.
-                    let _ = answer.send(taken.unwrap_or(false));
+                    let taken = self.with(move |engine| Taken {
+                        succeeded: engine.take_fetched(index, result),
+                        next_root: engine.next_root(index),
+                    });
+                    if let Some(taken) = taken.await {
+                        // The fetching task only wants to know how to go on; it may be gone at a stop.
+                        let _ = answer.send(taken);
+                    }
                     self.cycle().await;
                 }
                 _ = files.tick() => {
@@ -257,19 +278,24 @@ impl Tasks {
 type Orders = mpsc::Receiver<(Order, oneshot::Sender<Outcome>)>;
 
 /// Fetches one feed for ever: at once, then on its schedule, and whenever a reload asks for it.
-async fn poll(feed: FeedConfig, index: usize, fetched: mpsc::Sender<Fetched>, reload: Arc<Notify>) {
-    let mut schedule = Schedule::new(feed.interval);
+async fn poll(mut feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Notify>) {
+    let mut schedule = Schedule::new(feed.config.interval);
     loop {
         let begun = Instant::now();
         // Asked for now, so that a reload during the fetch is not missed.
         let reloaded = reload.notified();
-        let result = fetch(&feed).await;
+        let result = fetch_with_roots(&feed.config, feed.next_root).await;
         let (answer, taken) = oneshot::channel();
-        if fetched.send((index, result, answer)).await.is_err() {
+        if fetched.send((feed.index, result, answer)).await.is_err() {
             return;
         }
-        let Ok(succeeded) = taken.await else {
-            return;
+        let succeeded = match taken.await {
+            Ok(taken) => {
+                feed.next_root = taken.next_root;
+                taken.succeeded
+            }
+            // The engine could not answer; the next fetch may find it able to again.
+            Err(_) => false,
         };
         let wait = schedule.after(succeeded, begun.elapsed(), chance());
         tokio::select! {

@@ -16,7 +16,7 @@ use super::publisher::Publisher;
 use super::report::{FeedView, FileView, MitigationView, View};
 use super::rule_files::RuleFiles;
 use super::transitions::Transitions;
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, Fetched};
 use crate::mitigation::{Policy, SourceKind, State};
 use crate::model::{Mitigation, Revision, UnixTime};
 use crate::store::StateDir;
@@ -125,10 +125,15 @@ impl Engine {
     pub(super) fn take_fetched(
         &mut self,
         index: usize,
-        fetched: Result<Vec<u8>, FeedError>,
+        fetched: Result<Fetched, FeedError>,
     ) -> bool {
         let now = (self.clock)();
         self.feeds[index].take(fetched, now)
+    }
+
+    /// The version of the root that the next fetch of a feed asks for first.
+    pub(super) fn next_root(&self, index: usize) -> Option<u64> {
+        self.feeds[index].feed.next_root()
     }
 
     /// Whether time alone has changed something since the last cycle: a feed went stale.
@@ -350,13 +355,13 @@ impl FeedState {
             .collect();
     }
 
-    fn take(&mut self, fetched: Result<Vec<u8>, FeedError>, now: UnixTime) -> bool {
+    fn take(&mut self, fetched: Result<Fetched, FeedError>, now: UnixTime) -> bool {
         let accepted = fetched
             .inspect_err(|error| self.feed.fail(error))
-            .and_then(|bytes| self.feed.accept(&bytes, now));
+            .and_then(|fetched| self.feed.take(&fetched, now));
         match accepted {
             Ok(acceptance) => {
-                self.state_fault = acceptance.unkept.map(|error| error.to_string());
+                self.state_fault = acceptance.unkept.map(|error| error.explain());
                 self.signer_changed = acceptance.signer_changed;
                 if acceptance.changed {
                     self.adopt();
@@ -371,8 +376,12 @@ impl FeedState {
         let since = self.feed.last_success().unwrap_or(started);
         Age {
             fresh: self.feed.is_fresh(now),
-            stale: now.since(since) > self.feed.config().stale_after,
+            stale: self.has_expired(now) || now.since(since) > self.feed.config().stale_after,
         }
+    }
+
+    fn has_expired(&self, now: UnixTime) -> bool {
+        self.feed.expires().is_some_and(|expires| expires <= now)
     }
 
     fn conditions(&self, started: UnixTime, now: UnixTime, conditions: &mut Vec<Condition>) {
@@ -384,7 +393,13 @@ impl FeedState {
         if let Some(reason) = &self.state_fault {
             add(AlarmKind::State, reason.clone());
         }
-        if self.age(started, now).stale {
+        if let Some(expires) = self.feed.expires().filter(|_| self.has_expired(now)) {
+            let reason = format!(
+                "expired at {expires}: its publisher has fallen silent, or somebody between holds new issues back; its \
+                 rules stay in force"
+            );
+            add(AlarmKind::Stale, reason);
+        } else if self.age(started, now).stale {
             let since = self.feed.last_success().unwrap_or(started);
             add(AlarmKind::Stale, format!("no success since {since}"));
         }

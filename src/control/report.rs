@@ -36,6 +36,8 @@ pub(super) struct FeedView {
     last_success: Option<UnixTime>,
     accepted: Option<Accepted>,
     refusal: Option<String>,
+    expires: Option<UnixTime>,
+    root: Option<u64>,
 }
 
 /// One local file.
@@ -111,6 +113,8 @@ impl FeedView {
             last_success: feed.last_success(),
             accepted: feed.accepted().cloned(),
             refusal: feed.refusal().map(|refusal| refusal.reason.clone()),
+            expires: feed.expires(),
+            root: feed.root(),
         }
     }
 
@@ -121,12 +125,16 @@ impl FeedView {
             name: self.name.clone(),
             source: self.source.clone(),
             trust: self.trust,
-            fresh: age.is_some_and(|age| age <= self.stale_after),
+            fresh: age.is_some_and(|age| age <= self.stale_after)
+                && self.expires.is_none_or(|expires| now < expires),
             last_success: self.last_success.map(|time| time.to_string()),
             age_seconds: age.map(|age| age.as_secs()),
             signed_at: accepted.and_then(|held| Some(held.signed_at?.to_string())),
             signer: accepted.map(|held| held.signer.to_string()),
             digest: accepted.map(|held| held.digest.to_string()),
+            version: accepted.and_then(|held| Some(held.issue?.version)),
+            expires: self.expires.map(|time| time.to_string()),
+            root: self.root,
             refusal: self.refusal.clone(),
             notices: accepted.map_or_else(Vec::new, |held| held.document.notices.clone()),
         }

@@ -30,20 +30,26 @@ pub struct FeedReport {
     pub name: String,
     /// Where its document is.
     pub source: String,
-    /// The kind of trust: `microsoft-eocs` or `xmldsig-x509`.
+    /// The kind of trust: `dsse`, `microsoft-eocs` or `xmldsig-x509`.
     pub trust: &'static str,
-    /// Whether the last success is recent enough.
+    /// Whether the last success is recent enough, and what it brought has not expired.
     pub fresh: bool,
     /// When a document was last fetched and accepted, the same one as before included.
     pub last_success: Option<String>,
     /// Seconds since then.
     pub age_seconds: Option<u64>,
-    /// When the accepted document was signed, by its timestamp.
+    /// When the accepted document was signed, by its timestamp; when it was issued, of a `dsse` feed.
     pub signed_at: Option<String>,
-    /// SHA-256 of the signer's certificate.
+    /// SHA-256 of the signer's certificate; of a `dsse` feed, of its threshold and keys.
     pub signer: Option<String>,
-    /// SHA-256 of the accepted document.
+    /// SHA-256 of the accepted document; of a `dsse` feed, of its payload.
     pub digest: Option<String>,
+    /// The version of the accepted document; only `dsse` feeds have one.
+    pub version: Option<u64>,
+    /// When the accepted document expires, or the root behind it if that is earlier; only those of `dsse` feeds do.
+    pub expires: Option<String>,
+    /// The version of the newest root; only `dsse` feeds have any.
+    pub root: Option<u64>,
     /// Why the last fetch was refused or failed; nothing when it succeeded.
     pub refusal: Option<String>,
     /// What the accepted document holds that is not known here.

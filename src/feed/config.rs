@@ -74,6 +74,24 @@ pub enum Source {
     Http(Uri),
 }
 
+impl Source {
+    /// The file of this name in the same folder. The query of a URL stays, since it may be what opens the folder.
+    pub(super) fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::File(path) => Self::File(path.with_file_name(name)),
+            Self::Http(uri) => {
+                let folder = uri.path().rfind('/').map_or("", |at| &uri.path()[..at]);
+                let query = uri.query().map(|query| format!("?{query}"));
+                let path = format!("{folder}/{name}{}", query.unwrap_or_default());
+                let mut parts = uri.clone().into_parts();
+                // A name that is no part of a path changes nothing, and is then no root.
+                parts.path_and_query = path.parse().ok().or(parts.path_and_query);
+                Self::Http(Uri::from_parts(parts).unwrap_or_else(|_| uri.clone()))
+            }
+        }
+    }
+}
+
 /// The text is no source of a feed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidSource {
@@ -131,6 +149,13 @@ impl fmt::Display for Source {
 /// Who must have signed a feed's document.
 #[derive(Clone, Debug)]
 pub enum Trust {
+    /// Our own format: the keys that a pinned root names, and the roots that were reached from it.
+    Dsse {
+        /// The name that the publisher gave the feed.
+        name: String,
+        /// The envelope of the pinned root.
+        root: Vec<u8>,
+    },
     /// Microsoft's Exchange service, by its own profile and roots.
     MicrosoftEocs,
     /// The same profile with roots of one's own.
@@ -141,6 +166,7 @@ impl Trust {
     /// The word used in settings and status.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Dsse { .. } => "dsse",
             Self::MicrosoftEocs => "microsoft-eocs",
             Self::XmlDsigX509(_) => "xmldsig-x509",
         }
@@ -216,6 +242,23 @@ mod tests {
             "https://user:secret@host/feed.xml",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn roots_lie_beside_the_document() {
+        let cases = [
+            ("https://h/", "https://h/2.root.json"),
+            ("https://h/feed.dsse.json", "https://h/2.root.json"),
+            (
+                "http://h:81/a/b/feed?x=/y",
+                "http://h:81/a/b/2.root.json?x=/y",
+            ),
+            ("file:///a/feed.dsse.json", "file:///a/2.root.json"),
+        ];
+        for (document, root) in cases {
+            let source: Source = document.parse().unwrap();
+            assert_eq!(source.beside("2.root.json").to_string(), root);
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::model::explain;
+use crate::signature::envelope;
 use crate::telemetry::AlarmKind;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -14,6 +15,23 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub struct FeedError {
     kind: Kind,
     cause: Option<Cause>,
+}
+
+/// Where on its way a feed failed, in the order of the way.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Step {
+    /// Its settings, before anything is asked for.
+    Settings,
+    /// A connection to its host, or to the proxy.
+    Connect,
+    /// TLS with its host.
+    Tls,
+    /// The exchange that brings the document, or the file.
+    Exchange,
+    /// Signature, signer, age and name.
+    Trust,
+    /// The content of the document.
+    Read,
 }
 
 #[derive(Debug)]
@@ -30,16 +48,24 @@ pub(super) enum Kind {
     Document,
     /// The body has this content encoding, which was not asked for.
     Encoded(String),
+    /// The document has the version of another one that was accepted.
+    Equivocation,
     /// The exchange broke before the body.
     Exchange,
     /// The file cannot be read.
     File(String),
+    /// The document was issued ahead of this clock.
+    Future,
     /// The proxy refused to connect, with this status.
     Proxy(u16),
     /// A redirection to this place, which is outside the configured host.
     RedirectedAway(String),
     /// The document is older than the accepted one.
     Rollback,
+    /// The next root is refused.
+    Root,
+    /// The newest root has expired.
+    RootExpired,
     /// The signature is refused.
     Signature,
     /// The document that was kept for a restart cannot be used.
@@ -54,6 +80,10 @@ pub(super) enum Kind {
     TooManyRedirects(usize),
     /// The trust settings cannot be used.
     Trust,
+    /// The document cannot be kept for a restart.
+    Unkept,
+    /// The document is another feed's.
+    WrongFeed,
 }
 
 impl FeedError {
@@ -68,6 +98,30 @@ impl FeedError {
         }
     }
 
+    /// Why a document in our own format is refused.
+    pub(super) fn envelope(error: envelope::EnvelopeError) -> Self {
+        let kind = match error.fault() {
+            envelope::Fault::Equivocation => Kind::Equivocation,
+            envelope::Fault::Future => Kind::Future,
+            envelope::Fault::Malformed => Kind::Document,
+            envelope::Fault::Name => Kind::WrongFeed,
+            envelope::Fault::Rollback => Kind::Rollback,
+            envelope::Fault::RootExpired => Kind::RootExpired,
+            envelope::Fault::RootReplayed | envelope::Fault::RootSkipped => Kind::Root,
+            envelope::Fault::State => Kind::State,
+            envelope::Fault::Key
+            | envelope::Fault::Publishing
+            | envelope::Fault::Threshold
+            | envelope::Fault::Type => Kind::Signature,
+        };
+        Self::because(kind, error)
+    }
+
+    /// Why the next root of a feed is refused.
+    pub(super) fn root(error: envelope::EnvelopeError) -> Self {
+        Self::because(Kind::Root, error)
+    }
+
     pub(super) fn file(path: &std::path::Path, error: io::Error) -> Self {
         Self::because(Kind::File(path.display().to_string()), error)
     }
@@ -80,17 +134,64 @@ impl FeedError {
     /// The kind of alarm that this failure is.
     pub const fn alarm(&self) -> AlarmKind {
         match self.kind {
+            Kind::Equivocation => AlarmKind::Equivocation,
+            Kind::Future => AlarmKind::Future,
             Kind::Rollback => AlarmKind::Rollback,
+            Kind::Root => AlarmKind::RootRefused,
+            Kind::RootExpired => AlarmKind::RootExpired,
+            Kind::WrongFeed => AlarmKind::WrongFeed,
             Kind::Signature | Kind::Trust => AlarmKind::SignatureRefused,
-            Kind::State => AlarmKind::State,
+            Kind::State | Kind::Unkept => AlarmKind::State,
             Kind::Document | Kind::TooLarge(_) | Kind::Encoded(_) => AlarmKind::Refused,
             _ => AlarmKind::Unreachable,
         }
     }
 
+    /// Where on its way the feed failed.
+    pub const fn step(&self) -> Step {
+        match self.kind {
+            Kind::Authorities(_) | Kind::Trust => Step::Settings,
+            Kind::Connect(_) | Kind::Proxy(_) => Step::Connect,
+            Kind::Tls(_) => Step::Tls,
+            Kind::Body
+            | Kind::Deadline(_)
+            | Kind::Encoded(_)
+            | Kind::Exchange
+            | Kind::File(_)
+            | Kind::RedirectedAway(_)
+            | Kind::State
+            | Kind::Status(_)
+            | Kind::TooLarge(_)
+            | Kind::TooManyRedirects(_)
+            | Kind::Unkept => Step::Exchange,
+            Kind::Equivocation
+            | Kind::Future
+            | Kind::Rollback
+            | Kind::Root
+            | Kind::RootExpired
+            | Kind::Signature
+            | Kind::WrongFeed => Step::Trust,
+            Kind::Document => Step::Read,
+        }
+    }
+
     /// Whether bytes arrived and their signature, age or signer was refused.
     pub const fn is_untrusted(&self) -> bool {
-        matches!(self.kind, Kind::Rollback | Kind::Signature)
+        matches!(self.step(), Step::Trust)
+    }
+
+    /// Whether the address has no document: what a walk over roots ends at. Some hosts say that a file is forbidden
+    /// when there is none.
+    pub(super) fn is_absent(&self) -> bool {
+        match &self.kind {
+            Kind::Status(status) => matches!(status, 403 | 404 | 410),
+            Kind::File(_) => self
+                .cause
+                .as_deref()
+                .and_then(|cause| cause.downcast_ref::<io::Error>())
+                .is_some_and(|error| error.kind() == io::ErrorKind::NotFound),
+            _ => false,
+        }
     }
 
     /// The whole chain in one line, from the outermost error to its last cause.
@@ -115,13 +216,17 @@ impl fmt::Display for FeedError {
                     "the document came as {coding:?}, which was not asked for"
                 )
             }
+            Kind::Equivocation => f.write_str("the version was accepted with other content"),
             Kind::Exchange => f.write_str("the server ended the exchange without a document"),
             Kind::File(path) => write!(f, "{path} cannot be read"),
+            Kind::Future => f.write_str("the document lies ahead of this clock"),
             Kind::Proxy(status) => write!(f, "the proxy refused to connect with status {status}"),
             Kind::RedirectedAway(place) => {
                 write!(f, "redirected to {place}, outside the configured host")
             }
             Kind::Rollback => f.write_str("the document is older than the accepted one"),
+            Kind::Root => f.write_str("the feed's next root is refused"),
+            Kind::RootExpired => f.write_str("nobody vouches for the feed's keys any more"),
             Kind::Signature => f.write_str("the signature is refused"),
             Kind::State => f.write_str("the document kept by the last run cannot be used"),
             Kind::Status(status) => write!(f, "the server answered with status {status}"),
@@ -129,6 +234,8 @@ impl fmt::Display for FeedError {
             Kind::TooLarge(limit) => write!(f, "the document is larger than {limit} bytes"),
             Kind::TooManyRedirects(limit) => write!(f, "redirected more than {limit} times"),
             Kind::Trust => f.write_str("the trust settings of the feed cannot be used"),
+            Kind::Unkept => f.write_str("the document cannot be kept for the next start"),
+            Kind::WrongFeed => f.write_str("the document is another feed's"),
         }
     }
 }

@@ -12,9 +12,51 @@ use hyper::body::{Body, Bytes, Incoming};
 use super::config::{FeedConfig, Source};
 use super::connect;
 use super::error::{FeedError, Kind};
+use crate::signature::envelope::ROOT_BYTES;
 
 /// The most redirections followed in one fetch.
 pub const REDIRECT_LIMIT: usize = 5;
+
+/// The most roots taken in one fetch; the next one goes on from there.
+pub const ROOT_LIMIT: usize = 32;
+
+/// What one fetch brought, which nobody has verified yet.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Fetched {
+    /// The roots after those that are known, in order; only our own format has any.
+    pub roots: Vec<Vec<u8>>,
+    /// The document.
+    pub document: Vec<u8>,
+}
+
+/// Fetches the roots of the feed from this version on, until there is none, and then its document.
+///
+/// `N.root.json` lies beside the document. At most [`ROOT_LIMIT`] roots are taken; without a version, none.
+///
+/// # Errors
+///
+/// When a root or the document does not arrive whole within the limits. The deadline covers all of them.
+pub async fn fetch_with_roots(
+    config: &FeedConfig,
+    first_root: Option<u64>,
+) -> Result<Fetched, FeedError> {
+    let work = async {
+        let mut roots = Vec::new();
+        let mut next = first_root;
+        while let Some(version) = next.filter(|_| roots.len() < ROOT_LIMIT) {
+            let source = config.source.beside(&format!("{version}.root.json"));
+            match fetch_one(config, &source, ROOT_BYTES).await {
+                Ok(root) => roots.push(root),
+                Err(error) if error.is_absent() => break,
+                Err(error) => return Err(error),
+            }
+            next = version.checked_add(1);
+        }
+        let document = fetch_one(config, &config.source, config.size_limit).await?;
+        Ok(Fetched { roots, document })
+    };
+    within_deadline(config, work).await
+}
 
 /// Fetches the bytes of the feed's document, which nobody has verified yet.
 ///
@@ -25,15 +67,27 @@ pub const REDIRECT_LIMIT: usize = 5;
 ///
 /// When no whole document arrives within the limits.
 pub async fn fetch(config: &FeedConfig) -> Result<Vec<u8>, FeedError> {
-    let work = async {
-        match &config.source {
-            Source::File(path) => fetch_file(path, config.size_limit).await,
-            Source::Http(uri) => fetch_http(config, uri).await,
-        }
-    };
+    within_deadline(config, fetch_one(config, &config.source, config.size_limit)).await
+}
+
+async fn within_deadline<T>(
+    config: &FeedConfig,
+    work: impl Future<Output = Result<T, FeedError>>,
+) -> Result<T, FeedError> {
     tokio::time::timeout(config.deadline, work)
         .await
         .map_err(|_| FeedError::new(Kind::Deadline(config.deadline)))?
+}
+
+async fn fetch_one(
+    config: &FeedConfig,
+    source: &Source,
+    limit: usize,
+) -> Result<Vec<u8>, FeedError> {
+    match source {
+        Source::File(path) => fetch_file(path, limit).await,
+        Source::Http(uri) => fetch_http(config, uri, limit).await,
+    }
 }
 
 async fn fetch_file(path: &Path, limit: usize) -> Result<Vec<u8>, FeedError> {
@@ -61,12 +115,12 @@ fn within(bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, FeedError> {
     }
 }
 
-async fn fetch_http(config: &FeedConfig, start: &Uri) -> Result<Vec<u8>, FeedError> {
+async fn fetch_http(config: &FeedConfig, start: &Uri, limit: usize) -> Result<Vec<u8>, FeedError> {
     let mut uri = start.clone();
     for _ in 0..=REDIRECT_LIMIT {
         let response = exchange(config, &uri).await?;
         match response.status() {
-            StatusCode::OK => return receive(response, config.size_limit).await,
+            StatusCode::OK => return receive(response, limit).await,
             status if is_redirect(status) => uri = redirected(&uri, &response)?,
             status => return Err(FeedError::new(Kind::Status(status.as_u16()))),
         }

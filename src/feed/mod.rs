@@ -11,6 +11,7 @@ mod connect;
 mod document;
 mod error;
 mod fetch;
+mod proof;
 mod schedule;
 mod source;
 
@@ -23,7 +24,7 @@ pub use document::{
     ACTION_LIMIT, CONFIG_LIMIT, FIELD_LIMIT, FeedDocument, LocalContent, LocalDocument, NAMESPACE,
     NOTICE_LIMIT, Nameless, VECTOR_LIMIT,
 };
-pub use error::FeedError;
-pub use fetch::{REDIRECT_LIMIT, fetch};
+pub use error::{FeedError, Step};
+pub use fetch::{Fetched, REDIRECT_LIMIT, ROOT_LIMIT, fetch, fetch_with_roots};
 pub use schedule::{BACKOFF, Schedule, chance};
-pub use source::{Acceptance, Accepted, Feed, Refusal};
+pub use source::{Acceptance, Accepted, Feed, Issue, Refusal};

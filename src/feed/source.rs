@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::config::{FeedConfig, Trust};
+use super::config::FeedConfig;
 use super::document::FeedDocument;
 use super::error::{FeedError, Kind};
+use super::fetch::Fetched;
+use super::proof::Proof;
 use crate::model::{Digest, UnixTime};
-use crate::signature::{Fault, Verifier, VerifyError, sha256};
-use crate::store::{Slot, StateDir, StoreError};
+use crate::store::{Slot, StateDir};
 use crate::telemetry::AlarmKind;
-use crate::xml::Limits;
 
 /// A feed: verifies and parses what was fetched, and keeps the last good document across restarts.
 ///
@@ -17,7 +17,7 @@ use crate::xml::Limits;
 #[derive(Debug)]
 pub struct Feed {
     config: FeedConfig,
-    verifier: Verifier,
+    proof: Proof,
     slot: Slot,
     accepted: Option<Accepted>,
     last_success: Option<UnixTime>,
@@ -29,12 +29,23 @@ pub struct Feed {
 pub struct Accepted {
     /// What it offers.
     pub document: Arc<FeedDocument>,
-    /// SHA-256 of the bytes that were fetched.
+    /// SHA-256 of the bytes that were fetched; of a `dsse` feed, of the payload.
     pub digest: Digest,
-    /// When it was signed, by its timestamp.
+    /// When it was signed, by its timestamp; when it was issued, of a `dsse` feed.
     pub signed_at: Option<UnixTime>,
-    /// SHA-256 of the signer's certificate.
+    /// SHA-256 of the signer's certificate; of a `dsse` feed, of its threshold and keys.
     pub signer: Digest,
+    /// What only our own format says.
+    pub issue: Option<Issue>,
+}
+
+/// Which issue of a `dsse` feed a document is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Issue {
+    /// Its number.
+    pub version: u64,
+    /// From when on it is stale.
+    pub expires: UnixTime,
 }
 
 /// What taking a document came to.
@@ -42,10 +53,10 @@ pub struct Accepted {
 pub struct Acceptance {
     /// Whether it differs from the one before.
     pub changed: bool,
-    /// Whether another certificate signed it than the one before.
+    /// Whether another certificate signed it than the one before, or other keys may sign the feed.
     pub signer_changed: bool,
     /// Why it could not be kept for the next start, when it could not.
-    pub unkept: Option<Arc<StoreError>>,
+    pub unkept: Option<Arc<FeedError>>,
 }
 
 /// Why an attempt failed.
@@ -71,23 +82,17 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// When the certificates that it is to trust cannot be used.
+    /// When the certificates or the root that it is to trust cannot be used.
     pub fn new(config: FeedConfig, state: &StateDir) -> Result<Self, FeedError> {
-        let limits = Limits {
-            bytes: config.size_limit,
-            ..Limits::default()
-        };
-        let verifier = verifier(&config.trust)
-            .map_err(|error| FeedError::because(Kind::Trust, error))?
-            .with_limits(limits);
+        let proof = Proof::new(&config.trust, config.size_limit)?;
         if let Some(file) = &config.ca_file {
             // Read again at each fetch; read here, so that a mistake is told at the start.
             super::connect::client_config(Some(file))?;
         }
-        let slot = state.slot(&format!("feed-{}", config.name));
+        let slot = state.slot(&format!("{}-{}", proof.slot_prefix(), config.name));
         Ok(Self {
             config,
-            verifier,
+            proof,
             slot,
             accepted: None,
             last_success: None,
@@ -115,10 +120,27 @@ impl Feed {
         self.refusal.as_ref()
     }
 
-    /// Whether the last success is recent enough.
+    /// The version of the root that a fetch asks for first; only a `dsse` feed has any.
+    pub fn next_root(&self) -> Option<u64> {
+        self.proof.root()?.version().checked_add(1)
+    }
+
+    /// The version of the newest root; only a `dsse` feed has any.
+    pub fn root(&self) -> Option<u64> {
+        Some(self.proof.root()?.version())
+    }
+
+    /// When the document in force expires, or the root behind it if that is earlier; only a `dsse` feed does.
+    pub fn expires(&self) -> Option<UnixTime> {
+        let issue = self.accepted.as_ref()?.issue?;
+        Some(issue.expires.min(self.proof.root()?.expires()))
+    }
+
+    /// Whether the last success is recent enough, and what it brought has not expired.
     pub fn is_fresh(&self, now: UnixTime) -> bool {
-        self.last_success
-            .is_some_and(|success| now.since(success) <= self.config.stale_after)
+        let expired = self.expires().is_some_and(|expires| expires <= now);
+        let recent = |success| now.since(success) <= self.config.stale_after;
+        !expired && self.last_success.is_some_and(recent)
     }
 
     /// Takes up the document that was kept, if there is one; `true` if so.
@@ -128,7 +150,8 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is damaged, or is refused. The feed is then empty until the next fetch.
+    /// When it cannot be read, is damaged, or is refused. The feed is then empty until the next fetch, and a `dsse` feed
+    /// remembers what it still can: the roots and versions that were accepted.
     pub fn restore(&mut self) -> Result<bool, FeedError> {
         let kept = self
             .slot
@@ -137,12 +160,35 @@ impl Feed {
         let Some(kept) = kept else {
             return Ok(false);
         };
-        let (time, bytes) = split_kept(&kept).ok_or_else(|| {
-            FeedError::because(Kind::State, "it does not begin with the time of acceptance")
-        })?;
-        self.accepted = Some(self.judge(bytes, time, None)?);
+        let Some((accepted, time)) = self.proof.restore(&kept, &self.config)? else {
+            return Ok(false);
+        };
+        self.accepted = Some(accepted);
         self.last_success = Some(time);
         Ok(true)
+    }
+
+    /// Takes what was fetched: first the roots, then the document.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept), and when a root is refused. Roots before a refused one are kept.
+    pub fn take(&mut self, fetched: &Fetched, now: UnixTime) -> Result<Acceptance, FeedError> {
+        let before = self.root();
+        let mut roots = fetched.roots.iter();
+        let taken = match roots.try_for_each(|root| self.proof.advance(root)) {
+            Ok(()) => self.accept(&fetched.document, now),
+            Err(error) => {
+                self.fail(&error);
+                Err(error)
+            }
+        };
+        if taken.is_err() && self.root() != before {
+            // The walk must not begin again after a restart; whether that could be written down is told with the next
+            // document that is accepted.
+            let _ = self.keep(&[], now);
+        }
+        taken
     }
 
     /// Verifies and parses bytes that were fetched, and keeps them as the last good document.
@@ -152,7 +198,7 @@ impl Feed {
     /// When they are refused; the document in force stays. [`refusal`](Self::refusal) then says why.
     pub fn accept(&mut self, bytes: &[u8], now: UnixTime) -> Result<Acceptance, FeedError> {
         let floor = self.accepted.as_ref().and_then(|held| held.signed_at);
-        let accepted = match self.judge(bytes, now, floor) {
+        let accepted = match self.proof.judge(bytes, now, floor, &self.config) {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.fail(&error);
@@ -171,8 +217,7 @@ impl Feed {
         }
         self.accepted = Some(accepted);
         // Written each time: it is one small file an hour, and keeps the time of the last success too.
-        let kept = [format!("{KEPT} {}\n", now.seconds()).as_bytes(), bytes].concat();
-        acceptance.unkept = self.slot.replace(&kept).err().map(Arc::new);
+        acceptance.unkept = self.keep(bytes, now).err().map(Arc::new);
         Ok(acceptance)
     }
 
@@ -181,43 +226,10 @@ impl Feed {
         self.refusal = Some(Refusal::of(error));
     }
 
-    fn judge(
-        &self,
-        bytes: &[u8],
-        now: UnixTime,
-        floor: Option<UnixTime>,
-    ) -> Result<Accepted, FeedError> {
-        let verified = self.verifier.verify(bytes, now, floor).map_err(|error| {
-            let kind = match error.fault() {
-                Fault::Rollback => Kind::Rollback,
-                Fault::Document => Kind::Document,
-                _ => Kind::Signature,
-            };
-            FeedError::because(kind, error)
-        })?;
-        let document = FeedDocument::parse(&verified, &self.config.type_aliases)?;
-        Ok(Accepted {
-            document: Arc::new(document),
-            digest: sha256(bytes),
-            signed_at: verified.signed_at(),
-            signer: verified.signer(),
-        })
+    fn keep(&self, bytes: &[u8], now: UnixTime) -> Result<(), FeedError> {
+        let kept = self.proof.kept(bytes, now)?;
+        self.slot
+            .replace(&kept)
+            .map_err(|error| FeedError::because(Kind::Unkept, error))
     }
-}
-
-fn verifier(trust: &Trust) -> Result<Verifier, VerifyError> {
-    match trust {
-        Trust::MicrosoftEocs => Verifier::microsoft_eocs(),
-        Trust::XmlDsigX509(policy) => Verifier::xmldsig_x509(policy.clone()),
-    }
-}
-
-/// The first word of what is kept; the time of acceptance follows, and after a line feed the document.
-const KEPT: &str = "accepted";
-
-fn split_kept(kept: &[u8]) -> Option<(UnixTime, &[u8])> {
-    let end = kept.iter().take(64).position(|byte| *byte == b'\n')?;
-    let line = std::str::from_utf8(&kept[..end]).ok()?;
-    let seconds = line.strip_prefix(KEPT)?.strip_prefix(' ')?.parse().ok()?;
-    Some((UnixTime::new(seconds), &kept[end + 1..]))
 }

@@ -13,10 +13,18 @@ pub enum AlarmKind {
     AdminUnavailable,
     /// Two feeds carry one mitigation with different content.
     Conflict,
+    /// A feed carries two documents under one version.
+    Equivocation,
+    /// A feed's document was issued ahead of this clock.
+    Future,
     /// A rule set, or one mitigation of it, was refused before the swap.
     Refused,
     /// A feed's document went back in time.
     Rollback,
+    /// A feed's newest root has expired, so that nobody vouches for its keys.
+    RootExpired,
+    /// A feed's next root was refused.
+    RootRefused,
     /// A feed's signature was refused.
     SignatureRefused,
     /// A feed's signer is not the one that signed before.
@@ -31,6 +39,8 @@ pub enum AlarmKind {
     Unreachable,
     /// A mitigation's vectors did not behave as written.
     VectorsFailed,
+    /// A feed's document is another feed's.
+    WrongFeed,
 }
 
 impl Label for AlarmKind {
@@ -40,8 +50,12 @@ impl Label for AlarmKind {
         match self {
             Self::AdminUnavailable => "admin_unavailable",
             Self::Conflict => "conflict",
+            Self::Equivocation => "equivocation",
+            Self::Future => "future",
             Self::Refused => "refused",
             Self::Rollback => "rollback",
+            Self::RootExpired => "root_expired",
+            Self::RootRefused => "root_refused",
             Self::SignatureRefused => "signature_refused",
             Self::SignerChanged => "signer_changed",
             Self::Stale => "stale",
@@ -49,6 +63,7 @@ impl Label for AlarmKind {
             Self::UnknownContent => "unknown_content",
             Self::Unreachable => "unreachable",
             Self::VectorsFailed => "vectors_failed",
+            Self::WrongFeed => "wrong_feed",
         }
     }
 }

@@ -13,6 +13,7 @@ mod enforce;
 mod envelope;
 mod evasion;
 mod feed;
+mod feed_dsse;
 mod layers;
 mod proxy;
 mod proxy_auth;

@@ -1,5 +1,6 @@
 //! A feed's host on loopback that answers well, or in one of the ways that feeds fail.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,8 @@ pub(crate) enum Mode {
     Encoded(&'static str, Vec<u8>),
     /// A body without an end.
     Endless,
+    /// Files by their names; 404 for every other one.
+    Files(BTreeMap<String, Vec<u8>>),
     /// A redirection to this place.
     RedirectTo(String),
     /// Accepts and says nothing.
@@ -142,6 +145,7 @@ impl Served {
             }
         }
         let mode = self.mode.lock().unwrap().clone();
+        let asked = head.clone();
         let _ = self.remember.try_send(head);
         let mut stream = stream.into_inner();
         match mode {
@@ -165,6 +169,16 @@ impl Served {
                     stream.write_all(chunk.as_bytes())?;
                 }
             }
+            Mode::Files(files) => match files.get(&file_name(&asked)) {
+                Some(file) => {
+                    write!(stream, "{}", head_of(file.len()))?;
+                    stream.write_all(file)?;
+                }
+                None => write!(
+                    stream,
+                    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+                )?,
+            },
             Mode::RedirectTo(place) => write!(
                 stream,
                 "HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
@@ -201,6 +215,13 @@ impl Served {
     fn wait_for_the_end(&self, stream: &mut impl Read) -> std::io::Result<()> {
         stream.read(&mut [0]).map(drop)
     }
+}
+
+/// The last segment of the path that a request's head asks for.
+fn file_name(head: &str) -> String {
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn head_of(length: usize) -> String {

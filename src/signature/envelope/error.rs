@@ -241,8 +241,8 @@ impl fmt::Display for Kind {
                 "root {offered} does not follow root {trusted}: serve every root between them too"
             ),
             Self::State => f.write_str(
-                "the kept state cannot be used: delete it to start again from the pinned root, which forgets the \
-                 versions that were accepted",
+                "the kept state cannot be used: the feed begins again at the pinned root, and the versions that were \
+                 accepted are forgotten",
             ),
             Self::Threshold {
                 signers,

@@ -58,7 +58,10 @@ fn damaged_state_is_told() {
     ] {
         let error = restore(kept.as_bytes()).unwrap_err();
         assert_eq!(error.fault(), Fault::State, "{name}");
-        assert!(error.to_string().contains("delete it"), "{name}: {error}");
+        assert!(
+            error.to_string().contains("begins again"),
+            "{name}: {error}"
+        );
     }
     // A document that was changed on disk is not taken up; the versions are.
     let mut file: Value = serde_json::from_slice(&kept).unwrap();
