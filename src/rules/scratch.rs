@@ -1,6 +1,7 @@
 //! The memory that judging works in.
 
 use super::FieldChange;
+use super::matcher::indexed::IndexMemory;
 use super::pattern::{Groups, PatternCache};
 use super::state::State;
 use super::template::{Captures, TooLong};
@@ -35,6 +36,7 @@ pub(crate) struct SetMemory {
     pub(crate) patterns: PatternCache,
     /// Values of the plan's inputs, those of the first view first.
     pub(crate) inputs: Vec<InputValue>,
+    pub(crate) index: IndexMemory,
 }
 
 /// The value of one input in one view, and the state of the URL that it belongs to.

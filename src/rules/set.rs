@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compile::Compiler;
 use super::error::{Kind, Place};
+use super::matcher::indexed::Index;
 use super::matcher::linear::Judge;
 use super::outbound::ResponseJudge;
 use super::plan::{FileTree, Plan};
@@ -115,6 +116,7 @@ pub struct RuleSet {
     /// Tells this set from every other of the process, for caches that outlive it.
     number: u64,
     plan: Plan,
+    index: Index,
     rules: Vec<RuleInfo>,
 }
 
@@ -148,19 +150,35 @@ impl RuleSet {
 
     /// Judges a request.
     pub fn judge(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
+        self.begin(request, scratch)
+            .map_or(Decision::PASS, |judge| self.index.judge(judge))
+    }
+
+    /// Judges a request as [`judge`](Self::judge) does, trying every rule in its order: slow, and too simple to be
+    /// wrong, it is what tests compare with.
+    pub fn judge_linear(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
+        self.begin(request, scratch)
+            .map_or(Decision::PASS, Judge::judge)
+    }
+
+    /// A request under judgement; `None` when there are no rules to judge by.
+    fn begin<'a>(
+        &'a self,
+        request: &'a RequestView<'a>,
+        scratch: &'a mut Scratch,
+    ) -> Option<Judge<'a>> {
         let (state, work, memory) = scratch.parts(self.number);
         state.begin(self.number, request.target, self.plan.is_hardened);
         if self.plan.request_rules.is_empty() {
-            return Decision::PASS;
+            return None;
         }
-        let judge = Judge {
+        Some(Judge {
             plan: &self.plan,
             request,
             state,
             work,
             memory,
-        };
-        judge.judge()
+        })
     }
 
     /// Whether any response rule exists.
@@ -280,6 +298,7 @@ impl RuleSetBuilder {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         RuleSet {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            index: Index::new(&self.compiler.plan),
             plan: self.compiler.plan,
             rules: self.compiler.infos,
         }

@@ -1,7 +1,7 @@
 //! The obvious matcher: every rule in its order. Others are measured against it.
 
 use super::act::{self, Flow};
-use super::condition::{Tester, conditions_hold, input_passes};
+use super::condition::{Sighted, Tester, conditions_hold, input_passes};
 use crate::canon::path_has_prefix;
 use crate::rules::plan::{ConditionPlan, Group, Input, Plan, RequestPlan};
 use crate::rules::scratch::{SetMemory, Work};
@@ -18,6 +18,16 @@ pub(crate) struct Judge<'a> {
     pub(crate) memory: &'a mut SetMemory,
 }
 
+/// What follows one rule.
+pub(super) enum Step {
+    /// Nothing: the request is decided.
+    Decided(Decision),
+    /// The first rule of the next list.
+    EndOfList,
+    /// The next rule.
+    Next,
+}
+
 impl Judge<'_> {
     /// Judges the request, of which `state` has been begun.
     pub(crate) fn judge(mut self) -> Decision {
@@ -25,22 +35,45 @@ impl Judge<'_> {
         for group in &self.plan.groups {
             for list in &group.lists {
                 for rule in &self.plan.request_rules[list.clone()] {
-                    if !self.applies(group, rule) {
-                        continue;
-                    }
-                    match act::act(&mut self, group, rule) {
-                        Flow::Continue => last = Some(rule.id),
-                        Flow::End(verdict) => return self.decide(verdict, Some(rule.id), None),
-                        Flow::Fail(substatus) => {
-                            return self.decide(Verdict::Pass, last, Some(substatus));
-                        }
-                    }
-                    if rule.stop_processing {
-                        break;
+                    match self.step(group, rule, &mut last) {
+                        Step::Decided(decision) => return decision,
+                        Step::EndOfList => break,
+                        Step::Next => {}
                     }
                 }
             }
         }
+        self.finish(last)
+    }
+
+    /// Judges by one rule; `last` is the last rule that acted.
+    pub(super) fn step(
+        &mut self,
+        group: &Group,
+        rule: &RequestPlan,
+        last: &mut Option<RuleId>,
+    ) -> Step {
+        if !self.applies(group, rule) {
+            return Step::Next;
+        }
+        match act::act(self, group, rule) {
+            Flow::Continue => *last = Some(rule.id),
+            Flow::End(verdict) => {
+                return Step::Decided(self.decide(verdict, Some(rule.id), None));
+            }
+            Flow::Fail(substatus) => {
+                return Step::Decided(self.decide(Verdict::Pass, *last, Some(substatus)));
+            }
+        }
+        if rule.stop_processing {
+            Step::EndOfList
+        } else {
+            Step::Next
+        }
+    }
+
+    /// What a request comes to that no rule stopped.
+    pub(super) fn finish(&self, last: Option<RuleId>) -> Decision {
         let verdict = match self.state.wire_target() {
             Some(target) => Verdict::Rewrite { target },
             None => Verdict::Pass,
@@ -129,33 +162,26 @@ impl Judge<'_> {
         tracked: &Captures,
         wanted: Option<&mut Captures>,
     ) -> bool {
-        let expansion = Expansion {
-            sight: &RequestSight {
-                request: self.request,
-                state: self.state,
-                view,
-                document_root: self.plan.document_root.as_deref().unwrap_or_default(),
-            },
-            maps: &self.plan.maps,
-            rule: url_groups(&self.work.url, view),
-            conditions: tracked,
-        };
         let input = match &condition.input {
             Input::Own(text) => {
+                let expansion = Expansion {
+                    sight: &RequestSight {
+                        request: self.request,
+                        state: self.state,
+                        view,
+                        document_root: self.plan.document_root.as_deref().unwrap_or_default(),
+                    },
+                    maps: &self.plan.maps,
+                    rule: url_groups(&self.work.url, view),
+                    conditions: tracked,
+                };
                 self.work.input.clear();
                 let expanded = expansion.expand(text, &mut self.work.input);
                 expanded.map(|()| self.work.input.as_slice())
             }
             Input::Shared(number) => {
-                let at = view * self.plan.inputs.len() + number;
-                let values = &mut self.memory.inputs;
-                values.resize_with(values.len().max(at + 1), Default::default);
-                let value = &mut values[at];
-                if value.epoch != self.state.epoch {
-                    value.epoch = self.state.epoch;
-                    value.text.clear();
-                    value.outcome = expansion.expand(&self.plan.inputs[*number], &mut value.text);
-                }
+                let at = self.refresh(*number, view);
+                let value = &self.memory.inputs[at];
                 value.outcome.map(|()| value.text.as_slice())
             }
         };
@@ -172,6 +198,38 @@ impl Judge<'_> {
             &mut tester,
             self.plan.files.as_deref(),
         )
+    }
+
+    /// The value of one of the plan's inputs in one view.
+    pub(super) fn shared_input(&mut self, number: usize, view: usize) -> Sighted<'_> {
+        let at = self.refresh(number, view);
+        let value = &self.memory.inputs[at];
+        value.outcome.map(|()| value.text.as_slice())
+    }
+
+    /// Sees to it that an input has its value as the request is now, and says where.
+    fn refresh(&mut self, number: usize, view: usize) -> usize {
+        let at = view * self.plan.inputs.len() + number;
+        let values = &mut self.memory.inputs;
+        values.resize_with(values.len().max(at + 1), Default::default);
+        let value = &mut values[at];
+        if value.epoch != self.state.epoch {
+            let expansion = Expansion {
+                sight: &RequestSight {
+                    request: self.request,
+                    state: self.state,
+                    view,
+                    document_root: self.plan.document_root.as_deref().unwrap_or_default(),
+                },
+                maps: &self.plan.maps,
+                rule: &Captures::NONE,
+                conditions: &Captures::NONE,
+            };
+            value.epoch = self.state.epoch;
+            value.text.clear();
+            value.outcome = expansion.expand(&self.plan.inputs[number], &mut value.text);
+        }
+        at
     }
 
     /// Expands a text of the rule's action.

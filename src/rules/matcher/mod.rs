@@ -7,6 +7,8 @@
 
 mod act;
 mod condition;
+mod gate;
+pub(crate) mod indexed;
 pub(crate) mod linear;
 
 pub(crate) use act::one_line;

@@ -26,15 +26,15 @@ mod translate;
 mod unit_set;
 mod wildcard;
 
+pub(in crate::rules) use ast::{Ast, Node, NodeId};
 pub use cache::PatternCache;
 pub use error::PatternError;
 pub use groups::Groups;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ast::Ast;
 use error::Kind;
-use plan::Plan;
+use plan::{Plan, Shape};
 use search::Search;
 
 /// How the text of a pattern is read. URL Rewrite's order.
@@ -162,6 +162,29 @@ impl Pattern {
     /// How many groups capture, the whole match not counted.
     pub fn group_count(&self) -> usize {
         self.ast.groups() as usize
+    }
+
+    pub(in crate::rules) const fn ast(&self) -> &Ast {
+        &self.ast
+    }
+
+    /// What the look-ahead that is tried first looks for, unless it is one that must fail: while the input lacks that,
+    /// no search can match, nor run out of steps.
+    pub(in crate::rules) fn first_look(&self) -> Option<NodeId> {
+        match &self.plan.shape {
+            Shape::Conjunction(terms) => {
+                let term = terms.first().filter(|term| !term.negated)?;
+                Some(term.sub)
+            }
+            Shape::Irregular | Shape::Regular => None,
+        }
+    }
+
+    /// The longest input, in bytes, that is searched and not refused for its length: [`Matched::OutOfSteps`].
+    pub(in crate::rules) fn longest_input(&self) -> usize {
+        // An ill-formed byte becomes a character of three.
+        let bytes = limits::WORK / u64::from(self.plan.states.max(1)) / 3;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     fn search<'s>(&'s self, cache: &'s mut PatternCache, input: &'s [u8]) -> Search<'s> {

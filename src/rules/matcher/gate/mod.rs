@@ -1,0 +1,187 @@
+//! Finds the rules whose required texts are in an input, in about the same time for any number of rules.
+//!
+//! Layer 1, inside `rules`. Called by the indexed matcher; calls pattern.
+//! Holds: a rule whose text is in the input is always found; what is found beside it costs time and no verdict;
+//!        a scan allocates nothing once its memory is warm.
+//! See `guide::architecture` for how a request is judged.
+
+mod cost;
+mod literal;
+mod table;
+
+use std::collections::HashMap;
+
+use self::literal::{Clause, required};
+use self::table::Table;
+use crate::rules::pattern::Pattern;
+
+/// The shortest text worth looking for: a single byte is in nearly every input.
+const MIN_BYTES: usize = 2;
+
+/// Texts up to this length have a table of their own, since they need to be looked for at every byte.
+const SHORT: usize = 3;
+
+/// How often a clause may be found in honest requests; one that is found more often saves nothing.
+const MAX_COST: f64 = 0.5;
+
+/// The texts of one input, and whose they are.
+#[derive(Debug)]
+pub(super) struct Gate {
+    bytes: Box<[u8]>,
+    /// Where each text begins in the bytes and where its rules begin; at last where all end.
+    texts: Box<[(u32, u32)]>,
+    rules: Box<[u32]>,
+    tables: Vec<Table>,
+}
+
+/// What a gate remembers between scans.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// For each text, the scan that found it last.
+    last: Vec<u32>,
+    scan: u32,
+}
+
+/// A gate under construction.
+#[derive(Debug, Default)]
+pub(super) struct GateBuilder {
+    numbers: HashMap<Vec<u8>, usize>,
+    texts: Vec<(Vec<u8>, Vec<u32>)>,
+}
+
+/// What a pattern requires, if looking for it is worth while, and how often that will be found in vain.
+pub(super) fn condition(pattern: &Pattern) -> Option<(Clause, f64)> {
+    let clause = required(pattern)?;
+    let cost = cost::of_clause(&clause);
+    let is_long = clause.iter().all(|text| text.len() >= MIN_BYTES);
+    (is_long && cost <= MAX_COST).then_some((clause, cost))
+}
+
+impl GateBuilder {
+    /// Adds the texts of a rule; rules come in ascending order.
+    pub(super) fn add(&mut self, rule: u32, clause: Clause) {
+        for text in clause {
+            let number = *self.numbers.entry(text).or_insert_with_key(|text| {
+                self.texts.push((text.clone(), Vec::new()));
+                self.texts.len() - 1
+            });
+            self.texts[number].1.push(rule);
+        }
+    }
+
+    pub(super) fn build(self) -> Gate {
+        drop(self.numbers);
+        let (mut bytes, mut rules) = (Vec::new(), Vec::new());
+        let mut texts = Vec::with_capacity(self.texts.len() + 1);
+        for (text, own) in &self.texts {
+            texts.push((bytes.len() as u32, rules.len() as u32));
+            bytes.extend_from_slice(text);
+            rules.extend_from_slice(own);
+        }
+        texts.push((bytes.len() as u32, rules.len() as u32));
+        let mut tables = Vec::new();
+        for short in [false, true] {
+            let chosen = (0..)
+                .zip(self.texts.iter().map(|(text, _)| text.as_slice()))
+                .filter(|(_, text)| (text.len() <= SHORT) == short);
+            if chosen.clone().next().is_some() {
+                tables.push(Table::new(chosen));
+            }
+        }
+        Gate {
+            bytes: bytes.into_boxed_slice(),
+            texts: texts.into_boxed_slice(),
+            rules: rules.into_boxed_slice(),
+            tables,
+        }
+    }
+}
+
+impl Gate {
+    /// Appends the rules of every text in the input, some perhaps more than once.
+    pub(super) fn scan(&self, input: &[u8], seen: &mut Seen, found: &mut Vec<u32>) {
+        seen.begin(self.texts.len());
+        for table in &self.tables {
+            table.scan(input, &mut |text, at| {
+                let text = text as usize;
+                if seen.last[text] == seen.scan {
+                    return;
+                }
+                let (first, rules) = self.texts[text];
+                let (end, rules_end) = self.texts[text + 1];
+                let wanted = &self.bytes[first as usize..end as usize];
+                let there = input.get(at..).and_then(|rest| rest.get(..wanted.len()));
+                if there.is_some_and(|there| there.eq_ignore_ascii_case(wanted)) {
+                    seen.last[text] = seen.scan;
+                    found.extend_from_slice(&self.rules[rules as usize..rules_end as usize]);
+                }
+            });
+        }
+    }
+
+    /// About how many bytes it occupies.
+    pub(super) fn memory(&self) -> usize {
+        let tables: usize = self.tables.iter().map(Table::memory).sum();
+        size_of_val(&*self.bytes) + size_of_val(&*self.texts) + size_of_val(&*self.rules) + tables
+    }
+}
+
+impl Seen {
+    fn begin(&mut self, texts: usize) {
+        self.scan = self.scan.wrapping_add(1);
+        if self.scan == 0 {
+            self.last.clear();
+            self.scan = 1;
+        }
+        self.last.resize(texts, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(texts: &[&str]) -> Gate {
+        let mut builder = GateBuilder::default();
+        for (rule, text) in (0..).zip(texts) {
+            builder.add(rule, vec![text.as_bytes().to_vec()]);
+        }
+        builder.build()
+    }
+
+    fn found(gate: &Gate, seen: &mut Seen, input: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        gate.scan(input.as_bytes(), seen, &mut found);
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn the_rules_of_texts_in_the_input_are_found_once() {
+        let gate = gate(&["powershell", "xyz", "ab", "powershell", "@[`{"]);
+        let mut seen = Seen::default();
+        for (input, expected) in [
+            ("", &[][..]),
+            ("a", &[]),
+            ("aB", &[2]),
+            ("PowerShell and powershell", &[0, 3]),
+            ("PowerShel", &[]),
+            ("powershellabxyz", &[0, 1, 2, 3]),
+            // They differ in the bit that letters differ in, and are none.
+            ("`{@[", &[]),
+            ("@[`{", &[4]),
+        ] {
+            assert_eq!(found(&gate, &mut seen, input), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_survives_the_end_of_numbers() {
+        let gate = gate(&["powershell"]);
+        let mut seen = Seen::default();
+        assert_eq!(found(&gate, &mut seen, "powershell"), [0]);
+        seen.scan = u32::MAX;
+        assert_eq!(found(&gate, &mut seen, "powershell"), [0]);
+        assert_eq!(found(&gate, &mut seen, "powershell"), [0]);
+    }
+}
