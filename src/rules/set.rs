@@ -23,11 +23,16 @@ use crate::model::MitigationId;
 pub struct RuleLimits {
     /// Rules of either kind.
     pub rules: usize,
+    /// Bytes that the rules occupy, about. What each worker builds to search with is bounded beside it.
+    pub memory: usize,
 }
 
 impl Default for RuleLimits {
     fn default() -> Self {
-        Self { rules: 20_000 }
+        Self {
+            rules: 20_000,
+            memory: 256 * 1024 * 1024,
+        }
     }
 }
 
@@ -125,7 +130,7 @@ impl RuleSet {
     pub fn builder(limits: RuleLimits) -> RuleSetBuilder {
         RuleSetBuilder {
             limits,
-            compiler: Compiler::default(),
+            compiler: Compiler::new(limits.memory),
         }
     }
 
@@ -179,6 +184,11 @@ impl RuleSet {
             work,
             memory,
         })
+    }
+
+    /// About how many bytes the index over the request rules occupies.
+    pub fn index_memory(&self) -> usize {
+        self.index.memory()
     }
 
     /// Whether any response rule exists.

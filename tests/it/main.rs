@@ -15,6 +15,7 @@ mod evasion;
 mod feed;
 mod feed_dsse;
 mod layers;
+mod matcher;
 mod proxy;
 mod proxy_auth;
 mod proxy_limits;

@@ -11,3 +11,4 @@ pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod signer;
+pub(crate) mod synthetic;

@@ -30,6 +30,10 @@ const FRAMING_FIELDS: &[&str] = &[
     "upgrade",
 ];
 
+/// What a rule's share of the plan and of its index may come to in bytes, besides its patterns and names: the texts of
+/// a clause, each with its places in a table, and the parts of the rule itself.
+const RULE_BYTES: usize = 2 * 1024;
+
 /// The plan under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Compiler {
@@ -37,6 +41,9 @@ pub(crate) struct Compiler {
     pub(crate) infos: Vec<RuleInfo>,
     /// Names of variables that the caller gives with requests, in upper case.
     pub(crate) given: BTreeSet<String>,
+    /// About how many bytes the rules occupy, and how many they may.
+    memory: usize,
+    memory_limit: usize,
     patterns: HashMap<(String, PatternSyntax, PatternOptions), usize>,
     inputs: HashMap<Bound, usize>,
 }
@@ -61,6 +68,14 @@ struct Manner<'a> {
 }
 
 impl Compiler {
+    /// A plan without rules, which may come to occupy so many bytes.
+    pub(crate) fn new(memory_limit: usize) -> Self {
+        Self {
+            memory_limit,
+            ..Self::default()
+        }
+    }
+
     /// Compiles one source as a group of its own.
     ///
     /// On an error no rule of it stays.
@@ -93,6 +108,7 @@ impl Compiler {
             let start = self.plan.request_rules.len();
             for rule in rules.resolve()?.into_iter().filter(|rule| rule.enabled) {
                 self.request_rule(rule, is_global, &unit)
+                    .and_then(|()| self.charge(&rule.name, &rule.place))
                     .map_err(|error| error.in_rule(&rule.name))?;
                 self.inform(&rule.name, RuleKind::Request, origin);
             }
@@ -106,6 +122,7 @@ impl Compiler {
             .filter(|rule| rule.enabled)
         {
             self.response_rule(rule, &unit)
+                .and_then(|()| self.charge(&rule.name, &rule.place))
                 .map_err(|error| error.in_rule(&rule.name))?;
             self.inform(&rule.name, RuleKind::Response, origin);
         }
@@ -115,6 +132,17 @@ impl Compiler {
             responses: start..self.plan.response_rules.len(),
         });
         Ok(())
+    }
+
+    /// Counts a rule, and refuses it if the set becomes too large by it. Its patterns have been counted.
+    fn charge(&mut self, name: &str, place: &Place) -> Result<(), RuleError> {
+        self.memory += RULE_BYTES + name.len();
+        if self.memory <= self.memory_limit {
+            return Ok(());
+        }
+        let limit = self.memory_limit;
+        let what = "the bytes that the rules of a set occupy";
+        Err(RuleError::new(place, Kind::Limit { what, limit }))
     }
 
     fn inform(&mut self, name: &str, kind: RuleKind, origin: &RuleOrigin) {
@@ -188,6 +216,8 @@ impl Compiler {
                 .in_rule(manner.rule)
         })?;
         let number = self.plan.patterns.len();
+        // The text is kept twice while the set is compiled.
+        self.memory += pattern.memory() + 2 * text.text.len();
         self.plan.patterns.push(pattern);
         self.patterns.insert(key, number);
         Ok(number)

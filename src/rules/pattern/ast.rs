@@ -98,6 +98,15 @@ impl Ast {
         &self.classes[number as usize]
     }
 
+    /// About how many bytes it occupies.
+    pub(super) fn memory(&self) -> usize {
+        let wide = self.classes.iter().map(|class| size_of_val(class.wide()));
+        self.nodes.capacity() * size_of::<Node>()
+            + self.kids.capacity() * size_of::<NodeId>()
+            + self.classes.capacity() * size_of::<UnitSet>()
+            + wide.sum::<usize>()
+    }
+
     /// How many groups capture.
     pub(in crate::rules) const fn groups(&self) -> u32 {
         self.groups

@@ -159,6 +159,11 @@ impl Pattern {
         search.captures(from, groups)
     }
 
+    /// About how many bytes it occupies itself; what is built of it in a [`PatternCache`] is bounded there.
+    pub(in crate::rules) fn memory(&self) -> usize {
+        size_of::<Self>() + self.ast.memory()
+    }
+
     /// How many groups capture, the whole match not counted.
     pub fn group_count(&self) -> usize {
         self.ast.groups() as usize

@@ -313,9 +313,31 @@ fn levels_share_their_names() {
 }
 
 #[test]
+fn memory_of_a_set_is_limited() {
+    let text = "<rules><rule name='small'><match url='a'/></rule><rule name='large'><match url='[a-z]{9}b'/></rule></rules>";
+    let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+    let add = |memory| {
+        let limits = RuleLimits {
+            memory,
+            ..RuleLimits::default()
+        };
+        RuleSet::builder(limits).add(&source, RuleOrigin::local("rules.xml"))
+    };
+    assert!(add(16 * 1024).is_ok());
+    let error = add(4 * 1024).unwrap_err().to_string();
+    assert!(
+        error.contains("\"large\"") && error.contains("may be at most 4096"),
+        "{error}"
+    );
+}
+
+#[test]
 fn refused_source_leaves_the_set_as_it_was() {
     let parse = |text: &str| RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
-    let mut builder = RuleSet::builder(RuleLimits { rules: 2 });
+    let mut builder = RuleSet::builder(RuleLimits {
+        rules: 2,
+        ..RuleLimits::default()
+    });
     builder
         .add(
             &parse("<rules><rule name='1'/></rules>"),

@@ -1,0 +1,447 @@
+//! The indexed matcher decides as the linear one does: on the corpora, on texts that nearly match, on random rules.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
+use stopgap::lab::vectors;
+use stopgap::rules::{
+    Decision, Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch,
+    SourceOrigin, Verdict,
+};
+
+use crate::support::baseline;
+use crate::support::synthetic;
+
+const DIALECTS: [Dialect; 2] = [Dialect::Hardened, Dialect::Iis];
+
+/// A request with its own text.
+#[derive(Clone, Debug, Default)]
+struct Request {
+    method: String,
+    target: Vec<u8>,
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Request {
+    fn to(target: impl Into<Vec<u8>>) -> Self {
+        Self {
+            method: "GET".into(),
+            target: target.into(),
+            fields: vec![("Host".into(), b"mail.example".to_vec())],
+        }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    fn view(&self) -> RequestView<'_> {
+        RequestView {
+            method: &self.method,
+            target: &self.target,
+            version: "HTTP/1.1",
+            secure: true,
+            remote: Some(([192, 0, 2, 1], 1000).into()),
+            local: None,
+            fields: &self.fields,
+            variables: &[],
+        }
+    }
+}
+
+/// Judges by both matchers, with the scratch of each kept between requests.
+#[derive(Default)]
+struct Pair {
+    indexed: Scratch,
+    linear: Scratch,
+}
+
+impl Pair {
+    fn judge(&mut self, set: &RuleSet, request: &Request) -> Result<Decision, String> {
+        let view = request.view();
+        let indexed = set.judge(&view, &mut self.indexed);
+        let linear = set.judge_linear(&view, &mut self.linear);
+        if indexed != linear || self.indexed.rewritten_url() != self.linear.rewritten_url() {
+            return Err(format!(
+                "indexed {indexed:?}\nlinear {linear:?}\non {:?} {:?}",
+                String::from_utf8_lossy(&request.target),
+                request.fields
+            ));
+        }
+        Ok(linear)
+    }
+
+    #[track_caller]
+    fn agree(&mut self, set: &RuleSet, request: &Request) -> Decision {
+        self.judge(set, request)
+            .unwrap_or_else(|difference| panic!("{difference}"))
+    }
+}
+
+/// A set of those texts that can be read and compiled, a group for each.
+fn build<'t>(texts: impl Iterator<Item = &'t str>, dialect: Dialect) -> RuleSet {
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    for text in texts {
+        if let Ok(source) = RuleSource::parse(text, &SourceOrigin::named("case")) {
+            let _ = builder.add(&source.with_dialect(dialect), RuleOrigin::local("case"));
+        }
+    }
+    builder.build()
+}
+
+/// The requests of the corpus of rewrite cases, with the rules they were written for.
+fn cases() -> Vec<(String, Request)> {
+    let lines = include_str!("../corpus/rewrite-cases.jsonl").lines();
+    let case = |line| {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let url = case["request"]["url"].as_str().unwrap();
+        let host = url.find("://").map_or(0, |at| at + 3);
+        let target = url[host..].find('/').map_or("/", |at| &url[host + at..]);
+        let mut request = Request::to(target);
+        if let Some(fields) = case["request"]["headers"].as_object() {
+            for (name, value) in fields {
+                request = request.with(name, value.as_str().unwrap_or_default());
+            }
+        }
+        let rules = case["rules_xml"].as_str().unwrap_or_default();
+        (rules.to_owned(), request)
+    };
+    lines.map(case).collect()
+}
+
+/// The requests of the corpora about Exchange.
+fn exchange() -> Vec<Request> {
+    let texts = [
+        include_str!("../corpus/exchange-attacks.jsonl"),
+        include_str!("../corpus/exchange-benign.jsonl"),
+        include_str!("../corpus/evasions.jsonl"),
+    ];
+    let request = |line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let target = line["target"].as_str().unwrap();
+        let target = match line["target_encoding"].as_str() {
+            Some("latin-1") => target.chars().map(|unit| unit as u8).collect(),
+            _ => target.as_bytes().to_vec(),
+        };
+        let mut request = Request {
+            method: line["method"].as_str().unwrap().to_owned(),
+            target,
+            fields: Vec::new(),
+        };
+        for field in line["headers"].as_array().unwrap() {
+            let text = |at: usize| field[at].as_str().unwrap();
+            request = request.with(text(0), text(1));
+        }
+        request
+    };
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .map(request)
+        .collect()
+}
+
+#[test]
+fn rewrite_cases_are_decided_alike() {
+    let cases = cases();
+    for dialect in DIALECTS {
+        let mut decided = 0;
+        for (number, (rules, request)) in cases.iter().enumerate() {
+            let set = build(std::iter::once(rules.as_str()), dialect);
+            let mut pair = Pair::default();
+            let decision = pair.agree(&set, request);
+            decided += usize::from(decision.rule.is_some());
+            for (_, other) in cases.iter().skip(number % 9).step_by(9) {
+                pair.agree(&set, other);
+            }
+        }
+        assert!(decided > 60, "{decided}");
+        let all = build(cases.iter().map(|(rules, _)| rules.as_str()), dialect);
+        let mut pair = Pair::default();
+        for request in cases.iter().map(|(_, request)| request).chain(&exchange()) {
+            pair.agree(&all, request);
+        }
+    }
+}
+
+#[test]
+fn attacks_evasions_and_honest_requests_are_decided_alike() {
+    let requests = exchange();
+    for dialect in DIALECTS {
+        let mut stopped = 0;
+        for mitigation in baseline::mitigations() {
+            let set = vectors::compile(&mitigation, dialect, "bundled").unwrap();
+            let mut pair = Pair::default();
+            for request in &requests {
+                stopped += usize::from(pair.agree(&set, request).verdict.stops());
+            }
+        }
+        assert!(stopped > 50, "{dialect:?}: {stopped}");
+    }
+}
+
+/// Every text of every rule, whole and with one letter changed, left out or cut off, at several distances from the
+/// ends of the inputs and of each other.
+fn near_misses(rules: usize, seed: u64, every: usize) {
+    let generated = synthetic::rules(rules, seed);
+    let text = synthetic::iis(&generated);
+    for dialect in DIALECTS {
+        let set = build(std::iter::once(text.as_str()), dialect);
+        assert_eq!(set.rules().count(), rules);
+        let mut pair = Pair::default();
+        let mut random = synthetic::Random::new(seed ^ 7);
+        let (mut stopped, mut passed) = (0, 0);
+        for rule in generated.iter().step_by(every) {
+            let whole = &rule.sample;
+            for change in 0..6 {
+                let at = random.below(whole.len());
+                let mut changed = whole.clone();
+                match change {
+                    0 => {}
+                    1 => changed.make_ascii_uppercase(),
+                    2 => changed.truncate(at),
+                    3 => drop(changed.remove(at)),
+                    4 => changed[at] ^= 0x40,
+                    _ => changed[at] = b'!',
+                }
+                let padding = "x".repeat(random.below(9));
+                for text in [
+                    [padding.as_bytes(), &changed].concat(),
+                    [&changed, padding.as_bytes()].concat(),
+                    changed.clone(),
+                ] {
+                    let request =
+                        Request::to(rule.target(&text)).with("Cookie", rule.cookie(&text));
+                    match pair.agree(&set, &request).verdict {
+                        Verdict::Respond { status: 403, .. } => stopped += 1,
+                        _ => passed += 1,
+                    }
+                }
+            }
+        }
+        assert!(stopped > rules / every, "{stopped} stopped");
+        assert!(passed > rules / every, "{passed} passed");
+    }
+}
+
+#[test]
+fn near_misses_are_decided_alike() {
+    near_misses(10, 1, 1);
+    near_misses(100, 2, 5);
+}
+
+#[test]
+#[ignore = "takes minutes: thousands of requests by a linear scan of 1,000 rules"]
+fn near_misses_of_many_rules_are_decided_alike() {
+    near_misses(1_000, 3, 4);
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('\'', "&apos;")
+}
+
+const WORDS: &[&str] = &[
+    "ab", "abc", "abcd", "power", "shell", "aaaaaaaa", "x", "/", "owa", "=", "é", "Kk", "[`{",
+];
+
+fn pattern() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(WORDS).prop_map(|word| word.replace('[', "\\["));
+    let operators = prop::sample::select(
+        &[
+            ".*",
+            ".",
+            "|",
+            "(ab|cd)",
+            "(?:abc)?",
+            "(?:ab){2}",
+            "[ab]",
+            "[^a]",
+            "+",
+            "?",
+            "^",
+            "$",
+            "(?=.*abcd)",
+            "(?=.*shell)",
+            "(?!.*power)",
+            "(power)",
+            "\\1",
+            "(.*)",
+            "\\b",
+            "(?:ab|.)*",
+        ][..],
+    )
+    .prop_map(str::to_owned);
+    prop::collection::vec(prop_oneof![words, operators], 1..6).prop_map(|parts| parts.concat())
+}
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let more: &[&[u8]] = &[
+        b"ABCD",
+        b"PoWeR",
+        b"%61bcd",
+        b"%2561",
+        b"\xff",
+        b"%0a",
+        b"../",
+        b"+",
+        b"?",
+        b"sHell",
+        b"\xe2\x84\xaa",
+        b"%E9",
+        b"!",
+        b";a=b",
+        b"cd",
+    ];
+    let words = WORDS
+        .iter()
+        .map(|word| word.as_bytes())
+        .chain(more.iter().copied());
+    let words: Vec<&[u8]> = words.collect();
+    prop::collection::vec(prop::sample::select(words), 0..9).prop_map(|parts| parts.concat())
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    let input = prop::sample::select(
+        &[
+            "{REQUEST_URI}",
+            "{UrlDecode:{REQUEST_URI}}",
+            "{QUERY_STRING}",
+            "{URL}",
+            "{HTTP_X_A}",
+            "{HTTP_COOKIE}",
+            "{R:0}",
+            "abcd{R:1}",
+            "{UNENCODED_URL}",
+        ][..],
+    );
+    let condition = (input, pattern(), any::<bool>(), 0..4).prop_map(
+        |(input, pattern, ignore_case, negate)| {
+            format!(
+                "<add input='{input}' pattern='{}' ignoreCase='{ignore_case}' negate='{}'/>",
+                escape(&pattern),
+                negate == 0
+            )
+        },
+    );
+    let conditions = prop::collection::vec(condition, 0..3).prop_map(|all| all.concat());
+    let url = prop_oneof![Just(".*".to_owned()), pattern()];
+    let action = prop::sample::select(
+        &[
+            "<action type='AbortRequest'/>",
+            "<action type='CustomResponse' statusCode='403'/>",
+            "<action type='Redirect' url='/{R:0}'/>",
+            "<action type='Rewrite' url='/abcd/{R:0}'/>",
+            "<action type='Rewrite' url='/{R:1}shell' appendQueryString='false'/>",
+            "<serverVariables><set name='HTTP_X_A' value='power{R:0}'/></serverVariables><action/>",
+            "<serverVariables><set name='HTTP_COOKIE' value='shell{C:0}'/></serverVariables><action/>",
+            "<action type='None'/>",
+        ][..],
+    );
+    let flags = (any::<bool>(), 0..6, 0..4usize, 0..8);
+    (url, conditions, action, flags).prop_map(|(url, conditions, action, flags)| {
+        let (stop, any, syntax, negate) = flags;
+        let syntax = ["ECMAScript", "ECMAScript", "Wildcard", "ExactMatch"][syntax];
+        format!(
+            "patternSyntax='{syntax}' stopProcessing='{stop}'><match url='{}' negate='{}'/>\
+             <conditions logicalGrouping='{}'>{conditions}</conditions>{action}</rule>",
+            escape(&url),
+            negate == 0,
+            if any == 0 { "MatchAny" } else { "MatchAll" },
+        )
+    })
+}
+
+/// A document of these rules, those left out that cannot be compiled alone.
+fn documents(rules: &[String]) -> Vec<String> {
+    let document = |rules: &str| {
+        format!(
+            "<rewrite><allowedServerVariables><add name='HTTP_X_A'/><add name='HTTP_COOKIE'/></allowedServerVariables>\
+             <rules>{rules}</rules></rewrite>"
+        )
+    };
+    let compiles = |rule: &&String| {
+        let text = document(rule);
+        build(std::iter::once(text.as_str()), Dialect::Iis)
+            .rules()
+            .count()
+            == 1
+    };
+    let named = rules
+        .iter()
+        .enumerate()
+        .map(|(number, rule)| format!("<rule name='r{number}' {rule}"))
+        .collect::<Vec<_>>();
+    let good: Vec<&String> = named.iter().filter(compiles).collect();
+    // Two groups, for what stopProcessing ends.
+    let (one, two) = good.split_at(good.len() / 2);
+    [one, two]
+        .map(|rules| document(&rules.iter().map(|rule| rule.as_str()).collect::<String>()))
+        .to_vec()
+}
+
+fn random_rules_are_decided_alike(cases: u32) {
+    let config = Config {
+        failure_persistence: None,
+        cases,
+        ..Config::default()
+    };
+    let requests = prop::collection::vec((text(), text(), text()), 1..8);
+    let rules = prop::collection::vec(rule(), 1..10);
+    let outcome = TestRunner::new(config).run(&(rules, requests, any::<bool>()), |input| {
+        let (rules, requests, hardened) = input;
+        let documents = documents(&rules);
+        let dialect = DIALECTS[usize::from(hardened)];
+        let set = build(documents.iter().map(String::as_str), dialect);
+        let mut pair = Pair::default();
+        for (target, field, cookie) in requests {
+            let request = Request::to([&b"/"[..], &target].concat())
+                .with("X-A", field)
+                .with("Cookie", cookie);
+            match pair.judge(&set, &request) {
+                Ok(_) => {}
+                Err(difference) => {
+                    return Err(TestCaseError::fail(format!(
+                        "{difference}\nby {documents:?}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn few_random_rules_are_decided_alike() {
+    random_rules_are_decided_alike(200);
+}
+
+#[test]
+#[ignore = "takes minutes: many random rule sets"]
+fn many_random_rules_are_decided_alike() {
+    random_rules_are_decided_alike(20_000);
+}
+
+#[test]
+fn inputs_too_long_to_search_count_for_rules_that_refuse() {
+    // So many states that a long input is not searched for them, which counts as a match.
+    let text = "<rules><rule name='r'><match url='.*'/><conditions>\
+        <add input='{HTTP_COOKIE}' pattern='needle[a-z]{4000}'/></conditions>\
+        <action type='AbortRequest'/></rule></rules>";
+    let set = build(std::iter::once(text), Dialect::Iis);
+    let mut pair = Pair::default();
+    assert_eq!(set.rules().count(), 1);
+    for (length, verdict) in [
+        (1_000, Verdict::Pass),
+        (30_000, Verdict::Pass),
+        (60_000, Verdict::Abort),
+        // Longer than any text may become.
+        (2_000_000, Verdict::Abort),
+    ] {
+        let request = Request::to("/").with("Cookie", vec![b'x'; length]);
+        assert_eq!(pair.agree(&set, &request).verdict, verdict, "{length}");
+    }
+}
