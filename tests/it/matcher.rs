@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use stopgap::lab::vectors;
 use stopgap::rules::{
     Decision, Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch,
     SourceOrigin, Verdict,
@@ -171,7 +170,7 @@ fn attacks_evasions_and_honest_requests_are_decided_alike() {
     for dialect in DIALECTS {
         let mut stopped = 0;
         for mitigation in baseline::mitigations() {
-            let set = vectors::compile(&mitigation, dialect, "bundled").unwrap();
+            let set = baseline::compile_in(&mitigation, dialect);
             let mut pair = Pair::default();
             for request in &requests {
                 stopped += usize::from(pair.agree(&set, request).verdict.stops());

@@ -17,10 +17,15 @@ pub(crate) fn mitigations() -> Vec<Mitigation> {
 
 /// The rules of one mitigation alone, as the product judges them.
 pub(crate) fn compile(mitigation: &Mitigation) -> RuleSet {
+    compile_in(mitigation, Dialect::Hardened)
+}
+
+/// The rules of one mitigation alone, in a dialect.
+pub(crate) fn compile_in(mitigation: &Mitigation, dialect: Dialect) -> RuleSet {
     let document = document_name(mitigation);
     let reading = Reading {
         document: &document,
-        dialect: Dialect::Hardened,
+        dialect,
         verified: false,
     };
     vectors::sources(mitigation, reading)
