@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Address;
 use crate::canon::{Refusals, refuse};
 use crate::model::explain;
 use crate::rules::{
@@ -154,13 +155,6 @@ struct Outcome {
     error: Option<String>,
 }
 
-/// A URL taken apart: whether it is secure, its authority, and the request target.
-struct Address {
-    secure: bool,
-    authority: String,
-    target: String,
-}
-
 /// Files and directories that exist, as URL paths; letter case does not matter, as on Windows.
 #[derive(Debug)]
 struct Listed {
@@ -234,7 +228,8 @@ impl Evaluate {
 
     fn case(&self, case: &Case) -> Result<Outcome, RuleError> {
         let rules = compile(&self.source(case)?, &case.context)?;
-        let address = Address::of(&case.request);
+        let mut address = Address::parse(&case.request.url);
+        address.secure |= case.request.https;
         if self.dialect == Dialect::Hardened
             && let Some(refusal) = refuse(address.target.as_bytes(), &Refusals::default())
         {
@@ -253,17 +248,13 @@ impl Evaluate {
             fields.push(("Host".to_owned(), address.authority.clone()));
         }
         let variables: Vec<_> = case.context.variables.clone().into_iter().collect();
-        let port = |secure| if secure { 443 } else { 80 };
         let view = RequestView {
             method: &case.request.method,
             target: address.target.as_bytes(),
             version: "HTTP/1.1",
             secure: address.secure,
             remote: case.request.remote_addr.map(|ip| SocketAddr::new(ip, 0)),
-            local: Some(SocketAddr::from((
-                [127, 0, 0, 1],
-                address.port().unwrap_or(port(address.secure)),
-            ))),
+            local: Some(SocketAddr::from(([127, 0, 0, 1], address.port()))),
             fields: &fields,
             variables: &variables,
         };
@@ -422,44 +413,6 @@ fn respond(
     outcome.status = Some(decision.status.unwrap_or(response.status));
     outcome.response_headers = Some(headers);
     outcome.response_body = Some(response.body.clone());
-}
-
-impl Address {
-    /// Takes the URL of a request apart, leaving the target as it is written.
-    fn of(request: &Request) -> Self {
-        let url = request.url.as_str();
-        let (secure, rest) = match url.split_once("://") {
-            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                (scheme.eq_ignore_ascii_case("https"), rest)
-            }
-            _ => (false, url),
-        };
-        let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-        let (authority, target) = if rest.len() == url.len() {
-            ("localhost", url)
-        } else {
-            rest.split_at(end)
-        };
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        Self {
-            secure: secure || request.https,
-            authority: authority.to_owned(),
-            target: format!("{slash}{target}"),
-        }
-    }
-
-    fn port(&self) -> Option<u16> {
-        self.authority.rsplit_once(':')?.1.parse().ok()
-    }
-
-    /// A `Location` as IIS sends it: absolute.
-    fn resolve(&self, location: &str, host: &str) -> String {
-        if location.starts_with('/') {
-            let scheme = if self.secure { "https" } else { "http" };
-            return format!("{scheme}://{host}{location}");
-        }
-        location.to_owned()
-    }
 }
 
 fn shown(change: &FieldChange) -> (String, String) {

@@ -4,8 +4,10 @@
 //! Holds: no network, no clock; the same input gives the same output.
 //! See `guide::dialect` for the format of cases.
 
+mod address;
 mod evaluate;
 pub mod honest;
 pub mod vectors;
 
+pub use address::Address;
 pub use evaluate::Evaluate;

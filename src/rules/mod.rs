@@ -8,6 +8,7 @@
 
 mod compile;
 mod error;
+mod explain;
 mod matcher;
 mod outbound;
 mod parse;
@@ -23,6 +24,10 @@ mod verdict;
 mod view;
 
 pub use error::RuleError;
+pub use explain::{
+    ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, ExplainedView, Explainer,
+    Explanation, RuleEnd,
+};
 pub use plan::FileTree;
 pub use scratch::{RequestMemory, Scratch};
 pub use set::{RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder};

@@ -1,6 +1,6 @@
 //! Judges a response by the outbound rules of a plan.
 
-use super::matcher::{Tester, conditions_hold, input_passes, one_line};
+use super::matcher::{Part, Tested, Tester, Watch, conditions_hold, input_passes, one_line};
 use super::pattern::Matched;
 use super::plan::{ConditionsPlan, Input, Plan, ResponsePlan, SubjectPlan};
 use super::scratch::{RequestMemory, SetMemory, Work};
@@ -12,12 +12,13 @@ use super::{FieldChange, ResponseDecision, ResponseView};
 const SET_COOKIE: &str = "set-cookie";
 
 /// One response under judgement.
-pub(crate) struct ResponseJudge<'a> {
+pub(crate) struct ResponseJudge<'a, W> {
     pub(crate) plan: &'a Plan,
     pub(crate) request: &'a RequestMemory,
     pub(crate) response: &'a ResponseView<'a>,
     pub(crate) work: &'a mut Work,
     pub(crate) memory: &'a mut SetMemory,
+    pub(crate) watch: W,
     pub(crate) decision: ResponseDecision,
     /// The status line's code and reason, once a rule changed it.
     pub(crate) status_line: Option<Vec<u8>>,
@@ -82,7 +83,7 @@ impl ResponseSight<'_> {
     }
 }
 
-impl ResponseJudge<'_> {
+impl<W: Watch> ResponseJudge<'_, W> {
     /// Judges the response by every group whose scope the request lies in.
     pub(crate) fn judge(mut self) -> ResponseDecision {
         for (group, in_scope) in self.plan.groups.iter().zip(&self.request.in_scope) {
@@ -101,8 +102,9 @@ impl ResponseJudge<'_> {
     /// Whether the rule applied. A text that grows too long leaves the response as it is.
     fn apply(&mut self, rule: &ResponsePlan) -> Result<bool, TooLong> {
         self.work.begin_rule();
+        self.watch.rule(rule.id);
         if let Some(number) = rule.pre_condition
-            && !self.conditions_hold(&self.plan.pre_conditions[number])
+            && !self.conditions_hold(&self.plan.pre_conditions[number], Part::PreCondition)
         {
             return Ok(false);
         }
@@ -119,6 +121,7 @@ impl ResponseJudge<'_> {
                 self.change(&rule.subject, values);
             }
             self.decision.rules.push(rule.id);
+            self.watch.acted(None);
         }
         Ok(applied)
     }
@@ -166,10 +169,18 @@ impl ResponseJudge<'_> {
         exists: bool,
     ) -> Result<Option<Vec<u8>>, TooLong> {
         self.work.begin_rule();
-        let Some(span) = self.matched_span(rule, subject) else {
+        let span = self.matched_span(rule, subject);
+        let tested = Tested {
+            input: Some(subject),
+            pattern: Some(rule.pattern),
+            holds: span.is_some(),
+            reading: None,
+        };
+        self.watch.tested(Part::Match, &tested);
+        let Some(span) = span else {
             return Ok(None);
         };
-        if !self.conditions_hold(&rule.conditions) {
+        if !self.conditions_hold(&rule.conditions, Part::Condition) {
             return Ok(None);
         }
         let mut changed = subject[..span.start].to_vec();
@@ -213,7 +224,7 @@ impl ResponseJudge<'_> {
         }
     }
 
-    fn conditions_hold(&mut self, plan: &ConditionsPlan) -> bool {
+    fn conditions_hold(&mut self, plan: &ConditionsPlan, part: fn(usize) -> Part) -> bool {
         let mut tracked = std::mem::take(&mut self.work.conditions);
         let mut input = std::mem::take(&mut self.work.input);
         let holds = conditions_hold(plan, &mut tracked, |number, tracked, wanted| {
@@ -232,13 +243,16 @@ impl ResponseJudge<'_> {
                 when_out_of_steps: false,
             };
             let input = expanded.map(|()| input.as_slice());
-            input_passes(
-                &condition.test,
-                input,
-                wanted,
-                &mut tester,
-                self.plan.files.as_deref(),
-            )
+            let files = self.plan.files.as_deref();
+            let holds = input_passes(&condition.test, input, wanted, &mut tester, files);
+            let tested = Tested {
+                input: input.ok(),
+                pattern: condition.test.pattern(),
+                holds,
+                reading: None,
+            };
+            self.watch.tested(part(number), &tested);
+            holds
         });
         self.work.conditions = tracked;
         self.work.input = input;

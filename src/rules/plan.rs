@@ -103,6 +103,16 @@ pub(crate) enum TestPlan {
     Pattern(PatternTest),
 }
 
+impl TestPlan {
+    /// The pattern that is tested, if one is.
+    pub(crate) const fn pattern(&self) -> Option<PatternTest> {
+        match self {
+            Self::IsDirectory { .. } | Self::IsFile { .. } => None,
+            Self::Pattern(test) => Some(*test),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct SetPlan {
     pub(crate) target: SetTarget,

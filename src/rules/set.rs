@@ -7,8 +7,10 @@ use super::compile::Compiler;
 use super::error::{Kind, Place};
 use super::matcher::indexed::Index;
 use super::matcher::linear::Judge;
+use super::matcher::{Unwatched, Watch};
 use super::outbound::ResponseJudge;
-use super::plan::{FileTree, Plan};
+use super::pattern::Pattern;
+use super::plan::{FileTree, PatternTest, Plan};
 use super::state::RequestSight;
 use super::template::Sight;
 use super::{
@@ -155,23 +157,34 @@ impl RuleSet {
 
     /// Judges a request.
     pub fn judge(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
-        self.begin(request, scratch)
+        self.begin(request, scratch, Unwatched)
             .map_or(Decision::PASS, |judge| self.index.judge(judge))
     }
 
     /// Judges a request as [`judge`](Self::judge) does, trying every rule in its order: slow, and too simple to be
     /// wrong, it is what tests compare with.
     pub fn judge_linear(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
-        self.begin(request, scratch)
+        self.judge_watched(request, scratch, Unwatched)
+    }
+
+    /// Judges a request linearly while `watch` looks on.
+    pub(crate) fn judge_watched<W: Watch>(
+        &self,
+        request: &RequestView<'_>,
+        scratch: &mut Scratch,
+        watch: W,
+    ) -> Decision {
+        self.begin(request, scratch, watch)
             .map_or(Decision::PASS, Judge::judge)
     }
 
     /// A request under judgement; `None` when there are no rules to judge by.
-    fn begin<'a>(
+    fn begin<'a, W>(
         &'a self,
         request: &'a RequestView<'a>,
         scratch: &'a mut Scratch,
-    ) -> Option<Judge<'a>> {
+        watch: W,
+    ) -> Option<Judge<'a, W>> {
         let (state, work, memory) = scratch.parts(self.number);
         state.begin(self.number, request.target, self.plan.is_hardened);
         if self.plan.request_rules.is_empty() {
@@ -183,12 +196,18 @@ impl RuleSet {
             state,
             work,
             memory,
+            watch,
         })
     }
 
     /// About how many bytes the index over the request rules occupies.
     pub fn index_memory(&self) -> usize {
         self.index.memory()
+    }
+
+    /// The pattern of a test.
+    pub(crate) fn pattern(&self, test: PatternTest) -> &Pattern {
+        &self.plan.patterns[test.pattern]
     }
 
     /// Whether any response rule exists.
@@ -234,6 +253,17 @@ impl RuleSet {
         response: &ResponseView<'_>,
         scratch: &mut Scratch,
     ) -> ResponseDecision {
+        self.judge_response_watched(memory, response, scratch, Unwatched)
+    }
+
+    /// Judges a response while `watch` looks on.
+    pub(crate) fn judge_response_watched<W: Watch>(
+        &self,
+        memory: &RequestMemory,
+        response: &ResponseView<'_>,
+        scratch: &mut Scratch,
+        watch: W,
+    ) -> ResponseDecision {
         if memory.set != self.number {
             return ResponseDecision::default();
         }
@@ -244,6 +274,7 @@ impl RuleSet {
             response,
             work,
             memory: set_memory,
+            watch,
             decision: ResponseDecision::default(),
             status_line: None,
         };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::canon::{Views, percent_encode, split_target};
+use crate::canon::{Decoding, View, Views, percent_encode, split_target};
 
 /// The views of one URL, in buffers that are used again for the next.
 #[derive(Debug, Default)]
@@ -19,9 +19,15 @@ pub(crate) struct ViewText {
     path: Vec<u8>,
     query: Vec<u8>,
     has_query: bool,
+    decoding: Option<Decoding>,
 }
 
 impl ViewText {
+    /// How it was made from what was sent; `None` for a URL as a rule wrote it.
+    pub(crate) const fn decoding(&self) -> Option<Decoding> {
+        self.decoding
+    }
+
     pub(crate) fn path(&self) -> &[u8] {
         &self.path
     }
@@ -48,11 +54,10 @@ impl Target {
         self.count = 0;
         if hardened {
             for view in Views::hardened(target).iter() {
-                self.push(&view.path, view.query.as_deref());
+                self.push_view(view);
             }
         } else {
-            let view = Views::iis(target);
-            self.push(&view.path, view.query.as_deref());
+            self.push_view(&Views::iis(target));
         }
     }
 
@@ -67,17 +72,21 @@ impl Target {
         self.raw.clear();
         self.raw.extend_from_slice(sent);
         self.count = 0;
-        self.push(path, query);
+        self.push(path, query, None);
         if hardened {
             for view in Views::hardened(sent).iter() {
                 if view.path != path || view.query.as_deref() != query {
-                    self.push(&view.path, view.query.as_deref());
+                    self.push_view(view);
                 }
             }
         }
     }
 
-    fn push(&mut self, path: &[u8], query: Option<&[u8]>) {
+    fn push_view(&mut self, view: &View<'_>) {
+        self.push(&view.path, view.query.as_deref(), Some(view.decoding));
+    }
+
+    fn push(&mut self, path: &[u8], query: Option<&[u8]>, decoding: Option<Decoding>) {
         if self.count == self.views.len() {
             self.views.push(ViewText::default());
         }
@@ -87,7 +96,13 @@ impl Target {
         view.query.clear();
         view.query.extend_from_slice(query.unwrap_or_default());
         view.has_query = query.is_some();
+        view.decoding = decoding;
         self.count += 1;
+    }
+
+    /// Every view, IIS's own first.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &ViewText> {
+        self.views[..self.count].iter()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -104,6 +119,7 @@ impl Target {
             path: Vec::new(),
             query: Vec::new(),
             has_query: false,
+            decoding: None,
         };
         let number = if number < self.count { number } else { 0 };
         self.views.get(number).unwrap_or(&NONE)

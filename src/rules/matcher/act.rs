@@ -1,6 +1,7 @@
 //! Does what a rule that applies says.
 
 use super::linear::Judge;
+use super::watch::Watch;
 use crate::rules::plan::{ActionPlan, Group, RequestPlan, SetPlan, SetTarget};
 use crate::rules::template::{Bound, TooLong};
 use crate::rules::{Verdict, target, view};
@@ -21,8 +22,18 @@ pub(super) enum Flow {
     Fail(u16),
 }
 
+impl Flow {
+    /// The sub-status of the error 500, if it is one.
+    pub(super) const fn failure(&self) -> Option<u16> {
+        match self {
+            Self::Continue | Self::End(_) => None,
+            Self::Fail(substatus) => Some(*substatus),
+        }
+    }
+}
+
 /// Sets the rule's variables and performs its action.
-pub(super) fn act(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> Flow {
+pub(super) fn act<W: Watch>(judge: &mut Judge<'_, W>, group: &Group, rule: &RequestPlan) -> Flow {
     for set in &rule.set {
         if let Err(substatus) = set_variable(judge, set) {
             return Flow::Fail(substatus);
@@ -31,7 +42,7 @@ pub(super) fn act(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> F
     perform(judge, group, rule).unwrap_or(Flow::Fail(CANNOT_EXPAND))
 }
 
-fn set_variable(judge: &mut Judge<'_>, set: &SetPlan) -> Result<(), u16> {
+fn set_variable<W: Watch>(judge: &mut Judge<'_, W>, set: &SetPlan) -> Result<(), u16> {
     if !set.allowed {
         return Err(VARIABLE_NOT_ALLOWED);
     }
@@ -48,7 +59,7 @@ fn set_variable(judge: &mut Judge<'_>, set: &SetPlan) -> Result<(), u16> {
     Ok(())
 }
 
-fn exists(judge: &Judge<'_>, target: &SetTarget) -> bool {
+fn exists<W: Watch>(judge: &Judge<'_, W>, target: &SetTarget) -> bool {
     match target {
         SetTarget::Field(name) => {
             judge.state.field(name).is_some()
@@ -64,7 +75,11 @@ fn exists(judge: &Judge<'_>, target: &SetTarget) -> bool {
     }
 }
 
-fn perform(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> Result<Flow, TooLong> {
+fn perform<W: Watch>(
+    judge: &mut Judge<'_, W>,
+    group: &Group,
+    rule: &RequestPlan,
+) -> Result<Flow, TooLong> {
     Ok(match &rule.action {
         ActionPlan::Abort => Flow::End(Verdict::Abort),
         ActionPlan::None => Flow::Continue,
@@ -99,8 +114,8 @@ fn perform(judge: &mut Judge<'_>, group: &Group, rule: &RequestPlan) -> Result<F
     })
 }
 
-fn compose(
-    judge: &Judge<'_>,
+fn compose<W: Watch>(
+    judge: &Judge<'_, W>,
     group: &Group,
     url: &Bound,
     append_query: bool,

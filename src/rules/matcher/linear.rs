@@ -2,20 +2,22 @@
 
 use super::act::{self, Flow};
 use super::condition::{Sighted, Tester, conditions_hold, input_passes};
+use super::watch::{Part, Reading, Tested, Unwatched, Watch};
 use crate::canon::path_has_prefix;
-use crate::rules::plan::{ConditionPlan, Group, Input, Plan, RequestPlan};
+use crate::rules::plan::{Group, Input, Plan, RequestPlan};
 use crate::rules::scratch::{SetMemory, Work};
 use crate::rules::state::{RequestSight, State};
 use crate::rules::template::{Captures, Expansion, TooLong};
 use crate::rules::{Decision, RequestView, RuleId, Verdict};
 
 /// One request under judgement.
-pub(crate) struct Judge<'a> {
+pub(crate) struct Judge<'a, W = Unwatched> {
     pub(crate) plan: &'a Plan,
     pub(crate) request: &'a RequestView<'a>,
     pub(crate) state: &'a mut State,
     pub(crate) work: &'a mut Work,
     pub(crate) memory: &'a mut SetMemory,
+    pub(crate) watch: W,
 }
 
 /// What follows one rule.
@@ -28,7 +30,7 @@ pub(super) enum Step {
     Next,
 }
 
-impl Judge<'_> {
+impl<W: Watch> Judge<'_, W> {
     /// Judges the request, of which `state` has been begun.
     pub(crate) fn judge(mut self) -> Decision {
         let mut last = None;
@@ -53,10 +55,13 @@ impl Judge<'_> {
         rule: &RequestPlan,
         last: &mut Option<RuleId>,
     ) -> Step {
+        self.watch.rule(rule.id);
         if !self.applies(group, rule) {
             return Step::Next;
         }
-        match act::act(self, group, rule) {
+        let flow = act::act(self, group, rule);
+        self.watch.acted(flow.failure());
+        match flow {
             Flow::Continue => *last = Some(rule.id),
             Flow::End(verdict) => {
                 return Step::Decided(self.decide(verdict, Some(rule.id), None));
@@ -133,6 +138,16 @@ impl Judge<'_> {
                 }
             };
             any |= *matched;
+            let tested = Tested {
+                input: Some(input),
+                pattern: rule.url,
+                holds: *matched,
+                reading: Some(Reading {
+                    sight: &sight(self.plan, self.request, self.state, view),
+                    text: None,
+                }),
+            };
+            self.watch.tested(Part::Match, &tested);
         }
         any
     }
@@ -146,7 +161,7 @@ impl Judge<'_> {
                 let condition = &rule.conditions.list[number];
                 let views = if condition.over_views { views } else { 1 };
                 (0..views).any(|view| {
-                    self.condition_holds(rule, condition, view, tracked, wanted.as_deref_mut())
+                    self.condition_holds(rule, number, view, tracked, wanted.as_deref_mut())
                 })
             },
         );
@@ -157,32 +172,33 @@ impl Judge<'_> {
     fn condition_holds(
         &mut self,
         rule: &RequestPlan,
-        condition: &ConditionPlan,
+        number: usize,
         view: usize,
         tracked: &Captures,
         wanted: Option<&mut Captures>,
     ) -> bool {
-        let input = match &condition.input {
+        let condition = &rule.conditions.list[number];
+        let shared = match &condition.input {
+            Input::Own(_) => 0,
+            Input::Shared(number) => self.refresh(*number, view),
+        };
+        let sight = sight(self.plan, self.request, self.state, view);
+        let expansion = Expansion {
+            sight: &sight,
+            maps: &self.plan.maps,
+            rule: url_groups(&self.work.url, view),
+            conditions: tracked,
+        };
+        let (text, input) = match &condition.input {
             Input::Own(text) => {
-                let expansion = Expansion {
-                    sight: &RequestSight {
-                        request: self.request,
-                        state: self.state,
-                        view,
-                        document_root: self.plan.document_root.as_deref().unwrap_or_default(),
-                    },
-                    maps: &self.plan.maps,
-                    rule: url_groups(&self.work.url, view),
-                    conditions: tracked,
-                };
                 self.work.input.clear();
                 let expanded = expansion.expand(text, &mut self.work.input);
-                expanded.map(|()| self.work.input.as_slice())
+                (text, expanded.map(|()| self.work.input.as_slice()))
             }
             Input::Shared(number) => {
-                let at = self.refresh(*number, view);
-                let value = &self.memory.inputs[at];
-                value.outcome.map(|()| value.text.as_slice())
+                let value = &self.memory.inputs[shared];
+                let input = value.outcome.map(|()| value.text.as_slice());
+                (&self.plan.inputs[*number], input)
             }
         };
         let mut tester = Tester {
@@ -191,13 +207,19 @@ impl Judge<'_> {
             groups: &mut self.work.groups,
             when_out_of_steps: rule.refuses,
         };
-        input_passes(
-            &condition.test,
-            input,
-            wanted,
-            &mut tester,
-            self.plan.files.as_deref(),
-        )
+        let files = self.plan.files.as_deref();
+        let holds = input_passes(&condition.test, input, wanted, &mut tester, files);
+        let tested = Tested {
+            input: input.ok(),
+            pattern: condition.test.pattern(),
+            holds,
+            reading: Some(Reading {
+                sight: &sight,
+                text: Some((text, &expansion)),
+            }),
+        };
+        self.watch.tested(Part::Condition(number), &tested);
+        holds
     }
 
     /// The value of one of the plan's inputs in one view.
@@ -215,12 +237,7 @@ impl Judge<'_> {
         let value = &mut values[at];
         if value.epoch != self.state.epoch {
             let expansion = Expansion {
-                sight: &RequestSight {
-                    request: self.request,
-                    state: self.state,
-                    view,
-                    document_root: self.plan.document_root.as_deref().unwrap_or_default(),
-                },
+                sight: &sight(self.plan, self.request, self.state, view),
                 maps: &self.plan.maps,
                 rule: &Captures::NONE,
                 conditions: &Captures::NONE,
@@ -235,18 +252,28 @@ impl Judge<'_> {
     /// Expands a text of the rule's action.
     pub(super) fn expand(&self, text: &crate::rules::template::Bound) -> Result<Vec<u8>, TooLong> {
         let expansion = Expansion {
-            sight: &RequestSight {
-                request: self.request,
-                state: self.state,
-                view: 0,
-                document_root: self.plan.document_root.as_deref().unwrap_or_default(),
-            },
+            sight: &sight(self.plan, self.request, self.state, 0),
             maps: &self.plan.maps,
             rule: url_groups(&self.work.url, 0),
             conditions: &self.work.conditions,
         };
         let mut out = Vec::new();
         expansion.expand(text, &mut out).map(|()| out)
+    }
+}
+
+/// What variables read in one view.
+fn sight<'s>(
+    plan: &'s Plan,
+    request: &'s RequestView<'s>,
+    state: &'s State,
+    view: usize,
+) -> RequestSight<'s> {
+    RequestSight {
+        request,
+        state,
+        view,
+        document_root: plan.document_root.as_deref().unwrap_or_default(),
     }
 }
 

@@ -10,6 +10,8 @@ mod condition;
 mod gate;
 pub(crate) mod indexed;
 pub(crate) mod linear;
+mod watch;
 
 pub(crate) use act::one_line;
 pub(crate) use condition::{Tester, conditions_hold, input_passes};
+pub(crate) use watch::{Part, Reading, Tested, Unwatched, Watch};

@@ -16,14 +16,23 @@ impl Function {
     /// not looked at.
     pub(crate) fn named(name: &str) -> Option<Self> {
         [
-            ("HtmlEncode", Self::HtmlEncode),
-            ("ToLower", Self::ToLower),
-            ("UrlDecode", Self::UrlDecode),
-            ("UrlEncode", Self::UrlEncode),
+            Self::HtmlEncode,
+            Self::ToLower,
+            Self::UrlDecode,
+            Self::UrlEncode,
         ]
         .into_iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, function)| function)
+        .find(|function| function.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name, as Microsoft's documents write it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::HtmlEncode => "HtmlEncode",
+            Self::ToLower => "ToLower",
+            Self::UrlDecode => "UrlDecode",
+            Self::UrlEncode => "UrlEncode",
+        }
     }
 
     /// Applies the function to what stands in `buffer` from `start` on.

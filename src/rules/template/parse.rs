@@ -91,6 +91,20 @@ impl Template {
     }
 }
 
+impl fmt::Display for Template {
+    /// As written, but for the letter case of functions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Call { function, argument } => write!(f, "{{{}:{argument}}}", function.name()),
+            Piece::ConditionGroup(group) => write!(f, "{{C:{group}}}"),
+            Piece::Literal(text) => f.write_str(text),
+            Piece::Map { name, argument } => write!(f, "{{{name}:{argument}}}"),
+            Piece::RuleGroup(group) => write!(f, "{{R:{group}}}"),
+            Piece::Variable(name) => write!(f, "{{{name}}}"),
+        })
+    }
+}
+
 struct Parser<'t> {
     text: &'t str,
     at: usize,
