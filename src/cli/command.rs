@@ -43,8 +43,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Judge requests by rules, one JSON object a line in and out
     Eval(EvalArguments),
-    /// Say why a request is judged as it is (not part of this version)
-    Explain(Later),
+    /// Say why a request is judged as it is
+    Explain(Box<ExplainArguments>),
     /// Fetch, verify and show feeds
     #[command(subcommand)]
     Feed(FeedCommand),
@@ -163,6 +163,54 @@ pub(super) struct EvalArguments {
     /// Judge every view that a server could take of a target, as rules of feeds are judged
     #[arg(long)]
     pub(super) hardened: bool,
+}
+
+/// `stopgap explain`
+#[derive(Args, Debug)]
+pub(super) struct ExplainArguments {
+    /// The rules, or mitigations [default: the bundled set]
+    #[arg(long, value_name = "FILE")]
+    pub(super) rules: Option<PathBuf>,
+    /// Also judge by this opt-in group of mitigations; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Vec<String>,
+    /// The URL, taken exactly as written; a path is one too
+    #[arg(long, required_unless_present = "curl", conflicts_with = "curl")]
+    pub(super) url: Option<String>,
+    /// The method [default: GET]
+    #[arg(long, conflicts_with = "curl")]
+    pub(super) method: Option<String>,
+    /// A request field, 'Name: value'; repeatable
+    #[arg(long, value_name = "FIELD", conflicts_with = "curl")]
+    pub(super) header: Vec<String>,
+    /// A curl command line, as a browser copies it, in place of the last three
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) curl: Option<String>,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    pub(super) remote: Option<std::net::IpAddr>,
+    /// The status of a response to judge too [default: 200 with --response-header]
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..=999))]
+    pub(super) status: Option<u16>,
+    /// A field of that response, 'Name: value'; repeatable
+    #[arg(long, value_name = "FIELD")]
+    pub(super) response_header: Vec<String>,
+    /// Judge every view that a server could take of a target, as rules of feeds are judged
+    #[arg(long)]
+    pub(super) hardened: bool,
+    /// The form of the explanation
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: ExplainFormat,
+}
+
+/// The forms of an explanation.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum ExplainFormat {
+    /// Text for people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
 }
 
 /// `stopgap feed`

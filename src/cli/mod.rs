@@ -7,8 +7,11 @@
 
 mod check;
 mod command;
+mod curl;
 mod eval;
 mod exit;
+mod explain;
+mod explanation;
 mod feed;
 mod generate;
 mod instance;
@@ -60,7 +63,7 @@ fn dispatch(command: Command) -> Ended {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Eval(arguments) => eval::eval(&arguments),
-        Command::Explain(_) => later("explain"),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Feed(FeedCommand::Fetch(arguments)) => feed::fetch(arguments),
         Command::Feed(FeedCommand::Verify(arguments)) => feed::verify(&arguments),
         Command::Feed(FeedCommand::Test(_)) => later("feed test"),

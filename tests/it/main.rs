@@ -12,6 +12,7 @@ mod ecmascript;
 mod enforce;
 mod envelope;
 mod evasion;
+mod explain;
 mod feed;
 mod feed_dsse;
 mod layers;
