@@ -121,7 +121,7 @@ fn bundled_set_is_explained_hardened() {
     let output = run(folder.path(), &["explain", "--url", target]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("mitigation M1.1, "), "{text}");
-    assert!(text.contains("stable"), "{text}");
+    assert!(text.contains("\n  once     /autodiscover/"), "{text}");
     assert!(text.contains("=> the connection is reset"), "{text}");
 }
 

@@ -137,7 +137,7 @@ pub struct ExplainedTest {
 /// One input of a test, and how the test ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExplainedInput {
-    /// The view it is of; `None` for a response, and for a URL as a rule wrote it.
+    /// The view it is of; `None` for what has no views, and for a URL as a rule wrote it.
     pub decoding: Option<Decoding>,
     /// The same before decoding, where that differs.
     pub sent: Option<Vec<u8>>,

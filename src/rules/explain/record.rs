@@ -1,7 +1,7 @@
 //! Writes down what the matcher shows of itself.
 
 use super::{ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, RuleEnd};
-use crate::canon::split_target;
+use crate::canon::{Decoding, split_target};
 use crate::rules::matcher::{Part, Reading, Tested, Watch};
 use crate::rules::pattern::{Groups, Matched, PatternCache};
 use crate::rules::plan::PatternTest;
@@ -123,7 +123,14 @@ fn first_failed(conditions: &ExplainedConditions) -> Option<RuleEnd> {
     failed.map(RuleEnd::Condition)
 }
 
-fn decoding(reading: &Reading<'_>) -> Option<crate::canon::Decoding> {
+/// The view of an input that differs between views.
+fn decoding(reading: &Reading<'_>) -> Option<Decoding> {
+    if let Some((text, _)) = reading.text {
+        let reads = text.reads();
+        if !reads.target && reads.rule_group.is_none() {
+            return None;
+        }
+    }
     let sight = reading.sight;
     sight.state.current().view(sight.view).decoding()
 }
