@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct About {
     /// Traffic listeners, with the ports they got.
     pub listeners: Vec<SocketAddr>,
+    /// Those of the listeners that speak TLS.
+    pub tls_listeners: Vec<SocketAddr>,
     /// Data-plane threads.
     pub workers: usize,
     /// Sites in the order of the settings.
@@ -35,21 +37,30 @@ pub struct SiteAbout {
 impl About {
     /// A command line that a person can try, and whose request passes.
     pub fn passing_command(&self) -> Option<String> {
-        Some(format!("curl -i http://{}/", self.local_address()?))
+        Some(format!("{}/", self.local_command("")?))
     }
 
     /// A command line whose request is stopped.
     pub fn stopped_command(&self) -> Option<String> {
         let target = self.stopped_example.as_deref()?;
-        Some(format!(
-            "curl -i 'http://{}{target}'",
-            self.local_address()?
-        ))
+        Some(format!("{}{target}'", self.local_command("'")?))
     }
 
-    /// An address of the first listener that this machine can connect to.
-    fn local_address(&self) -> Option<SocketAddr> {
-        let mut address = *self.listeners.first()?;
+    /// Whether a listener speaks TLS.
+    pub fn is_tls(&self, address: &SocketAddr) -> bool {
+        self.tls_listeners.contains(address)
+    }
+
+    /// The beginning of a command line to a plain listener, or else to the first, that this machine can connect to.
+    fn local_command(&self, quote: &str) -> Option<String> {
+        let mut listeners = self.listeners.iter();
+        let plain = listeners.find(|address| !self.is_tls(address));
+        let mut address = *plain.or(self.listeners.first())?;
+        // Nobody has a certificate for an address of this machine.
+        let (options, scheme) = match plain {
+            Some(_) => ("-i", "http"),
+            None => ("-ik", "https"),
+        };
         match address {
             SocketAddr::V4(inner) if inner.ip().is_unspecified() => {
                 address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -59,7 +70,7 @@ impl About {
             }
             _ => {}
         }
-        Some(address)
+        Some(format!("curl {options} {quote}{scheme}://{address}"))
     }
 }
 
@@ -71,6 +82,7 @@ mod tests {
     fn commands_name_an_address_that_can_be_reached() {
         let mut about = About {
             listeners: vec!["0.0.0.0:81".parse().unwrap()],
+            tls_listeners: Vec::new(),
             workers: 1,
             sites: Vec::new(),
             admin: None,
@@ -87,6 +99,11 @@ mod tests {
         assert_eq!(
             about.stopped_command().unwrap(),
             "curl -i 'http://[::1]:81/a?b'"
+        );
+        about.tls_listeners = about.listeners.clone();
+        assert_eq!(
+            about.stopped_command().unwrap(),
+            "curl -ik 'https://[::1]:81/a?b'"
         );
     }
 }

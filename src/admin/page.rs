@@ -417,6 +417,7 @@ mod tests {
     fn about(text: &str) -> About {
         About {
             listeners: vec!["127.0.0.1:8080".parse().unwrap()],
+            tls_listeners: Vec::new(),
             workers: 2,
             sites: vec![super::super::SiteAbout {
                 name: text.to_owned(),

@@ -44,7 +44,11 @@ impl AppError {
 
     /// Whether settings or rules have to be changed before a start can succeed.
     pub const fn is_invalid_input(&self) -> bool {
-        matches!(&self.kind, Kind::Control(error) if error.is_invalid_input())
+        match &self.kind {
+            Kind::Control(error) => error.is_invalid_input(),
+            Kind::Proxy(error) => error.is_invalid_input(),
+            Kind::Log(..) | Kind::Runtime(_) | Kind::State(_) => false,
+        }
     }
 }
 

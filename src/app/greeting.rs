@@ -34,8 +34,13 @@ pub(super) fn stopped_example(status: &Status) -> Option<String> {
 pub(super) fn greet(about: &About, status: &Status) {
     let mut lines = vec![format!("stopgap {}", status.version)];
     for address in &about.listeners {
+        let scheme = if about.is_tls(address) {
+            "https"
+        } else {
+            "http"
+        };
         lines.push(format!(
-            "listening on http://{address} ({} threads)",
+            "listening on {scheme}://{address} ({} threads)",
             about.workers
         ));
     }

@@ -1,5 +1,6 @@
 //! A process between its start and its end: admin side, signals, drain.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +20,16 @@ use crate::config::{Config, Overrides};
 use crate::control::Order;
 use crate::telemetry::AlarmKind;
 
+/// The subject of alarms about certificates.
+const CERTIFICATES: &str = "certificates";
+
 /// How long the writers of logs get at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Starts the admin side, says what runs, and serves until a signal ends it.
     ///
-    /// SIGHUP reads rules again. The first SIGTERM or SIGINT drains, the second ends at once.
+    /// SIGHUP reads rules and certificates again. The first SIGTERM or SIGINT drains, the second ends at once.
     ///
     /// # Errors
     ///
@@ -52,10 +56,14 @@ impl App {
             running.workers() > 0 && !drains.load(Ordering::Relaxed)
         });
         greet(&about, &self.controller.handle().status());
+        let mut watch = tokio::time::interval(self.config.control.watch_interval);
         loop {
-            match signals.next().await {
-                Asked::End => break,
-                Asked::Reload => self.reload(file).await,
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::End => break,
+                    Asked::Reload => self.reload(file).await,
+                },
+                _ = watch.tick() => self.reload_certificates().await,
             }
         }
         draining.store(true, Ordering::Relaxed);
@@ -127,8 +135,14 @@ impl App {
             hosts: site.hosts.clone(),
             upstreams: site.upstreams.iter().map(ToString::to_string).collect(),
         });
+        let listeners = self.running.addresses();
+        let secure = listeners
+            .iter()
+            .zip(&self.config.listeners)
+            .filter(|(_, listener)| !listener.tls.is_empty());
         About {
-            listeners: self.running.addresses().to_vec(),
+            listeners: listeners.to_vec(),
+            tls_listeners: secure.map(|(address, _)| *address).collect(),
             workers: self.running.workers(),
             sites: sites.collect(),
             admin: admin.address,
@@ -137,8 +151,46 @@ impl App {
         }
     }
 
-    /// Reads rules again, and says what of the settings would take a restart.
+    /// Looks whether the certificates of TLS listeners have changed.
+    async fn reload_certificates(&self) {
+        if self
+            .config
+            .listeners
+            .iter()
+            .all(|listener| listener.tls.is_empty())
+        {
+            return;
+        }
+        let running = Arc::clone(&self.running);
+        let reload = tokio::task::spawn_blocking(move || running.reload_certificates());
+        let Ok((changed, errors)) = reload.await else {
+            return;
+        };
+        if changed > 0 {
+            tracing::info!(
+                listeners = changed,
+                "new connections get the new certificates"
+            );
+        }
+        if errors.is_empty() {
+            self.alarms.clear(AlarmKind::Certificate, CERTIFICATES);
+        }
+        for error in errors {
+            let mut reason = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                reason.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            reason.push_str("; those in use stay");
+            self.alarms
+                .raise(AlarmKind::Certificate, CERTIFICATES, &reason, now());
+        }
+    }
+
+    /// Reads certificates and rules again, and says what of the settings would take a restart.
     async fn reload(&self, file: Option<&Path>) {
+        self.reload_certificates().await;
         if let Some(path) = file {
             match Config::load(Some(path), &Overrides::default(), |_| None) {
                 Ok(_) => tracing::info!(

@@ -99,7 +99,16 @@ pub(super) struct SettingsArguments {
     /// Listen for HTTP/1.1 here; repeatable [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Vec<SocketAddr>,
-    /// A server of the only site, http://HOST[:PORT]; repeatable [default: a built-in welcome page]
+    /// Listen here for TLS; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub(super) tls_listen: Vec<SocketAddr>,
+    /// The certificate chain in PEM for --tls-listen
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_certificate: Option<PathBuf>,
+    /// The private key in PEM for --tls-listen
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// A server of the only site, http[s]://HOST[:PORT]; repeatable [default: a built-in welcome page]
     #[arg(long, value_name = "URL")]
     pub(super) upstream: Vec<Server>,
     /// A rule file, or a folder of them, instead of the bundled set; repeatable
@@ -130,15 +139,6 @@ pub(super) struct RunArguments {
     /// Also take prior-knowledge HTTP/2 on plain listeners (not part of this version)
     #[arg(long)]
     pub(super) http2_cleartext: bool,
-    /// Listen for TLS here (not part of this version)
-    #[arg(long, value_name = "ADDR")]
-    pub(super) tls_listen: Vec<String>,
-    /// The certificate for --tls-listen (not part of this version)
-    #[arg(long, value_name = "FILE")]
-    pub(super) tls_certificate: Option<PathBuf>,
-    /// The key for --tls-listen (not part of this version)
-    #[arg(long, value_name = "FILE")]
-    pub(super) tls_key: Option<PathBuf>,
 }
 
 /// `stopgap check`

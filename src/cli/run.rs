@@ -6,14 +6,8 @@ use super::settings;
 use crate::app;
 
 pub(super) fn run(arguments: &RunArguments) -> Ended {
-    let later = [
-        ("--http2-cleartext", arguments.http2_cleartext),
-        ("--tls-listen", !arguments.tls_listen.is_empty()),
-        ("--tls-certificate", arguments.tls_certificate.is_some()),
-        ("--tls-key", arguments.tls_key.is_some()),
-    ];
-    if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
-        return Err(Failure::not_in_this_version(flag));
+    if arguments.http2_cleartext {
+        return Err(Failure::not_in_this_version("--http2-cleartext"));
     }
     let config = settings::load(&arguments.settings)?;
     match app::run(config, arguments.settings.config.as_deref()) {

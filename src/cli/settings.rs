@@ -8,7 +8,7 @@ use crate::config::{Config, Overrides, schema};
 pub(super) fn config(command: &ConfigCommand) -> Ended {
     match command {
         ConfigCommand::Check(arguments) => {
-            load(arguments)?;
+            load(arguments)?.check_tls().or_exit(Exit::Invalid)?;
             print("settings can be used\n")
         }
         ConfigCommand::Print(arguments) => print(&load(arguments)?.to_toml()),
@@ -20,6 +20,9 @@ pub(super) fn config(command: &ConfigCommand) -> Ended {
 pub(super) fn load(arguments: &SettingsArguments) -> Result<Config, Failure> {
     let overrides = Overrides {
         listen: arguments.listen.clone(),
+        tls_listen: arguments.tls_listen.clone(),
+        tls_certificate: arguments.tls_certificate.clone(),
+        tls_key: arguments.tls_key.clone(),
         upstreams: arguments.upstream.clone(),
         rules: arguments.rules.clone(),
         with_baseline: arguments.with_baseline,

@@ -9,8 +9,8 @@ use toml::Spanned;
 use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
-    FileAdmin, FileConfig, FileFeed, FileLimits, FileListener, FileLog, FilePolicy, FileRefusals,
-    FileSite, FormatWord, Parsed,
+    FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener, FileLog,
+    FilePolicy, FileRefusals, FileSite, FormatWord, HostName, Parsed,
 };
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
@@ -22,8 +22,8 @@ use crate::admin::AdminConfig;
 use crate::canon::Refusals;
 use crate::control::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
 use crate::feed::{FeedConfig, TypeAliases};
-use crate::net::HeadLimits;
-use crate::proxy::{AccessFormat, Limits, Listener};
+use crate::net::{CertificateFiles, HeadLimits};
+use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
 
 pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
     let limits = limits(file.limits, document)?;
@@ -47,7 +47,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
     Ok(Config {
-        listeners: listeners(&file.listen, &file.listener, &file.refusals),
+        listeners: listeners(&file.listen, file.listener, &file.refusals, document)?,
         sites,
         workers: file.workers,
         limits,
@@ -61,27 +61,52 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
 
 fn listeners(
     plain: &[Parsed<std::net::SocketAddr>],
-    detailed: &[FileListener],
+    detailed: Vec<FileListener>,
     all: &FileRefusals,
-) -> Vec<Listener> {
+    document: &Document<'_>,
+) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = plain
         .iter()
         .map(|address| Listener {
-            address: address.0,
             refusals: refusals(&[all]),
+            ..Listener::plain(address.0)
         })
         .collect();
-    listeners.extend(detailed.iter().map(|listener| Listener {
-        address: listener.address.0,
-        refusals: refusals(&[all, &listener.refusals]),
-    }));
-    if listeners.is_empty() {
+    for listener in detailed {
         listeners.push(Listener {
-            address: DEFAULT_LISTEN,
-            refusals: refusals(&[all]),
+            address: listener.address.0,
+            refusals: refusals(&[all, &listener.refusals]),
+            tls: certificate_files(listener.tls, document)?,
         });
     }
-    listeners
+    if listeners.is_empty() {
+        listeners.push(Listener {
+            refusals: refusals(&[all]),
+            ..Listener::plain(DEFAULT_LISTEN)
+        });
+    }
+    Ok(listeners)
+}
+
+fn certificate_files(
+    written: Option<Spanned<Vec<FileCertificate>>>,
+    document: &Document<'_>,
+) -> Result<Vec<CertificateFiles>, ConfigError> {
+    let Some(written) = written else {
+        return Ok(Vec::new());
+    };
+    if written.get_ref().is_empty() {
+        let problem = "a TLS listener needs a certificate; leave `tls` out for plain HTTP";
+        return Err(document.fault(written.span(), problem));
+    }
+    let files = written
+        .into_inner()
+        .into_iter()
+        .map(|pair| CertificateFiles {
+            certificate: document.resolve(&pair.certificate),
+            key: document.resolve(&pair.key),
+        });
+    Ok(files.collect())
 }
 
 /// The refusals that are on; what a later layer says wins.
@@ -135,14 +160,47 @@ fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConf
             }
             hosts.push(name.clone());
         }
-        let upstreams = site.upstreams.into_iter().map(|server| server.0).collect();
+        let tls = server_tls(
+            &site.upstreams,
+            site.upstream_ca,
+            site.upstream_name,
+            document,
+        )?;
+        let secured = |server: Parsed<Server>| Server {
+            tls: server.0.tls.map(|_| tls.clone()),
+            ..server.0
+        };
         sites.push(SiteConfig {
             name,
             hosts,
-            upstreams,
+            upstreams: site.upstreams.into_iter().map(secured).collect(),
         });
     }
     Ok(sites)
+}
+
+/// How the servers of a site are verified, for those that are spoken to within TLS.
+fn server_tls(
+    servers: &[Parsed<Server>],
+    authorities: Option<Spanned<PathBuf>>,
+    name: Option<Spanned<Parsed<HostName>>>,
+    document: &Document<'_>,
+) -> Result<ServerTls, ConfigError> {
+    let span = authorities.as_ref().map(Spanned::span);
+    let span = span.or_else(|| name.as_ref().map(Spanned::span));
+    let plain = !servers.is_empty() && servers.iter().all(|server| server.0.tls.is_none());
+    match span {
+        // Whoever writes this believes that the connection is verified.
+        Some(span) if plain => {
+            let problem =
+                "no upstream of this site is spoken to within TLS; write https:// in `upstreams`";
+            Err(document.fault(span, problem))
+        }
+        _ => Ok(ServerTls {
+            authorities: authorities.map(|path| document.resolve(path.get_ref())),
+            name: name.map(|name| name.into_inner().0.0),
+        }),
+    }
 }
 
 fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConfig>, ConfigError> {
@@ -315,10 +373,13 @@ mod tests {
             [[listener]]
             address = "[::1]:2"
             refusals = { fragment = false }
+            tls = [{ certificate = "a.pem", key = "/a.key" }]
             [[site]]
             name = "Mail"
             hosts = ["Mail.Example"]
-            upstreams = ["http://10.0.0.1:81"]
+            upstreams = ["http://10.0.0.1:81", "https://10.0.0.2"]
+            upstream_ca = "ca.pem"
+            upstream_name = "Mail.Example"
             [[feed]]
             name = "microsoft"
             url = "https://feed.example/x"
@@ -340,6 +401,17 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.listeners.len(), 2);
+        let files = CertificateFiles {
+            certificate: "conf/a.pem".into(),
+            key: "/a.key".into(),
+        };
+        assert!(config.listeners[0].tls.is_empty() && config.listeners[1].tls == [files]);
+        let tls = ServerTls {
+            authorities: Some("conf/ca.pem".into()),
+            name: Some("mail.example".to_owned()),
+        };
+        let servers = &config.sites[0].upstreams;
+        assert_eq!((&servers[0].tls, &servers[1].tls), (&None, &Some(tls)));
         assert!(config.listeners[0].refusals.fragment && !config.listeners[1].refusals.fragment);
         assert!(
             !config.listeners[0].refusals.stream_name && !config.listeners[1].refusals.stream_name
@@ -468,11 +540,25 @@ mod tests {
             "no host name",
         ),
         (
-            "[[site]]\nname = \"a\"\nupstreams = [\"https://h\"]",
+            "[[site]]\nname = \"a\"\nupstreams = [\"http://h\"]\nupstream_ca = \"ca.pem\"",
+            4,
+            15,
+            "site.upstream_ca",
+            "write https:// in `upstreams`",
+        ),
+        (
+            "[[listener]]\naddress = \"[::1]:1\"\ntls = []",
             3,
-            14,
-            "site.upstreams",
-            "TLS to upstreams",
+            7,
+            "listener.tls",
+            "needs a certificate",
+        ),
+        (
+            "[[listener]]\naddress = \"[::1]:1\"\ntls = [{ certificate = \"a\" }]",
+            3,
+            8,
+            "listener.tls",
+            "`key` is missing",
         ),
         (
             "[[feed]]\nname = \"a\"\nurl = \"x\"\ntrust = \"microsoft-eocs\"",
@@ -593,6 +679,7 @@ mod tests {
                 }
                 "feed" => vec!["name", "url", "trust", "roots", "timestamp_roots"],
                 "site" => vec!["name"],
+                "listener" => vec!["address"],
                 _ => vec![],
             };
             let mut text = match key.section {
@@ -609,6 +696,7 @@ mod tests {
                     "root" => "\"1.root.json\"",
                     "trust" => "\"xmldsig-x509\"",
                     "url" => "\"https://h/\"",
+                    "address" => "\"[::1]:1\"",
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
                     _ => "\"a\"",
                 };

@@ -44,8 +44,17 @@ pub(super) struct FileConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct FileListener {
     pub(super) address: Parsed<SocketAddr>,
+    pub(super) tls: Option<Spanned<Vec<FileCertificate>>>,
     #[serde(default)]
     pub(super) refusals: FileRefusals,
+}
+
+/// An entry of `tls` in `[[listener]]`
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileCertificate {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 /// `[[site]]`
@@ -57,6 +66,8 @@ pub(super) struct FileSite {
     pub(super) hosts: Vec<Spanned<Parsed<HostName>>>,
     #[serde(default)]
     pub(super) upstreams: Vec<Parsed<Server>>,
+    pub(super) upstream_ca: Option<Spanned<PathBuf>>,
+    pub(super) upstream_name: Option<Spanned<Parsed<HostName>>>,
 }
 
 /// `[[feed]]`

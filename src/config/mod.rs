@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::admin::AdminConfig;
 use crate::control::ControlConfig;
+use crate::net::{TlsClient, TlsError, TlsServer};
 use crate::proxy::{AccessFormat, Limits, Listener};
 
 #[doc(no_inline)]
@@ -168,6 +169,28 @@ impl Config {
             Some(folder.join(CONTROL_SOCKET))
         };
         self.admin.socket.clone().or_else(in_folder)
+    }
+
+    /// Reads every certificate and key for TLS once, to see whether they can be used.
+    ///
+    /// # Errors
+    ///
+    /// For the first that cannot.
+    pub fn check_tls(&self) -> Result<(), TlsError> {
+        for listener in self
+            .listeners
+            .iter()
+            .filter(|listener| !listener.tls.is_empty())
+        {
+            TlsServer::load(listener.tls.clone())?;
+        }
+        for server in self.sites.iter().flat_map(|site| &site.upstreams) {
+            if let Some(tls) = &server.tls {
+                let name = tls.name.as_deref().unwrap_or(&server.host);
+                TlsClient::load(tls.authorities.as_deref(), name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads the text of a settings file; `path` is where it came from.

@@ -4,13 +4,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Config, ConfigError};
+use crate::net::CertificateFiles;
 use crate::proxy::{Listener, Server};
 
 /// What flags say; an empty list and `None` leave the file's word in force.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Listeners that replace the file's.
+    /// Plain listeners; these and [`tls_listen`](Self::tls_listen) together replace the file's.
     pub listen: Vec<SocketAddr>,
+    /// TLS listeners, which show [`tls_certificate`](Self::tls_certificate).
+    pub tls_listen: Vec<SocketAddr>,
+    /// A certificate chain in PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub tls_key: Option<PathBuf>,
     /// Servers of the only site.
     pub upstreams: Vec<Server>,
     /// Rule files and folders that replace the file's.
@@ -30,17 +37,7 @@ pub struct Overrides {
 impl Overrides {
     /// Puts what the flags say in place of what the file says.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
-        if !self.listen.is_empty() {
-            let refusals = config.listeners[0].refusals;
-            config.listeners = self
-                .listen
-                .iter()
-                .map(|address| Listener {
-                    address: *address,
-                    refusals,
-                })
-                .collect();
-        }
+        self.apply_listeners(config)?;
         if !self.upstreams.is_empty() {
             let [site] = config.sites.as_mut_slice() else {
                 return Err(ConfigError::of_flag(
@@ -73,6 +70,52 @@ impl Overrides {
         }
         Ok(())
     }
+
+    fn apply_listeners(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let tls = match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(CertificateFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            (None, None) => None,
+            (Some(_), None) => return Err(incomplete("--tls-certificate", "--tls-key FILE")),
+            (None, Some(_)) => return Err(incomplete("--tls-key", "--tls-certificate FILE")),
+        };
+        match &tls {
+            None if !self.tls_listen.is_empty() => {
+                let missing = "--tls-certificate FILE --tls-key FILE";
+                return Err(incomplete("--tls-listen", missing));
+            }
+            Some(_) if self.tls_listen.is_empty() => {
+                return Err(incomplete("--tls-certificate", "--tls-listen ADDR"));
+            }
+            _ => {}
+        }
+        if self.listen.is_empty() && self.tls_listen.is_empty() {
+            return Ok(());
+        }
+        let refusals = config.listeners[0].refusals;
+        let listener = |address: &SocketAddr, tls: Vec<CertificateFiles>| Listener {
+            address: *address,
+            refusals,
+            tls,
+        };
+        let plain = self
+            .listen
+            .iter()
+            .map(|address| listener(address, Vec::new()));
+        let certificates: Vec<CertificateFiles> = tls.into_iter().collect();
+        let secure = self
+            .tls_listen
+            .iter()
+            .map(|address| listener(address, certificates.clone()));
+        config.listeners = plain.chain(secure).collect();
+        Ok(())
+    }
+}
+
+fn incomplete(flag: &str, missing: &str) -> ConfigError {
+    ConfigError::of_flag(flag, format!("needs {missing} beside it"))
 }
 
 #[cfg(test)]
@@ -105,6 +148,34 @@ mod tests {
         assert_eq!(config.control.groups, ["a", "b"]);
         assert_eq!(config.workers, 2);
         assert_eq!(config.sites[0].upstreams.len(), 1);
+    }
+
+    #[test]
+    fn tls_flags_go_together() {
+        let address = || "127.0.0.1:9".parse().unwrap();
+        let complete = Overrides {
+            listen: vec![address()],
+            tls_listen: vec![address()],
+            tls_certificate: Some("a.pem".into()),
+            tls_key: Some("a.key".into()),
+            ..Overrides::default()
+        };
+        let mut config = file("listen = [\"127.0.0.1:1\"]");
+        complete.apply(&mut config).unwrap();
+        let counts = config.listeners.iter().map(|listener| listener.tls.len());
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 1]);
+        let cases: [fn(&mut Overrides); 3] = [
+            |flags| flags.tls_listen.clear(),
+            |flags| flags.tls_key = None,
+            |flags| flags.tls_certificate = None,
+        ];
+        for change in cases {
+            let mut flags = complete.clone();
+            change(&mut flags);
+            let error = flags.apply(&mut config).unwrap_err();
+            assert!(error.key().starts_with("--tls-"), "{error}");
+            assert!(error.to_string().contains("needs --tls-"), "{error}");
+        }
     }
 
     #[test]

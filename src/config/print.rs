@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Config, LogTarget, SiteConfig};
 use crate::canon::Refusal;
 use crate::feed::{FeedConfig, Trust};
+use crate::net::CertificateFiles;
 use crate::proxy::{AccessFormat, Listener};
 use crate::signature::envelope::RootChain;
 
@@ -94,6 +95,17 @@ impl Text {
             })
             .collect();
         self.value("refusals", format!("{{ {} }}", switches.join(", ")));
+        if !listener.tls.is_empty() {
+            let pair = |files: &CertificateFiles| {
+                format!(
+                    "{{ certificate = {}, key = {} }}",
+                    path_text(&files.certificate),
+                    path_text(&files.key)
+                )
+            };
+            let pairs: Vec<String> = listener.tls.iter().map(pair).collect();
+            self.value("tls", format!("[{}]", pairs.join(", ")));
+        }
     }
 
     fn site(&mut self, site: &SiteConfig) {
@@ -101,6 +113,14 @@ impl Text {
         self.value("name", quoted(&site.name));
         self.value("hosts", list(&site.hosts));
         self.value("upstreams", list(&site.upstreams));
+        // The settings give all servers of a site the same.
+        let tls = site.upstreams.iter().find_map(|server| server.tls.as_ref());
+        if let Some(path) = tls.and_then(|tls| tls.authorities.as_deref()) {
+            self.value("upstream_ca", path_text(path));
+        }
+        if let Some(name) = tls.and_then(|tls| tls.name.as_deref()) {
+            self.value("upstream_name", quoted(name));
+        }
     }
 
     fn feed(&mut self, feed: &FeedConfig) {

@@ -186,6 +186,13 @@ pub const KEYS: &[Key] = &[
         "The address.",
     ),
     at(
+        "listener",
+        "tls",
+        r#"[{ certificate = "mail.pem", key = "mail.key" }]"#,
+        "none: plain HTTP",
+        "Certificate chains and private keys in PEM, which make it a TLS listener. A client gets the first that is for the name it asks for, or else the first. They are read again on SIGHUP and when a file changes.",
+    ),
+    at(
         "site",
         "name",
         r#""Default Web Site""#,
@@ -204,7 +211,21 @@ pub const KEYS: &[Key] = &[
         "upstreams",
         r#"["http://10.0.0.11"]"#,
         "none: the welcome page",
-        "Servers, taken in turn.",
+        "Servers, taken in turn; https:// for TLS.",
+    ),
+    at(
+        "site",
+        "upstream_ca",
+        r#""internal-ca.pem""#,
+        "what the system trusts",
+        "The only authorities trusted for https:// upstreams, in PEM.",
+    ),
+    at(
+        "site",
+        "upstream_name",
+        r#""mail.example.com""#,
+        "the host of each upstream",
+        "The name that https:// upstreams are asked for, and must have a certificate for.",
     ),
     at(
         "feed",

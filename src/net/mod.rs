@@ -12,6 +12,8 @@ mod framing;
 mod inbound;
 mod link;
 mod listener;
+mod stream;
+mod tls;
 
 pub use admission::{Admission, Admitted};
 pub use clock::{Clock, Deadlines, Registration, Slot};
@@ -19,3 +21,5 @@ pub use framing::{HeadLimits, Malformed};
 pub use inbound::{Inbound, InboundTimeouts};
 pub use link::{Awaited, Link};
 pub use listener::{BoundSocket, bind};
+pub use stream::Stream;
+pub use tls::{CertificateFiles, TlsClient, TlsError, TlsServer};

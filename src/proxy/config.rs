@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use http::{Response, request};
 use super::Limits;
 use crate::canon::Refusals;
 use crate::model::UnixTime;
+use crate::net::CertificateFiles;
 use crate::telemetry::LineWriter;
 
 /// Settings of a [`Proxy`](super::Proxy).
@@ -47,13 +49,15 @@ impl ProxyConfig {
     }
 }
 
-/// An address that clients connect to with plain HTTP/1.1.
+/// An address that clients connect to with HTTP/1.1, plain or within TLS.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The address; port 0 takes a free one, see [`Proxy::addresses`](super::Proxy::addresses).
     pub address: SocketAddr,
     /// Which hostile forms of a request target are refused here.
     pub refusals: Refusals,
+    /// Certificates to show, which make this a TLS listener; empty for a plain one.
+    pub tls: Vec<CertificateFiles>,
 }
 
 impl Listener {
@@ -62,6 +66,7 @@ impl Listener {
         Self {
             address,
             refusals: Refusals::default(),
+            tls: Vec::new(),
         }
     }
 }
@@ -107,14 +112,26 @@ pub struct Server {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Whom it has to prove to be, when it is spoken to within TLS.
+    pub tls: Option<ServerTls>,
+}
+
+/// How a server's certificate is verified.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ServerTls {
+    /// The only authorities trusted, in PEM; those of the system when this is `None`.
+    pub authorities: Option<PathBuf>,
+    /// The name asked for and looked for in the certificate; the server's host when this is `None`.
+    pub name: Option<String>,
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -130,7 +147,7 @@ impl fmt::Display for InvalidServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "upstream {:?}: {}; write http://HOST or http://HOST:PORT",
+            "upstream {:?}: {}; write http://HOST[:PORT] or https://HOST[:PORT]",
             self.text, self.reason
         )
     }
@@ -141,18 +158,18 @@ impl std::error::Error for InvalidServer {}
 impl FromStr for Server {
     type Err = InvalidServer;
 
-    /// Parses `http://HOST[:PORT]`, with nothing but a slash after it.
+    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`, with nothing but a slash after it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = |reason| InvalidServer {
             text: text.chars().take(256).collect(),
             reason,
         };
         let uri: http::Uri = text.parse().map_err(|_| invalid("this is no URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(invalid("TLS to upstreams is not supported")),
-            _ => return Err(invalid("the scheme must be http")),
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(ServerTls::default()),
+            _ => return Err(invalid("the scheme must be http or https")),
+        };
         if !matches!(
             uri.path_and_query().map(|rest| rest.as_str()),
             None | Some("" | "/")
@@ -174,11 +191,13 @@ impl FromStr for Server {
             None if authority.as_str() != authority.host() => {
                 return Err(invalid("the port is no number up to 65535"));
             }
+            None if tls.is_some() => 443,
             None => 80,
         };
         Ok(Self {
             host: host.to_owned(),
             port,
+            tls,
         })
     }
 }
@@ -215,7 +234,9 @@ mod tests {
                 Some("http://mail.example:8080"),
             ),
             ("http://[::1]:81", Some("http://[::1]:81")),
-            ("https://mail.example", None),
+            ("https://mail.example", Some("https://mail.example:443")),
+            ("https://[::1]:444/", Some("https://[::1]:444")),
+            ("ftp://mail.example", None),
             ("http://mail.example/owa", None),
             ("http://user@mail.example", None),
             ("http://mail.example:99999", None),

@@ -16,14 +16,14 @@ use super::body::RequestBody;
 use super::core::Core;
 use super::metrics::Counted;
 use super::pool::{Left, Sender, Server};
+use crate::net::Stream;
 
 /// Addresses of one host name that are tried.
 const ADDRESSES: usize = 8;
 
 /// Opens a connection; its own task moves it from then on.
 pub(super) async fn connect(core: &Core, server: &Server) -> Result<Sender, ProxyError> {
-    let stream = open(core, server).await?;
-    stream.set_nodelay(true).map_err(ProxyError::connect)?;
+    let stream = secure(core, server, open(core, server).await?).await?;
     let limits = &core.shared.config.limits;
     let (requests, connection) = Builder::new()
         .max_headers(limits.head.fields)
@@ -72,9 +72,22 @@ async fn open(core: &Core, server: &Server) -> Result<TcpStream, ProxyError> {
     Err(last)
 }
 
+/// Shakes hands, if the server is spoken to within TLS.
+async fn secure(core: &Core, server: &Server, stream: TcpStream) -> Result<Stream, ProxyError> {
+    stream.set_nodelay(true).map_err(ProxyError::connect)?;
+    let Some(tls) = &server.tls else {
+        return Ok(Stream::Plain(stream));
+    };
+    let timeout = core.shared.config.limits.connect_timeout;
+    tokio::time::timeout(timeout, tls.connect(stream))
+        .await
+        .map_err(|_| ProxyError::connect_timeout())?
+        .map_err(ProxyError::handshake)
+}
+
 /// Moves a connection until it ends.
 async fn drive(
-    mut connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    mut connection: Connection<TokioIo<Stream>, RequestBody>,
     leave: oneshot::Sender<Left>,
     busy: Rc<Cell<bool>>,
     _counted: Counted,

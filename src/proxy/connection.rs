@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +24,9 @@ use super::service::{Client, ClientService};
 use super::upgrade;
 use crate::canon::Refusals;
 use crate::filter::Peer;
-use crate::net::{Admitted, Awaited, Inbound, InboundTimeouts, Link, Malformed, Slot};
+use crate::net::{
+    Admitted, Awaited, Inbound, InboundTimeouts, Link, Malformed, Slot, Stream, TlsServer,
+};
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
 /// reset (RFC 9112 section 9.6).
@@ -37,7 +39,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// How long a connection on which nothing has come may take for its first request once the proxy drains.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
-type Served = Connection<TokioIo<Inbound<TcpStream>>, ClientService>;
+type Served = Connection<TokioIo<Inbound<Stream>>, ClientService>;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,10 +54,33 @@ enum Ending {
     Idle,
 }
 
+/// Shakes hands with a client; `None` when that fails, or takes longer than a head may.
+pub(super) async fn secure(core: &Core, tls: &TlsServer, stream: TcpStream) -> Option<Stream> {
+    // Being registered keeps a proxy that drains from ending before this does.
+    let (deadlines, _registration) = core.clock.register();
+    deadlines.set(Slot::Read, core.shared.config.limits.head_timeout);
+    let mut accept = pin!(tls.accept(stream));
+    let accepted = poll_fn(|context| {
+        deadlines.watch(context);
+        match accept.as_mut().poll(context) {
+            Poll::Pending if deadlines.has_passed(Slot::Read) => {
+                Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
+            }
+            poll => poll,
+        }
+    });
+    let accepted = accepted.await;
+    if let Err(error) = &accepted {
+        core.shared.meters.handshake_failures.inc();
+        tracing::debug!(%error, "no TLS with a client");
+    }
+    accepted.ok()
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(
     core: Rc<Core>,
-    stream: TcpStream,
+    stream: Stream,
     remote: SocketAddr,
     refusals: Refusals,
     _admitted: Admitted,
@@ -70,7 +95,8 @@ pub(super) async fn serve(
         head: limits.head_timeout,
         idle: limits.idle_timeout,
     };
-    let local = stream.local_addr().ok();
+    let local = stream.socket().local_addr().ok();
+    let secure = stream.is_secure();
     let inbound = Inbound::new(
         stream,
         link.clone(),
@@ -83,11 +109,11 @@ pub(super) async fn serve(
         link: link.clone(),
         remote,
         peer: Peer {
-            secure: false,
+            secure,
             remote: Some(remote),
             local,
         },
-        forwarded: forwarded(remote, local),
+        forwarded: forwarded(remote, local, secure),
         refusals,
         bonds: Rc::new(Bonds::default()),
         tunnel: RefCell::new(None),
@@ -121,13 +147,13 @@ pub(super) async fn serve(
 /// The least buffer that the HTTP library works with.
 const MIN_BUFFER: usize = 8_192;
 
-fn forwarded(remote: SocketAddr, local: Option<SocketAddr>) -> Forwarded {
+fn forwarded(remote: SocketAddr, local: Option<SocketAddr>, secure: bool) -> Forwarded {
     let value =
         |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
     Forwarded {
         client: value(remote.ip().to_canonical().to_string()),
         host: value(local.map(|local| local.to_string()).unwrap_or_default()),
-        scheme: HeaderValue::from_static("http"),
+        scheme: HeaderValue::from_static(if secure { "https" } else { "http" }),
     }
 }
 
@@ -211,18 +237,19 @@ fn overdue(link: &Link, last_answer: &mut bool) -> Poll<Ending> {
 
 async fn end(
     client: &Client,
-    mut stream: TcpStream,
+    mut stream: Stream,
     ending: Ending,
     fault: Option<Malformed>,
     pending: &[u8],
 ) {
     let link = &client.link;
     if link.is_reset() || ending == Ending::Broken {
-        // Fails only on a socket that is gone; dropping it sends the reset.
-        let _ = stream.set_zero_linger();
+        stream.reset_when_dropped();
         return;
     }
     if ending == Ending::Idle {
+        // TLS says goodbye, so that nobody takes the end for an attack (RFC 8446 section 6.1).
+        let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
         return;
     }
     let reason = match ending {
@@ -240,7 +267,7 @@ async fn end(
 }
 
 /// Sends the last bytes, then reads until the client has ended too.
-async fn linger(stream: &mut TcpStream, last: &[u8]) -> std::io::Result<()> {
+async fn linger(stream: &mut Stream, last: &[u8]) -> std::io::Result<()> {
     stream.write_all(last).await?;
     stream.shutdown().await?;
     let mut waste = [0; 4_096];

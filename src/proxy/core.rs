@@ -9,10 +9,10 @@ use super::metrics::Meters;
 use super::pool::Servers;
 use super::record::Recorder;
 use super::request_id::RequestIds;
-use super::{BuiltIn, ProxyConfig, Upstream};
+use super::{BuiltIn, ProxyConfig, ProxyError, Server, Site, Upstream};
 use crate::filter::{Filter, Handle};
 use crate::model::UnixTime;
-use crate::net::{Admission, Clock};
+use crate::net::{Admission, Clock, TlsClient};
 
 /// What workers share: settings that do not change, and counters.
 #[derive(Debug)]
@@ -21,12 +21,20 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) meters: Meters,
     pub(super) admission: Admission,
+    /// For each server of each site, how it is spoken to within TLS.
+    pub(super) tls: Vec<Vec<Option<TlsClient>>>,
     /// Sites by host name in lower case.
     hosts: HashMap<Vec<u8>, usize>,
 }
 
 impl Shared {
-    pub(super) fn new(config: ProxyConfig, handle: Handle, meters: Meters) -> Self {
+    pub(super) fn new(
+        config: ProxyConfig,
+        handle: Handle,
+        meters: Meters,
+    ) -> Result<Self, ProxyError> {
+        let tls = config.sites.iter().map(tls_clients);
+        let tls = tls.collect::<Result<_, _>>()?;
         let mut hosts = HashMap::new();
         for (index, site) in config.sites.iter().enumerate() {
             for host in &site.hosts {
@@ -40,13 +48,14 @@ impl Shared {
             config.limits.connections,
             config.limits.connections_per_client,
         );
-        Self {
+        Ok(Self {
             config,
             handle,
             meters,
             admission,
+            tls,
             hosts,
-        }
+        })
     }
 
     /// The index of the site that answers for a `Host` value.
@@ -57,6 +66,22 @@ impl Shared {
         let name = host_name(host).to_ascii_lowercase();
         self.hosts.get(&name).copied().unwrap_or(0)
     }
+}
+
+fn tls_clients(site: &Site) -> Result<Vec<Option<TlsClient>>, ProxyError> {
+    let Upstream::Servers(servers) = &site.upstream else {
+        return Ok(Vec::new());
+    };
+    let client = |server: &Server| {
+        let Some(tls) = &server.tls else {
+            return Ok(None);
+        };
+        let name = tls.name.as_deref().unwrap_or(&server.host);
+        TlsClient::load(tls.authorities.as_deref(), name)
+            .map(Some)
+            .map_err(|error| ProxyError::server_tls(server, error))
+    };
+    servers.iter().map(client).collect()
 }
 
 /// What the requests of one worker share. It never leaves its thread.
@@ -82,10 +107,12 @@ impl Core {
     pub(super) fn new(worker: usize, shared: Arc<Shared>) -> Self {
         let clock = Clock::default();
         let limits = &shared.config.limits;
-        let upstreams = shared.config.sites.iter().map(|site| match &site.upstream {
+        let sites = shared.config.sites.iter().zip(&shared.tls);
+        let upstreams = sites.map(|(site, tls)| match &site.upstream {
             Upstream::BuiltIn(built_in) => SiteUpstream::BuiltIn(Arc::clone(built_in)),
             Upstream::Servers(servers) => SiteUpstream::Servers(Servers::new(
                 servers,
+                tls,
                 worker,
                 limits.idle_upstream_connections,
             )),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::net::TlsError;
+
 /// A failure of the data plane.
 #[derive(Debug)]
 pub struct ProxyError {
@@ -15,15 +17,18 @@ pub struct ProxyError {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Kind {
     Bind(SocketAddr),
+    Certificate(SocketAddr),
     Closed,
     Connect,
     ConnectTimeout,
     Exchange,
+    Handshake,
     NoListener,
     NoServer(String),
     NoSite,
     RequestBody,
     ResponseTimeout,
+    ServerTls(String),
     UnaskedUpgrade,
     Worker,
 }
@@ -69,6 +74,18 @@ impl ProxyError {
 
     pub(super) fn bind(address: SocketAddr, source: io::Error) -> Self {
         Self::new(Kind::Bind(address), Party::Internal).because(source)
+    }
+
+    pub(super) fn certificate(address: SocketAddr, source: TlsError) -> Self {
+        Self::new(Kind::Certificate(address), Party::Policy).because(source)
+    }
+
+    pub(super) fn server_tls(server: &impl fmt::Display, source: TlsError) -> Self {
+        Self::new(Kind::ServerTls(server.to_string()), Party::Policy).because(source)
+    }
+
+    pub(super) fn handshake(source: io::Error) -> Self {
+        Self::new(Kind::Handshake, Party::Upstream).because(source)
     }
 
     pub(super) fn no_listener() -> Self {
@@ -124,7 +141,19 @@ impl ProxyError {
     pub const fn is_retry_safe(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Closed | Kind::Connect | Kind::ConnectTimeout
+            Kind::Closed | Kind::Connect | Kind::ConnectTimeout | Kind::Handshake
+        )
+    }
+
+    /// Whether settings have to be changed before a start can succeed.
+    pub const fn is_invalid_input(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Certificate(_)
+                | Kind::NoListener
+                | Kind::NoServer(_)
+                | Kind::NoSite
+                | Kind::ServerTls(_)
         )
     }
 
@@ -141,10 +170,16 @@ impl fmt::Display for ProxyError {
                 f,
                 "cannot listen on {address}: stop what uses it, or choose another address with --listen"
             ),
+            Kind::Certificate(address) => {
+                write!(f, "the certificates for {address} cannot be used")
+            }
             Kind::Closed => f.write_str("the server closed the connection at once"),
             Kind::Connect => f.write_str("no connection to the server"),
             Kind::ConnectTimeout => f.write_str("the server did not accept a connection in time"),
             Kind::Exchange => f.write_str("the server did not answer properly"),
+            Kind::Handshake => f.write_str(
+                "no TLS with the server: it does not speak it, or cannot prove who it is",
+            ),
             Kind::NoListener => f.write_str("there is no listener: name one with --listen"),
             Kind::NoServer(site) => {
                 write!(f, "site {site:?} has no server: name one with --upstream")
@@ -152,6 +187,7 @@ impl fmt::Display for ProxyError {
             Kind::NoSite => f.write_str("there is no site to serve"),
             Kind::RequestBody => f.write_str("the client did not send its body properly"),
             Kind::ResponseTimeout => f.write_str("the server did not answer in time"),
+            Kind::ServerTls(server) => write!(f, "the server {server} could not be verified"),
             Kind::UnaskedUpgrade => {
                 f.write_str("the server changed to a protocol that nobody asked for")
             }

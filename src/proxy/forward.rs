@@ -78,8 +78,10 @@ pub(super) async fn forward(
         let sender = match connect(core, server).await {
             Ok(sender) => sender,
             Err(error) => {
-                tracing::debug!(%error, host = server.host, "server not reached");
-                server.rest(now);
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                if server.rest(now) {
+                    tracing::warn!(%error, cause, host = server.host, "server not reached");
+                }
                 failure = Some(error);
                 continue;
             }

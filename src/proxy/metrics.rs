@@ -120,6 +120,7 @@ pub(super) struct Meters {
     connections: Gauge,
     pub(super) connections_refused: Counter,
     pub(super) accept_errors: Counter,
+    pub(super) handshake_failures: Counter,
     upstream_connections: Gauge,
     upstream_connects: Counter,
 }
@@ -165,6 +166,10 @@ impl Meters {
             accept_errors: metrics.counter(
                 "stopgap_proxy_accept_errors",
                 "Failures to accept a connection",
+            ),
+            handshake_failures: metrics.counter(
+                "stopgap_proxy_tls_handshake_failures",
+                "Client connections on which TLS could not be agreed",
             ),
             upstream_connections: metrics.gauge(
                 "stopgap_proxy_upstream_connections",

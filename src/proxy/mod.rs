@@ -31,7 +31,8 @@ mod upgrade;
 mod worker;
 
 pub use config::{
-    AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Server, Site, Upstream,
+    AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Server, ServerTls,
+    Site, Upstream,
 };
 pub use error::{Party, ProxyError};
 pub use limits::Limits;

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::client::conn::http1::SendRequest;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::body::RequestBody;
 use super::config;
-use crate::net::Clock;
+use crate::net::{Clock, Stream, TlsClient};
 
 /// How long a server that refused a connection is asked only after the others.
 const REST: Duration = Duration::from_secs(2);
@@ -29,7 +28,7 @@ pub(super) struct Sender {
 /// What is left of a connection to a server. One that was busy is reset when this is dropped, so that the server
 /// cannot take half a request for a whole one.
 pub(super) struct Left {
-    pub(super) stream: Option<TcpStream>,
+    pub(super) stream: Option<Stream>,
     /// Bytes that were read too far.
     pub(super) early: Bytes,
     pub(super) busy: Rc<Cell<bool>>,
@@ -40,8 +39,7 @@ impl Drop for Left {
         if let Some(stream) = &self.stream
             && self.busy.get()
         {
-            // Fails only on a socket that is gone.
-            let _ = stream.set_zero_linger();
+            stream.reset_when_dropped();
         }
     }
 }
@@ -58,6 +56,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     /// What `host` says, when that is an address.
     pub(super) address: Option<SocketAddr>,
+    /// How it is spoken to within TLS, if it is.
+    pub(super) tls: Option<TlsClient>,
     limit: Cell<usize>,
     idle: RefCell<Vec<Idle>>,
     rests_until: Cell<u64>,
@@ -70,20 +70,28 @@ struct Idle {
 
 impl Servers {
     /// Worker number `start` begins with another server than the one before it.
-    pub(super) fn new(servers: &[config::Server], start: usize, idle_limit: usize) -> Self {
-        let server = |server: &config::Server| {
+    ///
+    /// `tls` holds how each server is spoken to within TLS, if it is.
+    pub(super) fn new(
+        servers: &[config::Server],
+        tls: &[Option<TlsClient>],
+        start: usize,
+        idle_limit: usize,
+    ) -> Self {
+        let server = |(server, tls): (&config::Server, &Option<TlsClient>)| {
             let address = server.host.parse::<IpAddr>().ok();
             Rc::new(Server {
                 host: server.host.clone(),
                 port: server.port,
                 address: address.map(|address| SocketAddr::new(address, server.port)),
+                tls: tls.clone(),
                 limit: Cell::new(idle_limit),
                 idle: RefCell::default(),
                 rests_until: Cell::new(0),
             })
         };
         Self {
-            servers: servers.iter().map(server).collect(),
+            servers: servers.iter().zip(tls).map(server).collect(),
             next: Cell::new(start),
         }
     }
@@ -133,9 +141,9 @@ impl Server {
         }
     }
 
-    /// The server could not be reached.
-    pub(super) fn rest(&self, now: u64) {
-        self.rests_until.set(now + Clock::ticks(REST));
+    /// The server could not be reached; whether that is news.
+    pub(super) fn rest(&self, now: u64) -> bool {
+        self.rests_until.replace(now + Clock::ticks(REST)) == 0
     }
 
     /// The server was reached.
@@ -154,7 +162,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        let servers = Servers::new(&servers, 0, 4);
+        let servers = Servers::new(&servers, &[None, None, None], 0, 4);
         let order = |now| {
             servers
                 .candidates(now)

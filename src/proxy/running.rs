@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use super::core::Shared;
 use super::metrics::Meters;
-use super::worker::{Worker, WorkerListener};
-use super::{ProxyConfig, ProxyError, Upstream};
+use super::worker::{Terms, Worker, WorkerListener};
+use super::{Listener, ProxyConfig, ProxyError, Upstream};
 use crate::filter::Handle;
-use crate::net::{self, BoundSocket};
+use crate::net::{self, BoundSocket, TlsServer};
 use crate::telemetry::Metrics;
 
 /// A proxy whose sockets are bound and that serves nobody yet.
@@ -24,12 +24,14 @@ pub struct Proxy {
     addresses: Vec<SocketAddr>,
     /// The sockets of each worker, in the order of the listeners.
     listeners: Vec<Vec<BoundSocket>>,
+    tls: Vec<Option<TlsServer>>,
 }
 
 /// A proxy that serves. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    tls: Vec<Option<TlsServer>>,
     order: watch::Sender<Order>,
     alive: watch::Receiver<usize>,
     threads: Vec<JoinHandle<()>>,
@@ -53,7 +55,8 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// When there is nothing to serve or an address cannot be bound; nothing is left behind then.
+    /// When there is nothing to serve, certificates cannot be used or an address cannot be bound; nothing is left
+    /// behind then.
     pub fn bind(
         mut config: ProxyConfig,
         handle: Handle,
@@ -73,6 +76,10 @@ impl Proxy {
         if config.workers == 0 {
             config.workers = std::thread::available_parallelism().map_or(1, usize::from);
         }
+        let tls = config.listeners.iter().map(tls_server);
+        let tls = tls.collect::<Result<Vec<_>, _>>()?;
+        let shared = Shared::new(config, handle, Meters::register(metrics))?;
+        let config = &shared.config;
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<BoundSocket>> =
             (0..config.workers).map(|_| Vec::new()).collect();
@@ -85,9 +92,10 @@ impl Proxy {
             }
         }
         Ok(Self {
-            shared: Arc::new(Shared::new(config, handle, Meters::register(metrics))),
+            shared: Arc::new(shared),
             addresses,
             listeners,
+            tls,
         })
     }
 
@@ -110,6 +118,7 @@ impl Proxy {
         });
         let mut running = Running {
             addresses: self.addresses,
+            tls: self.tls,
             order,
             alive,
             threads: Vec::new(),
@@ -118,9 +127,13 @@ impl Proxy {
             let listeners = sockets
                 .into_iter()
                 .zip(&self.shared.config.listeners)
-                .map(|(socket, listener)| WorkerListener {
+                .zip(&running.tls)
+                .map(|((socket, listener), tls)| WorkerListener {
                     socket,
-                    refusals: listener.refusals,
+                    terms: Terms {
+                        refusals: listener.refusals,
+                        tls: tls.clone(),
+                    },
                 })
                 .collect();
             let worker = Worker {
@@ -148,6 +161,15 @@ impl Proxy {
     }
 }
 
+fn tls_server(listener: &Listener) -> Result<Option<TlsServer>, ProxyError> {
+    if listener.tls.is_empty() {
+        return Ok(None);
+    }
+    TlsServer::load(listener.tls.clone())
+        .map(Some)
+        .map_err(|error| ProxyError::certificate(listener.address, error))
+}
+
 /// Counts one worker until its thread ends, however it ends.
 struct Alive(Arc<AliveCount>);
 
@@ -167,6 +189,26 @@ impl Running {
     /// Where the listeners are, in their order, with the ports they got.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Reads the certificates of every TLS listener again, for connections to come; how many listeners got others.
+    /// Reads files: not for a thread that must not wait.
+    ///
+    /// # Errors
+    ///
+    /// One for each listener whose files cannot be used; what it showed before stays.
+    pub fn reload_certificates(&self) -> (usize, Vec<ProxyError>) {
+        let (mut changed, mut errors) = (0, Vec::new());
+        let listeners = self.tls.iter().zip(&self.addresses);
+        for (tls, address) in listeners.filter_map(|(tls, address)| Some((tls.as_ref()?, address)))
+        {
+            match tls.reload() {
+                Ok(true) => changed += 1,
+                Ok(false) => {}
+                Err(error) => errors.push(ProxyError::certificate(*address, error)),
+            }
+        }
+        (changed, errors)
     }
 
     /// Workers that have not ended. Fewer than were started while nothing was ordered means a fault of ours.

@@ -9,22 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
-use crate::net::{Deadlines, Slot};
+use crate::net::{Deadlines, Slot, Stream};
 
 /// The server's side of a tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// What the server sent behind its response.
     pub(super) early: Bytes,
 }
 
 /// Copies bytes both ways until both sides have ended, one fails, or neither sends for `silence`.
-pub(super) async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn carry(
     tunnel: Tunnel,
-    client: S,
+    client: Stream,
     client_early: &[u8],
     deadlines: Rc<Deadlines>,
     silence: Duration,

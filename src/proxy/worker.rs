@@ -15,7 +15,7 @@ use super::connection;
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::net::{BoundSocket, Clock};
+use crate::net::{BoundSocket, Clock, Stream, TlsServer};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -32,7 +32,14 @@ pub(super) struct Worker {
 
 pub(super) struct WorkerListener {
     pub(super) socket: BoundSocket,
+    pub(super) terms: Terms,
+}
+
+/// How connections of one listener are taken.
+#[derive(Clone)]
+pub(super) struct Terms {
     pub(super) refusals: Refusals,
+    pub(super) tls: Option<TlsServer>,
 }
 
 impl Worker {
@@ -62,7 +69,7 @@ impl Worker {
             match listener.socket.into_listener() {
                 Ok(socket) => {
                     let orders = self.orders.clone();
-                    let accept = accept(Rc::clone(&core), socket, listener.refusals, orders);
+                    let accept = accept(Rc::clone(&core), socket, listener.terms, orders);
                     accepting.push(tokio::task::spawn_local(accept));
                 }
                 Err(error) => tracing::error!(%error, "worker {} cannot listen", self.index),
@@ -112,14 +119,14 @@ async fn drain(core: &Rc<Core>, accepting: Vec<JoinHandle<()>>, deadline: Instan
 async fn accept(
     core: Rc<Core>,
     listener: TcpListener,
-    refusals: Refusals,
+    terms: Terms,
     mut orders: watch::Receiver<Order>,
 ) {
     loop {
         tokio::select! {
             _ = orders.wait_for(|order| *order != Order::Serve) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => begin(&core, stream, refusals),
+                Ok((stream, _)) => begin(&core, stream, &terms),
                 Err(error) => {
                     core.shared.meters.accept_errors.inc();
                     if is_exhaustion(&error) {
@@ -140,12 +147,12 @@ async fn accept(
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = ready {
-            begin(&core, stream, refusals);
+            begin(&core, stream, &terms);
         }
     }
 }
 
-fn begin(core: &Rc<Core>, stream: TcpStream, refusals: Refusals) {
+fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Terms) {
     // A client that is gone already has no address.
     let Ok(remote) = stream.peer_addr() else {
         return;
@@ -154,13 +161,19 @@ fn begin(core: &Rc<Core>, stream: TcpStream, refusals: Refusals) {
         core.shared.meters.connections_refused.inc();
         return;
     };
-    tokio::task::spawn_local(connection::serve(
-        Rc::clone(core),
-        stream,
-        remote,
-        refusals,
-        admitted,
-    ));
+    let (core, refusals) = (Rc::clone(core), terms.refusals);
+    let Some(tls) = terms.tls.clone() else {
+        let stream = Stream::Plain(stream);
+        let serve = connection::serve(core, stream, remote, refusals, admitted);
+        tokio::task::spawn_local(serve);
+        return;
+    };
+    // A task of its own shape, so that plain connections do not carry the size of a handshake.
+    tokio::task::spawn_local(async move {
+        if let Some(stream) = connection::secure(&core, &tls, stream).await {
+            connection::serve(core, stream, remote, refusals, admitted).await;
+        }
+    });
 }
 
 /// Whether the process ran out of file descriptors or the kernel of memory, and another try would spin; a single

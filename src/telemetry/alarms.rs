@@ -11,6 +11,8 @@ use crate::model::UnixTime;
 pub enum AlarmKind {
     /// A listener other than the traffic ones could not be bound.
     AdminUnavailable,
+    /// Certificates of a TLS listener could not be read again.
+    Certificate,
     /// Two feeds carry one mitigation with different content.
     Conflict,
     /// A feed carries two documents under one version.
@@ -49,6 +51,7 @@ impl Label for AlarmKind {
     fn value(&self) -> &str {
         match self {
             Self::AdminUnavailable => "admin_unavailable",
+            Self::Certificate => "certificate",
             Self::Conflict => "conflict",
             Self::Equivocation => "equivocation",
             Self::Future => "future",

@@ -134,16 +134,12 @@ fn command_line_faults_are_usage() {
             usage(&["run", "--listen", "8080"], &["invalid value '8080'"]),
             usage(&["run", "--workers", "0"], &["1..=1024"]),
             usage(
-                &["run", "--upstream", "https://10.0.0.1"],
-                &["TLS to upstreams is not supported"],
+                &["run", "--upstream", "ftp://10.0.0.1"],
+                &["the scheme must be http or https"],
             ),
             usage(
                 &["run", "--http2-cleartext"],
                 &["error: --http2-cleartext is not part of this version"],
-            ),
-            usage(
-                &["run", "--tls-listen", "[::1]:1"],
-                &["error: --tls-listen is not part"],
             ),
             usage(&["feed", "verify", "x.xml"], &["--trust microsoft-eocs"]),
             usage(

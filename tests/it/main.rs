@@ -21,6 +21,7 @@ mod proxy;
 mod proxy_auth;
 mod proxy_limits;
 mod proxy_malformed;
+mod proxy_tls;
 mod proxy_verdicts;
 mod rewrite;
 mod run;

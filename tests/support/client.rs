@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a test waits for a peer before it fails.
@@ -9,8 +10,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
+    socket: TcpStream,
 }
+
+/// A byte stream: a socket, or TLS over one.
+trait Wire: Read + Write + Send {}
+
+impl<W: Read + Write + Send> Wire for W {}
 
 /// A response, read whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +37,16 @@ pub(crate) enum Lost {
     Reset,
     /// The connection ended in the middle of a response.
     Truncated,
+}
+
+/// What client and server agreed on.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    /// The server's own certificate, in DER.
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) protocol: Option<Vec<u8>>,
+    pub(crate) version: rustls::ProtocolVersion,
+    pub(crate) resumed: bool,
 }
 
 impl Reply {
@@ -55,13 +72,37 @@ impl Client {
     }
 
     pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
+        let socket = open(address)?;
         Ok(Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Box::new(socket.try_clone()?)),
+            socket,
         })
+    }
+
+    /// Connects by TLS to a server of this name, and shakes hands.
+    pub(crate) fn connect_tls(
+        address: SocketAddr,
+        config: Arc<rustls::ClientConfig>,
+        name: &str,
+    ) -> std::io::Result<(Self, Handshake)> {
+        let mut socket = open(address)?;
+        let name = name.to_owned().try_into().unwrap();
+        let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        let handshake = Handshake {
+            certificate: tls.peer_certificates().unwrap()[0].to_vec(),
+            protocol: tls.alpn_protocol().map(<[u8]>::to_vec),
+            version: tls.protocol_version().unwrap(),
+            resumed: tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        };
+        let wire = rustls::StreamOwned::new(tls, socket.try_clone()?);
+        let client = Self {
+            stream: BufReader::new(Box::new(wire)),
+            socket,
+        };
+        Ok((client, handshake))
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -112,7 +153,7 @@ impl Client {
 
     /// Ends this side; the other may go on.
     pub(crate) fn end(&mut self) -> std::io::Result<()> {
-        self.stream.get_mut().shutdown(std::net::Shutdown::Write)
+        self.socket.shutdown(std::net::Shutdown::Write)
     }
 
     /// The bytes up to and including the next empty line.
@@ -223,6 +264,14 @@ impl Client {
         }
         Ok(body)
     }
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
 }
 
 fn lost(error: &std::io::Error) -> Lost {

@@ -36,6 +36,7 @@ pub(crate) fn before_addresses(addresses: &[SocketAddr]) -> Builder {
     let server = |address: &SocketAddr| Server {
         host: address.ip().to_string(),
         port: address.port(),
+        tls: None,
     };
     serving(Upstream::Servers(addresses.iter().map(server).collect()))
 }

@@ -1,0 +1,28 @@
+//! Turns certificates and trust into TLS connections, to clients and to servers.
+//!
+//! Layer 1. Part of net.
+//! Holds: a certificate is shown only with its own key; a peer we connect to is verified, always;
+//!        new certificates take effect for new connections, and a file that cannot be used for none.
+//! See `guide::operations` for the settings.
+
+mod certificates;
+mod client;
+mod error;
+mod server;
+
+pub use certificates::CertificateFiles;
+pub use client::TlsClient;
+pub use error::TlsError;
+pub use server::TlsServer;
+
+/// The application protocols offered and accepted (RFC 7301).
+const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+
+fn protocols() -> Vec<Vec<u8>> {
+    PROTOCOLS.iter().map(|name| name.to_vec()).collect()
+}
+
+/// The one provider of cryptography in this process.
+fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
+    std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

@@ -1,0 +1,71 @@
+//! The server's side of TLS.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use super::certificates::{CertificateFiles, Certificates};
+use super::error::TlsError;
+use super::{protocols, provider};
+use crate::net::Stream;
+
+/// Accepts TLS 1.2 and 1.3, with resumption by tickets. Clones share certificates and ticket keys.
+#[derive(Clone)]
+pub struct TlsServer {
+    acceptor: TlsAcceptor,
+    certificates: Arc<Certificates>,
+}
+
+impl TlsServer {
+    /// Reads certificates and keys. The first one also answers clients that name no host, or an unknown one; of
+    /// several for one name, the first that fits the client's algorithms is shown.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, a file cannot be read or used, or a key belongs to another certificate.
+    pub fn load(files: Vec<CertificateFiles>) -> Result<Self, TlsError> {
+        let certificates = Arc::new(Certificates::load(files)?);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::library)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&certificates) as Arc<_>);
+        config.alpn_protocols = protocols();
+        // Tickets need no memory here, and any worker can resume what another began.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::library)?;
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            certificates,
+        })
+    }
+
+    /// Reads the files again, for connections to come; true when anything has changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load); what was in use stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        self.certificates.reload()
+    }
+
+    /// Shakes hands with a client. Takes as long as the client does: bound it.
+    ///
+    /// # Errors
+    ///
+    /// When the client goes away, or agrees to nothing that we do.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+        let stream = self.acceptor.accept(stream).await?;
+        Ok(Stream::Secure(Box::new(TlsStream::Server(stream))))
+    }
+}
+
+impl std::fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TlsServer")
+            .field(&self.certificates)
+            .finish()
+    }
+}
