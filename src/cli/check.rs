@@ -8,7 +8,7 @@ use super::exit::{Ended, Exit, Failure};
 use super::print;
 use super::table::{Table, printable};
 use crate::control::{RULE_FILE_LIMIT, rule_files};
-use crate::feed::{BUNDLED, LocalContent, LocalDocument, TypeAliases};
+use crate::feed::{BUNDLED, FeedDocument, LocalContent, LocalDocument, TypeAliases};
 use crate::lab::honest;
 use crate::lab::vectors::{self, Reading};
 use crate::model::{Mitigation, RewriteText, explain};
@@ -61,12 +61,12 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// What was found, in the order in which it was looked at.
-struct Report {
-    table: Table,
-    remarks: Vec<String>,
-    worst: Exit,
-    judged: usize,
-    failed: usize,
+pub(super) struct Report {
+    pub(super) table: Table,
+    pub(super) remarks: Vec<String>,
+    pub(super) worst: Exit,
+    pub(super) judged: usize,
+    pub(super) failed: usize,
 }
 
 /// Where a document stands.
@@ -75,6 +75,8 @@ struct Standing<'a> {
     dialect: Dialect,
     /// Whether an administrator wrote it, who may want honest requests to be stopped.
     local: bool,
+    /// Whether it is a feed's and was verified: what has an unknown name in it is then no error.
+    verified: bool,
 }
 
 impl Report {
@@ -86,6 +88,19 @@ impl Report {
             judged: 0,
             failed: 0,
         }
+    }
+
+    /// What the loader would say of a feed's document.
+    pub(super) fn of_feed(name: &str, offered: &FeedDocument, verified: bool) -> Self {
+        let mut report = Self::new();
+        let standing = Standing {
+            name,
+            dialect: Dialect::Hardened,
+            local: false,
+            verified,
+        };
+        report.offered(offered, &standing);
+        report
     }
 
     fn bundled(&mut self) {
@@ -114,20 +129,24 @@ impl Report {
                 false => Dialect::Iis,
             },
             local,
+            verified: false,
         };
         match document.content {
-            LocalContent::Mitigations(offered) => {
-                for notice in &offered.notices {
-                    self.remarks.push(format!("note: {name}: {notice}"));
-                }
-                for nameless in &offered.nameless {
-                    self.invalid(&nameless.id, name, &nameless.reason);
-                }
-                for mitigation in &offered.mitigations {
-                    self.mitigation(mitigation, &standing);
-                }
-            }
+            LocalContent::Mitigations(offered) => self.offered(&offered, &standing),
             LocalContent::Rules(text) => self.rules(&text, &standing),
+        }
+    }
+
+    fn offered(&mut self, offered: &FeedDocument, standing: &Standing<'_>) {
+        let name = standing.name;
+        for notice in &offered.notices {
+            self.remarks.push(format!("note: {name}: {notice}"));
+        }
+        for nameless in &offered.nameless {
+            self.invalid(&nameless.id, name, &nameless.reason);
+        }
+        for mitigation in &offered.mitigations {
+            self.mitigation(mitigation, standing);
         }
     }
 
@@ -153,7 +172,7 @@ impl Report {
         let reading = Reading {
             document: standing.name,
             dialect: standing.dialect,
-            verified: false,
+            verified: standing.verified,
         };
         let compiled = vectors::sources(mitigation, reading)
             .and_then(|sources| vectors::compile(mitigation, &sources, standing.name));

@@ -8,6 +8,10 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Effects};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::publishing::{
+    CosignArguments, InspectArguments, KeygenArguments, SignArguments, TrustCommand,
+    VerifyIssueArguments,
+};
 use super::table::Format;
 use crate::config::Server;
 use crate::feed::Source;
@@ -59,18 +63,19 @@ pub(super) enum Command {
     Reload(InstanceArguments),
     /// Lift every blocking and response rule of the running instance, or put them back
     KillSwitch(KillSwitchArguments),
-    /// Make a key for signing feeds (not part of this version)
-    Keygen(Later),
-    /// Sign a feed (not part of this version)
-    Sign(Later),
-    /// Add a signature to a feed (not part of this version)
-    Cosign(Later),
-    /// Verify a feed of one's own format (not part of this version); see `feed verify`
-    Verify(Later),
-    /// Show a feed of one's own format (not part of this version); see `feed show`
-    Inspect(Later),
-    /// Manage roots of feeds of one's own format (not part of this version)
-    Trust(Later),
+    /// Make a key for signing roots and feeds
+    Keygen(KeygenArguments),
+    /// Sign the next issue of a feed, or renew the last one
+    Sign(Box<SignArguments>),
+    /// Add a signature to an issue or a root
+    Cosign(CosignArguments),
+    /// Say what a client would say of an issue
+    Verify(VerifyIssueArguments),
+    /// Show an issue, or what is new in it
+    Inspect(InspectArguments),
+    /// Make and show the roots that say who signs a feed
+    #[command(subcommand)]
+    Trust(Box<TrustCommand>),
     /// Check, print and document settings
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -56,7 +56,7 @@ pub(super) fn fetch(arguments: FetchArguments) -> Ended {
 }
 
 /// Fetches, verifies and reads a feed as the daemon does, and keeps nothing.
-fn accept(config: &FeedConfig) -> Result<(Accepted, Fetched), Failure> {
+pub(super) fn accept(config: &FeedConfig) -> Result<(Accepted, Fetched), Failure> {
     let mut feed = Feed::new(config.clone(), &StateDir::memory()).map_err(refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +72,7 @@ fn accept(config: &FeedConfig) -> Result<(Accepted, Fetched), Failure> {
 }
 
 /// The end of a command about a document that was accepted: one that has expired is told by the exit code.
-fn fresh(accepted: &Accepted) -> Ended {
+pub(super) fn fresh(accepted: &Accepted) -> Ended {
     match accepted.issue {
         Some(issue) if issue.expires <= now() => Err(Failure::new(
             Exit::Untrusted,
@@ -179,7 +179,7 @@ pub(super) const fn exit_of(error: &FeedError) -> Exit {
     }
 }
 
-fn describe(accepted: &Accepted, fetched: &Fetched) -> String {
+pub(super) fn describe(accepted: &Accepted, fetched: &Fetched) -> String {
     let signed_at = match accepted.signed_at {
         Some(time) => time.to_string(),
         None => "no timestamp".to_owned(),

@@ -14,11 +14,17 @@ mod explain;
 mod explanation;
 mod feed;
 mod generate;
+mod inspect;
 mod instance;
+mod keygen;
+mod publishing;
 mod run;
 mod settings;
+mod sign;
+mod signing;
 mod status;
 mod table;
+mod trust;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -82,12 +88,12 @@ fn dispatch(command: Command) -> Ended {
         Command::Status(arguments) => status::status(&arguments),
         Command::Reload(arguments) => status::reload(&arguments),
         Command::KillSwitch(arguments) => status::kill_switch(&arguments),
-        Command::Keygen(_) => later("keygen"),
-        Command::Sign(_) => later("sign"),
-        Command::Cosign(_) => later("cosign"),
-        Command::Verify(_) => later("verify"),
-        Command::Inspect(_) => later("inspect"),
-        Command::Trust(_) => later("trust"),
+        Command::Keygen(arguments) => keygen::keygen(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
+        Command::Cosign(arguments) => sign::cosign(&arguments),
+        Command::Verify(arguments) => inspect::verify(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Trust(command) => trust::trust(&command),
         Command::Config(command) => settings::config(&command),
         Command::Completions { shell } => generate::completions(shell),
         Command::Manpage => generate::manpage(),

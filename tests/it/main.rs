@@ -23,6 +23,7 @@ mod proxy_limits;
 mod proxy_malformed;
 mod proxy_tls;
 mod proxy_verdicts;
+mod publish;
 mod rewrite;
 mod run;
 mod sidecar;
