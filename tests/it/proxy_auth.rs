@@ -312,6 +312,31 @@ fn login_lasts_over_answers_of_every_framing() {
 }
 
 #[test]
+fn each_site_of_a_client_has_a_connection_of_its_own() {
+    let (mail, files) = (ntlm_origin(), ntlm_origin());
+    let proxy = before(&[&mail])
+        .config(|config| {
+            let mut other = before(&[&files]).config.sites.remove(0);
+            other.name = "files".to_owned();
+            other.hosts = vec!["files.example".to_owned()];
+            config.sites.push(other);
+        })
+        .start();
+    let mut client = proxy.client();
+    log_in(&mut client, "ann");
+    let host = ("Host", "files.example");
+    assert_eq!(client.get("/", &[host]).unwrap().status, 401);
+    assert_eq!(client.get("/", &[]).unwrap().text(), "ann");
+    let fields = [host, ("Authorization", "NTLM first")];
+    assert_eq!(client.get("/", &fields).unwrap().status, 401);
+    let fields = [host, ("Authorization", "NTLM third-1-ben")];
+    assert_eq!(client.get("/", &fields).unwrap().text(), "ben");
+    assert_eq!(client.get("/", &[]).unwrap().text(), "ann");
+    assert_eq!(client.get("/", &[host]).unwrap().text(), "ben");
+    assert_eq!((mail.connections(), files.connections()), (1, 1));
+}
+
+#[test]
 fn login_lasts_over_a_stopped_request() {
     let origin = ntlm_origin();
     let rule = r#"<rule name="r"><match url="^stopped"/><action type="CustomResponse" statusCode="403"/></rule>"#;
