@@ -403,12 +403,20 @@ pub(super) struct SidecarArguments {
 }
 
 /// What `stopgap-sidecar` can be told to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(super) enum SidecarCommand {
     /// Wait for orders and carry them out
-    Run,
-    /// Say whether the driver can do what it will be asked
-    Check,
+    Run {
+        /// The sidecar's own settings file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say whether the settings can be used and the driver works
+    Check {
+        /// The sidecar's own settings file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// List the drivers of this build
     Drivers,
 }

@@ -1,6 +1,6 @@
 //! The commands of both binaries: arguments in, an exit code and readable text out.
 //!
-//! Layer 7. Called by the binaries; calls app, config, control, feed, lab and signature.
+//! Layer 7. Called by the binaries; calls app, config, control, feed, lab, sidecar and signature.
 //! Holds: every end has one of the codes of [`Exit`]; an error is told once, with its causes; text from outside
 //! cannot steer a terminal.
 //! See `guide::operations` for commands and codes.
@@ -20,6 +20,7 @@ mod keygen;
 mod publishing;
 mod run;
 mod settings;
+mod sidecar;
 mod sign;
 mod signing;
 mod status;
@@ -33,9 +34,7 @@ use clap::Parser;
 
 pub use exit::Exit;
 
-use command::{
-    Arguments, Command, FeedCommand, MitigationCommand, SidecarArguments, SidecarCommand,
-};
+use command::{Arguments, Command, FeedCommand, MitigationCommand, SidecarArguments};
 use exit::{Ended, Failure, OrExit};
 
 /// Runs `stopgap` with the arguments of this process.
@@ -53,14 +52,7 @@ pub fn sidecar_main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
-    end(match arguments.command {
-        SidecarCommand::Drivers if !crate::sidecar::DRIVERS.is_empty() => {
-            print(&(crate::sidecar::DRIVERS.join("\n") + "\n"))
-        }
-        SidecarCommand::Check | SidecarCommand::Drivers | SidecarCommand::Run => {
-            Err(Failure::new(Exit::Unreachable, crate::sidecar::NoDriver))
-        }
-    })
+    end(sidecar::sidecar(&arguments.command))
 }
 
 fn dispatch(command: Command) -> Ended {

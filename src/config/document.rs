@@ -166,7 +166,7 @@ fn path_at(table: &DeTable<'_>, offset: usize) -> Option<Vec<String>> {
     None
 }
 
-fn position(text: &str, path: &Path, offset: usize) -> Position {
+pub(super) fn position(text: &str, path: &Path, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);
     Position {
         file: path.to_owned(),

@@ -15,6 +15,7 @@ mod print;
 mod quantity;
 mod roots;
 mod schema;
+mod sidecar;
 mod state_folder;
 mod trust;
 
@@ -35,6 +36,7 @@ pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use roots::{InvalidRoots, read_roots};
 pub use schema::{KEYS, Key, Section, schema};
+pub use sidecar::{DEFAULT_SIDECAR_SOCKET, DEFAULT_SIDECAR_STATE, SidecarConfig};
 pub use state_folder::state_folder;
 
 /// Where the only traffic listener is by default.

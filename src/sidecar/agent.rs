@@ -104,6 +104,11 @@ impl Agent {
         problems
     }
 
+    /// Waits until no order is being carried out.
+    pub async fn rest(&self) {
+        drop(self.journal.lock().await);
+    }
+
     async fn apply(&self, plan: Plan) -> Result<Vec<Outcome>, SidecarError> {
         let mut journal = self.journal.lock().await;
         let mut results: BTreeMap<Target, TargetResult> = BTreeMap::new();

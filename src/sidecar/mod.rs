@@ -5,41 +5,35 @@
 //! no order names a command, and no driver uses a shell; success is what was read back.
 //! See `guide::operations` for settings and drivers.
 
-use std::fmt;
-
 mod agent;
 mod allow;
+mod client;
 mod driver;
 mod error;
 mod journal;
+mod keep;
 mod protocol;
+mod server;
+mod socket;
 mod target;
 
 pub use agent::{Agent, AgentConfig, SETTLE_TIMEOUT, STEP_TIMEOUT};
 pub use allow::{AllowList, EXCHANGE_POOLS, EXCHANGE_SERVICES, NamePattern, Refused};
-pub use driver::{Answer, Driver, DriverError, DryRun, Found};
+pub use client::{ANSWER_LIMIT, Client};
+pub use driver::{
+    Answer, Bar, CommandConfig, CommandDriver, DRIVERS, Driver, DriverConfig, DriverError, DryRun,
+    Ended, Found, KIND_PLACEHOLDER, NAME_PLACEHOLDER, Process, Programs, WindowsConfig,
+    WindowsDriver,
+};
+#[cfg(target_os = "linux")]
+pub use driver::{SystemdConfig, SystemdDriver, UNIT_SUFFIX};
 pub use error::SidecarError;
 pub use journal::{ENTRY_LIMIT, JournalError, JournalStore};
+pub use keep::keep;
 pub use protocol::{
     ACTION_LIMIT, Action, Fault, HOLDER_LIMIT, Health, Holder, InvalidHolder, Outcome,
     PROTOCOL_VERSION, Plan, Reply, Request, TargetReport, TargetResult, Undo,
 };
+pub use server::{ANSWER_TIMEOUT, BODY_LIMIT, CONNECTION_LIMIT, REQUEST_TIMEOUT, serve};
+pub use socket::AgentSocket;
 pub use target::{Desired, InvalidName, NAME_LIMIT, Name, Startup, Target, TargetState};
-
-/// The sidecar can do nothing, since this version has no driver for any service manager.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct NoDriver;
-
-impl fmt::Display for NoDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "no driver configured: this version has none, so actions on services and application pools are \
-             reported as missing and never carried out",
-        )
-    }
-}
-
-impl std::error::Error for NoDriver {}
-
-/// The names of the drivers in this build.
-pub const DRIVERS: [&str; 0] = [];

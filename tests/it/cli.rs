@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use crate::support::process::{run, stopgap};
 use crate::support::signer::Publisher;
@@ -602,26 +601,6 @@ fn scripts_and_manual_are_generated() {
         assert!(output.status.success());
         assert!(text(&output.stdout).contains(part), "{arguments:?}");
     }
-}
-
-#[test]
-fn sidecar_has_no_driver_and_says_so() {
-    let sidecar = |arguments: &[&str]| -> Output {
-        Command::new(env!("CARGO_BIN_EXE_stopgap-sidecar"))
-            .args(arguments)
-            .output()
-            .unwrap()
-    };
-    for command in ["run", "check", "drivers"] {
-        let output = sidecar(&[command]);
-        assert_eq!(output.status.code(), Some(1), "{command}");
-        assert!(
-            text(&output.stderr).starts_with("error: no driver configured"),
-            "{command}"
-        );
-    }
-    assert!(sidecar(&["--version"]).status.success());
-    assert_eq!(sidecar(&["start"]).status.code(), Some(2));
 }
 
 #[test]

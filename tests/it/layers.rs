@@ -123,8 +123,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("base64", &["signature"]),
     ("rustls", &["net", "feed"]),
     ("hyper_rustls", &["net", "feed"]),
-    ("hyper", &["net", "proxy", "feed", "admin", "cli"]),
-    ("hyper_util", &["net", "proxy", "feed", "admin", "cli"]),
+    (
+        "hyper",
+        &["net", "proxy", "feed", "admin", "sidecar", "cli"],
+    ),
+    (
+        "hyper_util",
+        &["net", "proxy", "feed", "admin", "sidecar", "cli"],
+    ),
     (
         "tokio",
         &[
@@ -136,6 +142,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("zbus", &["sidecar"]),
+    ("futures_util", &["sidecar"]),
     ("std::net::TcpListener", &["net"]),
     (
         "std::fs",
@@ -150,6 +158,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "telemetry",
             "admin",
             "proxy",
+            "sidecar",
         ],
     ),
     ("std::env", &["config", "app", "cli"]),

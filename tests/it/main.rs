@@ -27,6 +27,7 @@ mod publish;
 mod rewrite;
 mod run;
 mod sidecar;
+mod sidecar_process;
 mod signature;
 mod sizes;
 mod swap;

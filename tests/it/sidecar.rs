@@ -403,7 +403,7 @@ async fn happen(
     let same = |held: &Held| {
         (1..4).all(|mitigation| {
             let of = held.get(&mitigation).map(|of| of.keys().copied().collect());
-            of.unwrap_or_else(BTreeSet::new) == taken[&mitigation]
+            taken[&mitigation] == of.unwrap_or_default()
         })
     };
     let after = event.after(held);

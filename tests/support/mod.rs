@@ -10,5 +10,6 @@ pub(crate) mod feed_server;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod sidecar;
 pub(crate) mod signer;
 pub(crate) mod synthetic;

@@ -1,13 +1,65 @@
 //! How targets are looked at and changed, one way for each kind of service manager.
 
+mod command;
 mod dry_run;
+mod process;
+#[cfg(target_os = "linux")]
+mod systemd;
+mod windows;
 
 use std::fmt;
 use std::pin::Pin;
 
+pub use command::{Bar, CommandConfig, CommandDriver, KIND_PLACEHOLDER, NAME_PLACEHOLDER};
 pub use dry_run::DryRun;
+pub use process::{Ended, Process, Programs};
+#[cfg(target_os = "linux")]
+pub use systemd::{SystemdConfig, SystemdDriver, UNIT_SUFFIX};
+pub use windows::{WindowsConfig, WindowsDriver};
 
 use super::target::{Startup, Target, TargetState};
+
+/// The drivers of this build, each with what it acts on.
+pub const DRIVERS: &[(&str, &str)] = &[
+    ("command", "an operator's own programs, one for each step"),
+    (
+        "dry-run",
+        "nothing: orders are answered as if they were carried out",
+    ),
+    #[cfg(target_os = "linux")]
+    ("systemd", "units of systemd, over D-Bus"),
+    (
+        "windows",
+        "services and application pools through sc.exe and appcmd.exe; never run on Windows yet",
+    ),
+];
+
+/// Which driver, with its settings.
+#[derive(Clone, Debug)]
+pub enum DriverConfig {
+    /// An operator's own programs.
+    Command(CommandConfig),
+    /// Nothing but memory.
+    DryRun,
+    /// systemd.
+    #[cfg(target_os = "linux")]
+    Systemd(SystemdConfig),
+    /// `sc.exe` and `appcmd.exe`.
+    Windows(WindowsConfig),
+}
+
+impl DriverConfig {
+    /// The driver.
+    pub fn build(self) -> Box<dyn Driver> {
+        match self {
+            Self::Command(config) => Box::new(CommandDriver::new(config, Box::new(Programs))),
+            Self::DryRun => Box::new(DryRun::new()),
+            #[cfg(target_os = "linux")]
+            Self::Systemd(config) => Box::new(SystemdDriver::new(config)),
+            Self::Windows(config) => Box::new(WindowsDriver::new(config, Box::new(Programs))),
+        }
+    }
+}
 
 /// What a driver comes to, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + Send + 'a>>;
