@@ -28,6 +28,7 @@ mod rewrite;
 mod run;
 mod sidecar;
 mod sidecar_process;
+mod sidecar_systemd;
 mod signature;
 mod sizes;
 mod swap;

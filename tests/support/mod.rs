@@ -13,3 +13,4 @@ pub(crate) mod proxy;
 pub(crate) mod sidecar;
 pub(crate) mod signer;
 pub(crate) mod synthetic;
+pub(crate) mod systemd;
