@@ -1,7 +1,11 @@
 //! Finds the places of an input at which one of many texts may stand, by hashing a few bytes at every so many.
 
 /// The longest stride: a text must be long enough to be met wherever it begins.
-const MAX_STRIDE: usize = 4;
+const MAX_STRIDE: usize = 8;
+
+/// Places that are looked at in a row, and the bytes that they lie in at the longest stride.
+const ROW: usize = 4;
+const BLOCK: usize = (ROW - 1) * MAX_STRIDE + 8;
 
 /// Bytes that are hashed, unless a text is shorter.
 const GRAM: usize = 4;
@@ -9,8 +13,8 @@ const GRAM: usize = 4;
 /// Bits of the filter for each entry; more would cost cache and save little.
 const BITS_PER_ENTRY: usize = 64;
 
-/// Bounds of the filter, as powers of two of its words.
-const WORDS: std::ops::RangeInclusive<u32> = 6..=17;
+/// Sizes of the filter in words: few, since the scan is compiled for each, which saves it a comparison at every place.
+const WORDS: [usize; 5] = [1 << 8, 1 << 11, 1 << 13, 1 << 15, 1 << 17];
 
 /// Texts of a length that one stride suits, and how to meet them.
 #[derive(Debug)]
@@ -20,7 +24,6 @@ pub(super) struct Table {
     width: usize,
     /// A bit for each hash that an entry has.
     filter: Box<[u32]>,
-    filter_shift: u32,
     /// Where the entries of each bucket begin, and at last where all end.
     starts: Box<[u32]>,
     bucket_shift: u32,
@@ -61,16 +64,16 @@ impl Table {
     }
 
     fn of_entries(mut entries: Vec<Entry>, stride: usize, width: usize) -> Self {
-        let words = (entries.len() * BITS_PER_ENTRY / 32).next_power_of_two();
-        let words = words.ilog2().clamp(*WORDS.start(), *WORDS.end());
-        let filter_shift = 32 - words;
-        let mut filter = vec![0; 1 << words].into_boxed_slice();
+        let wanted = entries.len() * BITS_PER_ENTRY / 32;
+        let words = WORDS.into_iter().find(|words| *words >= wanted);
+        let words = words.unwrap_or(WORDS[WORDS.len() - 1]);
+        let mut filter = vec![0; words].into_boxed_slice();
         let buckets = entries.len().next_power_of_two().ilog2().max(1);
         let bucket_shift = 32 - buckets;
         let mut starts = vec![0; (1 << buckets) + 1].into_boxed_slice();
         entries.sort_by_key(|entry| entry.hash);
         for entry in &entries {
-            filter[(entry.hash >> filter_shift) as usize] |= 1 << (entry.hash & 31);
+            filter[(entry.hash >> (32 - words.ilog2())) as usize] |= 1 << (entry.hash & 31);
             starts[(entry.hash >> bucket_shift) as usize + 1] += 1;
         }
         let mut sum = 0;
@@ -82,7 +85,6 @@ impl Table {
             stride,
             width,
             filter,
-            filter_shift,
             starts,
             bucket_shift,
             entries: entries.into_boxed_slice(),
@@ -97,33 +99,51 @@ impl Table {
             1 => self.scan_by::<1>(input, meet),
             2 => self.scan_by::<2>(input, meet),
             3 => self.scan_by::<3>(input, meet),
+            4 => self.scan_by::<4>(input, meet),
+            5 => self.scan_by::<5>(input, meet),
+            6 => self.scan_by::<6>(input, meet),
+            7 => self.scan_by::<7>(input, meet),
             _ => self.scan_by::<MAX_STRIDE>(input, meet),
         }
     }
 
     fn scan_by<const STRIDE: usize>(&self, input: &[u8], meet: &mut impl FnMut(u32, usize)) {
-        let mask = mask(self.width);
-        let mut at = 0;
-        while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk) {
-            let hash = hash(u64::from_le_bytes(*bytes) | mask);
-            if self.may_hold(hash) {
-                self.look_up(hash, at, meet);
-            }
-            at += STRIDE;
-        }
-        // Fewer than eight bytes are left.
-        while at + self.width <= input.len() {
-            let hash = hash(gram(&input[at..]) | mask);
-            if self.may_hold(hash) {
-                self.look_up(hash, at, meet);
-            }
-            at += STRIDE;
+        match self.filter.len() {
+            0x100 => self.scan_in::<STRIDE, 0x100>(input, meet),
+            0x800 => self.scan_in::<STRIDE, 0x800>(input, meet),
+            0x2000 => self.scan_in::<STRIDE, 0x2000>(input, meet),
+            0x8000 => self.scan_in::<STRIDE, 0x8000>(input, meet),
+            _ => self.scan_in::<STRIDE, 0x2_0000>(input, meet),
         }
     }
 
-    fn may_hold(&self, hash: u32) -> bool {
-        let word = self.filter.get((hash >> self.filter_shift) as usize);
-        word.is_some_and(|word| word >> (hash & 31) & 1 != 0)
+    fn scan_in<const STRIDE: usize, const WORDS: usize>(
+        &self,
+        input: &[u8],
+        meet: &mut impl FnMut(u32, usize),
+    ) {
+        let filter: &[u32; WORDS] = self.filter.first_chunk().expect("it has this size");
+        let mask = mask(self.width);
+        let mut probe = |bytes: u64, at: usize| {
+            let hash = hash(bytes | mask);
+            let word = filter[(hash >> (32 - WORDS.ilog2())) as usize];
+            if word >> (hash & 31) & 1 != 0 {
+                self.look_up(hash, at, meet);
+            }
+        };
+        let mut at = 0;
+        while let Some(block) = input.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            for place in 0..ROW {
+                let bytes = block[place * STRIDE..].first_chunk();
+                let bytes = bytes.expect("a row lies in a block");
+                probe(u64::from_le_bytes(*bytes), at + place * STRIDE);
+            }
+            at += ROW * STRIDE;
+        }
+        while at + self.width <= input.len() {
+            probe(gram(&input[at..]), at);
+            at += STRIDE;
+        }
     }
 
     #[cold]
@@ -230,7 +250,10 @@ mod tests {
             b"abcde",
             b"abcdef",
             b"abcdefg",
-            b"abcdefghijkl",
+            b"abcdefgh",
+            b"abcdefghi",
+            b"abcdefghij",
+            b"abcdefghijklm",
         ] {
             for before in 0..12 {
                 for after in 0..12 {
@@ -249,12 +272,30 @@ mod tests {
 
     #[test]
     fn strides_follow_the_shortest_text() {
-        for (shortest, stride, width) in [(1, 1, 1), (3, 1, 3), (4, 1, 4), (6, 3, 4), (20, 4, 4)] {
+        for (shortest, stride, width) in [(1, 1, 1), (3, 1, 3), (4, 1, 4), (6, 3, 4), (20, 8, 4)] {
             let text = vec![b'x'; shortest];
             let texts = [&text[..], b"a much longer text"];
             let table = Table::new((0..).zip(texts));
             assert_eq!((table.stride, table.width), (stride, width), "{shortest}");
         }
+    }
+
+    #[test]
+    fn texts_are_met_in_filters_of_every_size() {
+        let texts: Vec<Vec<u8>> = (0..100_000_u32)
+            .map(|number| format!("{:08x}", number.wrapping_mul(0x9e37_79b1)).into_bytes())
+            .collect();
+        let mut sizes = Vec::new();
+        for count in [10, 100, 500, 3_000, 100_000] {
+            let table = Table::new((0..).zip(texts[..count].iter().map(Vec::as_slice)));
+            sizes.push(table.filter.len());
+            for (number, text) in (0..).zip(&texts[..count]).step_by(count / 10) {
+                let mut found = false;
+                table.scan(text, &mut |text, at| found |= (text, at) == (number, 0));
+                assert!(found, "{count} {number}");
+            }
+        }
+        assert_eq!(sizes, WORDS);
     }
 
     #[test]

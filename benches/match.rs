@@ -1,0 +1,118 @@
+//! What judging a request costs, by the number of rules and the kind of traffic; see `README.md` beside it.
+
+#![allow(missing_docs)]
+
+mod data;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use data::{BATCH, Counting, Request, synthetic};
+use stopgap::rules::{RuleSet, Scratch};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const COUNTS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+const KINDS: [&str; 4] = ["benign", "repeated", "attack", "hostile"];
+
+/// Batches of which the fastest counts; the others measure the machine's other work.
+const BATCHES: usize = 12;
+
+fn main() {
+    let seed = data::seed();
+    if let Some(kind) = data::option("--count-instructions") {
+        let count = data::option("--rules").map_or(1_000, |count| count.parse().expect("a number"));
+        count_instructions(count, &kind, seed);
+        return;
+    }
+    println!(
+        "kind,rules,seed,bytes,nanoseconds,linear_nanoseconds,stopped,allocations,heap_growth"
+    );
+    for count in COUNTS {
+        let rules = synthetic::rules(count, seed);
+        let set = data::compile(&synthetic::iis(&rules));
+        for kind in KINDS {
+            let requests = requests(kind, &rules, &set, seed);
+            let row = measure(&set, &requests);
+            let bytes = data::mean_bytes(&requests);
+            println!("{kind},{count},{seed},{bytes},{row}");
+        }
+    }
+}
+
+fn requests(kind: &str, rules: &[synthetic::Rule], set: &RuleSet, seed: u64) -> Vec<Request> {
+    match kind {
+        "attack" => data::attacks(rules, seed),
+        "hostile" => data::hostile(rules, set, seed),
+        "repeated" => data::benign(seed).into_iter().take(1).collect(),
+        _ => data::benign(seed),
+    }
+}
+
+fn measure(set: &RuleSet, requests: &[Request]) -> String {
+    let mut scratch = Scratch::default();
+    let (_, heap) = data::allocated();
+    let stopped = batch(set, requests, &mut scratch);
+    batch(set, requests, &mut scratch);
+    let (before, warm_heap) = data::allocated();
+    batch(set, requests, &mut scratch);
+    let allocations = data::allocated().0 - before;
+    let fastest = (0..BATCHES)
+        .map(|_| {
+            let start = Instant::now();
+            black_box(batch(set, requests, &mut scratch));
+            start.elapsed().as_nanos() as f64 / BATCH as f64
+        })
+        .fold(f64::INFINITY, f64::min);
+    let linear = linear(set, requests);
+    let allocations = allocations as f64 / BATCH as f64;
+    let growth = warm_heap.saturating_sub(heap);
+    format!("{fastest:.0},{linear},{stopped},{allocations:.2},{growth}")
+}
+
+/// Judges a batch of requests; how many were stopped.
+#[inline(never)]
+fn batch(set: &RuleSet, requests: &[Request], scratch: &mut Scratch) -> usize {
+    let requests = requests.iter().cycle().take(BATCH);
+    requests
+        .filter(|request| request.judge(set, scratch).verdict.stops())
+        .count()
+}
+
+/// The same by the linear matcher; not for the largest set, which takes it minutes.
+fn linear(set: &RuleSet, requests: &[Request]) -> String {
+    if set.rules().count() > 1_000 {
+        return String::new();
+    }
+    let mut scratch = Scratch::default();
+    let mut fastest = f64::INFINITY;
+    let some = &requests[..requests.len().min(16)];
+    for _ in 0..3 {
+        let start = Instant::now();
+        for request in some {
+            black_box(set.judge_linear(&request.view(), &mut scratch));
+        }
+        fastest = fastest.min(start.elapsed().as_nanos() as f64 / some.len() as f64);
+    }
+    format!("{fastest:.0}")
+}
+
+/// Judges 32 requests in a function that callgrind can be told to look at, when everything is warm.
+fn count_instructions(count: usize, kind: &str, seed: u64) {
+    let rules = synthetic::rules(count, seed);
+    let set = data::compile(&synthetic::iis(&rules));
+    let requests = requests(kind, &rules, &set, seed);
+    let mut scratch = Scratch::default();
+    for request in requests.iter().chain(&requests) {
+        black_box(request.judge(&set, &mut scratch));
+    }
+    counted(&set, &requests[..requests.len().min(32)], &mut scratch);
+}
+
+#[inline(never)]
+fn counted(set: &RuleSet, requests: &[Request], scratch: &mut Scratch) {
+    for request in requests {
+        black_box(request.judge(black_box(set), scratch));
+    }
+}
