@@ -636,3 +636,67 @@ fn plan_changes_nothing_and_says_what_would() {
         check(&host, &agent, &Held::new()).await;
     });
 }
+
+/// A health manager that still runs would start again what is stopped after it.
+#[test]
+fn health_managers_stop_first_and_start_last() {
+    #[derive(Clone)]
+    struct Diary(DryRun, Arc<Mutex<Vec<String>>>);
+    impl Diary {
+        fn note(&self, verb: &str, target: &Target) {
+            self.1
+                .lock()
+                .unwrap()
+                .push(format!("{verb} {}", target.name()));
+        }
+    }
+    impl Driver for Diary {
+        fn name(&self) -> &'static str {
+            "diary"
+        }
+        fn health(&self) -> Answer<'_, ()> {
+            self.0.health()
+        }
+        fn inspect<'a>(&'a self, target: &'a Target) -> Answer<'a, Option<Found>> {
+            self.0.inspect(target)
+        }
+        fn set_startup<'a>(&'a self, target: &'a Target, startup: Startup) -> Answer<'a, ()> {
+            self.0.set_startup(target, startup)
+        }
+        fn start<'a>(&'a self, target: &'a Target) -> Answer<'a, ()> {
+            self.note("start", target);
+            self.0.start(target)
+        }
+        fn stop<'a>(&'a self, target: &'a Target) -> Answer<'a, ()> {
+            self.note("stop", target);
+            self.0.stop(target)
+        }
+        fn barred(&self, target: &Target, original: Startup) -> Startup {
+            self.0.barred(target, original)
+        }
+        fn startable(&self, target: &Target) -> Startup {
+            self.0.startable(target)
+        }
+    }
+    run(async {
+        let diary = Diary(DryRun::with(originals()), Arc::default());
+        let slot = StateDir::memory().slot("journal");
+        let agent = agent(Box::new(diary.clone()), Box::new(slot));
+        agent
+            .answer(apply(1, &[(0, Desired::Disabled), (2, Desired::Disabled)]))
+            .await
+            .unwrap();
+        agent.answer(undo(1)).await.unwrap();
+        assert_eq!(
+            *diary.1.lock().unwrap(),
+            [
+                "stop HM",
+                "stop ECPAppPool",
+                "stop UM",
+                "start ECPAppPool",
+                "start UM",
+                "start HM"
+            ]
+        );
+    });
+}

@@ -1,9 +1,11 @@
 //! The sidecar against a real systemd: units that really run, and are really refused.
 
-use stopgap::sidecar::{Name, Target, TargetResult};
+use std::time::Duration;
+
+use stopgap::sidecar::{Client, Holder, Name, Reply, Request, Target, TargetResult, Undo};
 
 use super::sidecar_process::{apply, service};
-use super::support::sidecar::Sidecar;
+use super::support::sidecar::{Sidecar, ask};
 use super::support::systemd::{SLEEPER, Systemd};
 
 /// One in each place for units, since a mask of the runtime folder works in one of them only.
@@ -176,4 +178,62 @@ fn denied_alias_is_refused(system: &Systemd, sidecar: &Sidecar) {
         }
     }
     assert!(system.is_active("precious.service"));
+}
+
+/// What the packaged unit forbids its process is nothing that the process needs.
+#[test]
+fn packaged_unit_lets_the_sidecar_work() {
+    let unit = include_str!("../../src/packaging/systemd/stopgap-sidecar.service")
+        .replace("/usr/bin/stopgap-sidecar", "/run/test/stopgap-sidecar")
+        .replace("/etc/stopgap/sidecar.toml", "/run/test/sidecar.toml");
+    let Some(system) = Systemd::boot(
+        &[("um.service", SLEEPER)],
+        &[
+            ("stopgap-sidecar.service", &unit),
+            ("local-fs.target", "[Unit]\nDefaultDependencies=no\n"),
+        ],
+    ) else {
+        return;
+    };
+    // A place that the unit can see wherever this checkout is.
+    let test = system.run().join("test");
+    std::fs::create_dir(&test).unwrap();
+    let binary = env!("CARGO_BIN_EXE_stopgap-sidecar");
+    std::fs::copy(binary, test.join("stopgap-sidecar")).unwrap();
+    let settings = "users = [0]\ndriver = 'systemd'\nallow.services = ['um']\n";
+    std::fs::write(test.join("sidecar.toml"), settings).unwrap();
+    assert!(system.systemctl(&["start", "um.service"]).status.success());
+    let started = system.systemctl(&["start", "stopgap-sidecar.service"]);
+    assert!(started.status.success(), "{started:?}");
+
+    let socket = system.run().join("stopgap-sidecar/sidecar.sock");
+    let client = Client::new(&socket, Duration::from_secs(60));
+    let order = |request: &Request| loop {
+        match ask(&client, request) {
+            Ok(Reply::Outcomes(outcomes)) => break outcomes[0].result.clone(),
+            // The unit counts as started when its program runs, which is before the socket is there.
+            Err(error) if error.is_unreachable() => {
+                let active = system.is_active("stopgap-sidecar.service");
+                assert!(
+                    active,
+                    "{:?}",
+                    system.systemctl(&["status", "stopgap-sidecar.service"])
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let held = order(&apply("M1", &[service("um")]));
+    assert!(matches!(held, TargetResult::Held(_)), "{held:?}");
+    assert!(!system.systemctl(&["start", "um.service"]).status.success());
+    let restarted = system.systemctl(&["restart", "stopgap-sidecar.service"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    let mitigation = Holder::new("M1").unwrap();
+    let restored = order(&Request::Undo(Undo { mitigation }));
+    assert!(
+        matches!(restored, TargetResult::Restored(_)),
+        "{restored:?}"
+    );
+    assert!(system.is_active("um.service"));
 }

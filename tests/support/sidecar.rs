@@ -52,11 +52,7 @@ impl Sidecar {
     }
 
     pub(crate) fn ask(&self, request: &Request) -> Result<Reply, SidecarError> {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(self.client().ask(request))
+        ask(&self.client(), request)
     }
 
     /// The outcomes of an order.
@@ -86,6 +82,15 @@ impl Sidecar {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// Asks from a test that has no runtime.
+pub(crate) fn ask(client: &Client, request: &Request) -> Result<Reply, SidecarError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(client.ask(request))
 }
 
 impl Drop for Sidecar {

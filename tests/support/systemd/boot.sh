@@ -28,8 +28,9 @@ exec unshare --cgroup --ipc --mount --pid --uts --fork --kill-child --propagatio
   mkdir -p /run/lock /run/systemd/system /run/given-units
   mount --bind "$FOLDER/units" /run/given-units
   mount --bind "$FOLDER/etc" /etc/systemd/system
-  mount -t tmpfs tmpfs /var/log
-  mount -t tmpfs tmpfs /var/tmp
+  for place in /var/lib /var/log /var/tmp; do
+    mount -t tmpfs tmpfs "$place"
+  done
   hostname stopgap-test
   exec env --ignore-environment container=stopgap-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/systemd/system:/run/given-units \
