@@ -8,9 +8,9 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use proptest::test_runner::Config;
 use stopgap::sidecar::{
-    Action, Agent, AgentConfig, AllowList, Answer, Desired, Driver, DriverError, DryRun, Found,
-    Holder, JournalStore, Name, NamePattern, Plan, Reply, Request, Startup, Target, TargetResult,
-    TargetState, Undo,
+    Action, Agent, AgentConfig, AllowList, Answer, Desired, Driver, DriverError, DryRun,
+    ENTRY_LIMIT, Found, Holder, JournalStore, Name, NamePattern, Plan, Reply, Request, Startup,
+    Target, TargetResult, TargetState, Undo,
 };
 use stopgap::store::{Slot, StateDir, StoreError};
 
@@ -698,5 +698,38 @@ fn health_managers_stop_first_and_start_last() {
                 "start HM"
             ]
         );
+    });
+}
+
+#[test]
+fn journal_takes_so_many_targets_and_no_more() {
+    run(async {
+        let slot = StateDir::memory().slot("journal");
+        let config = AgentConfig {
+            allow: AllowList {
+                services: vec![NamePattern::new("t*").unwrap()],
+                ..AllowList::default()
+            },
+            ..AgentConfig::default()
+        };
+        let agent = Agent::new(config, Box::new(DryRun::new()), Box::new(slot)).unwrap();
+        for number in 0..=ENTRY_LIMIT {
+            let target = service(&format!("t{number}"));
+            let order = Request::Apply(Plan {
+                mitigation: Holder::new(&format!("M{number}")).unwrap(),
+                actions: vec![Action {
+                    target: target.clone(),
+                    desired: Desired::Disabled,
+                }],
+            });
+            let result = &results(&agent, order).await[&target];
+            match number < ENTRY_LIMIT {
+                true => assert!(
+                    matches!(result, TargetResult::Held(_)),
+                    "{number}: {result:?}"
+                ),
+                false => assert!(matches!(result, TargetResult::Refused(_)), "{result:?}"),
+            }
+        }
     });
 }

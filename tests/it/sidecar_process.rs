@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use stopgap::sidecar::{
-    Action, Agent, AgentConfig, AgentSocket, AllowList, BODY_LIMIT, Client, Desired, DryRun,
-    Holder, Name, NamePattern, Plan, Reply, Request, Startup, Target, TargetResult, TargetState,
-    serve,
+    ANSWER_LIMIT, Action, Agent, AgentConfig, AgentSocket, AllowList, BODY_LIMIT, CONNECTION_LIMIT,
+    Client, Desired, DryRun, Holder, Name, NamePattern, Plan, Reply, Request, Startup, Target,
+    TargetResult, TargetState, serve,
 };
 use stopgap::store::StateDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,6 +150,66 @@ async fn slow_requests_do_not_stay() {
     );
     let (_, body) = tokio::join!(head, body);
     assert!(body.contains(" 408 "), "{body}");
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_for_one_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = served(folder.path(), vec![our_user()]);
+    let client = Client::new(&path, Duration::from_secs(10));
+    let mut silent = Vec::new();
+    for _ in 1..CONNECTION_LIMIT {
+        silent.push(UnixStream::connect(&path).await.unwrap());
+    }
+    client.ask(&Request::Health).await.unwrap();
+    silent.push(UnixStream::connect(&path).await.unwrap());
+    let impatient = Client::new(&path, Duration::from_millis(200));
+    assert!(
+        impatient
+            .ask(&Request::Health)
+            .await
+            .unwrap_err()
+            .is_unknown()
+    );
+    silent.pop();
+    client.ask(&Request::Health).await.unwrap();
+}
+
+#[tokio::test]
+async fn client_bears_with_nothing_for_ever_and_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = |length: usize| {
+        let health = r#"{"health":{"version":"1","driver":"d","problem":null}}"#;
+        let body = health.to_owned() + &" ".repeat(length - health.len());
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+    };
+    for (name, answer, understood) in [
+        ("limit", answer(ANSWER_LIMIT), true),
+        ("more", answer(ANSWER_LIMIT + 1), false),
+        ("other", "SSH-2.0-OpenSSH_9.2\r\n".to_owned(), false),
+        ("empty", String::new(), false),
+    ] {
+        let path = folder.path().join(name);
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 16];
+            stream.read_exact(&mut request).await.unwrap();
+            // The client may have had enough before the end.
+            let _ = stream.write_all(answer.as_bytes()).await;
+            // An empty answer stands for a server that never answers.
+            (answer.is_empty()).then_some(stream)
+        };
+        let client = Client::new(
+            &path,
+            Duration::from_secs(if answer.is_empty() { 1 } else { 30 }),
+        );
+        let (asked, _stream) = tokio::join!(client.ask(&Request::Health), server);
+        match asked {
+            Ok(_) => assert!(understood, "{name}"),
+            Err(error) => assert!(!understood && error.is_unknown(), "{name}: {error}"),
+        }
+    }
 }
 
 /// A service manager in a folder, driven by the programs of the command driver.
