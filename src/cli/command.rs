@@ -225,8 +225,8 @@ pub(super) enum FeedCommand {
     Fetch(FetchArguments),
     /// Verify a document and say who signed it, when, and what it holds
     Verify(VerifyArguments),
-    /// Test a feed against traffic (not part of this version)
-    Test(Later),
+    /// Take every step of every feed once, and say what happened at each
+    Test(TestArguments),
     /// Show the feeds of the running instance in detail
     Show(ShowArguments),
 }
@@ -253,6 +253,16 @@ pub(super) struct FetchArguments {
     /// Write the document here once it is verified
     #[arg(long, value_name = "FILE")]
     pub(super) save: Option<PathBuf>,
+}
+
+/// `stopgap feed test`
+#[derive(Args, Debug)]
+pub(super) struct TestArguments {
+    /// The feeds of this settings file
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// Names of feeds in the settings file [default: all of them]
+    pub(super) names: Vec<String>,
 }
 
 /// `stopgap feed verify`

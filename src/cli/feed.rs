@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use super::command::{FetchArguments, TrustArguments, TrustKind, VerifyArguments};
 use super::exit::{Ended, Exit, Failure, OrExit};
@@ -94,21 +95,25 @@ fn feeds(arguments: &FetchArguments) -> Result<Vec<FeedConfig>, Failure> {
             trust(&arguments.trust)?,
         )]);
     }
-    let config = Config::load(arguments.config.as_deref(), &Overrides::default(), |name| {
-        std::env::var_os(name)
-    })
-    .or_exit(Exit::Invalid)?;
-    let mut feeds = config.control.feeds;
-    for name in &arguments.names {
+    let config = configured(arguments.config.as_deref(), &arguments.names)?;
+    Ok(config.control.feeds)
+}
+
+/// The settings, with the feeds of these names alone if there are any.
+pub(super) fn configured(path: Option<&Path>, names: &[String]) -> Result<Config, Failure> {
+    let mut config = Config::load(path, &Overrides::default(), |name| std::env::var_os(name))
+        .or_exit(Exit::Invalid)?;
+    let feeds = &mut config.control.feeds;
+    for name in names {
         if !feeds.iter().any(|feed| feed.name == *name) {
             let text = format!("the settings have no feed {name:?}");
             return Err(Failure::new(Exit::Usage, text));
         }
     }
-    feeds.retain(|feed| arguments.names.is_empty() || arguments.names.contains(&feed.name));
+    feeds.retain(|feed| names.is_empty() || names.contains(&feed.name));
     match feeds.is_empty() {
         true => Err(Failure::new(Exit::Usage, "the settings have no [[feed]]")),
-        false => Ok(feeds),
+        false => Ok(config),
     }
 }
 

@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod explanation;
 mod feed;
+mod feed_test;
 mod generate;
 mod inspect;
 mod instance;
@@ -64,7 +65,7 @@ fn dispatch(command: Command) -> Ended {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Feed(FeedCommand::Fetch(arguments)) => feed::fetch(arguments),
         Command::Feed(FeedCommand::Verify(arguments)) => feed::verify(&arguments),
-        Command::Feed(FeedCommand::Test(_)) => later("feed test"),
+        Command::Feed(FeedCommand::Test(arguments)) => feed_test::test(&arguments),
         Command::Feed(FeedCommand::Show(arguments)) => status::feeds(&arguments),
         Command::Mitigation(command) => match command {
             MitigationCommand::List(arguments) => status::mitigations(&arguments),

@@ -194,6 +194,74 @@ impl FeedError {
         }
     }
 
+    /// What an administrator can do about it, in a sentence without its end.
+    pub const fn remedy(&self) -> &'static str {
+        match self.kind {
+            Kind::Authorities(_) => {
+                "name a PEM file with certificates that this user can read: ca = \"ca.pem\""
+            }
+            Kind::Body | Kind::Exchange => {
+                "something ended the connection: fetch the URL from this machine by another program; compare port and \
+                 scheme with what the publisher says"
+            }
+            Kind::Connect(_) => {
+                "check that the name resolves and that a firewall lets this machine reach the port; where only a proxy \
+                 leads out, write proxy = \"http://HOST:PORT\""
+            }
+            Kind::Deadline(_) => {
+                "something swallows packets, or the way is slow: check firewalls and proxy; raise deadline if it is slow"
+            }
+            Kind::Document => {
+                "check that the URL leads to a feed and to no page about it; if it does, tell the publisher"
+            }
+            Kind::Encoded(_) => {
+                "have the server or the proxy on the way send the document as it is"
+            }
+            Kind::Equivocation => {
+                "ask the publisher which of the two is genuine, and for a higher version"
+            }
+            Kind::File(_) => "check the path, and that this user can read the file",
+            Kind::Future => {
+                "set the clock of this machine by a time server; if it is right, tell the publisher"
+            }
+            Kind::Proxy(_) => {
+                "have the proxy let this machine through to that host without a login"
+            }
+            Kind::RedirectedAway(_) => "if you trust that place, write it as url",
+            Kind::Rollback => {
+                "the server, a cache or an attacker gives out an old file: tell the publisher"
+            }
+            Kind::Root => {
+                "the publisher must serve each root under its own number, signed as the last one demands"
+            }
+            Kind::RootExpired => "the publisher must publish the next root",
+            Kind::Signature => {
+                "check that trust names this feed's publisher, and that nothing on the way changes documents; if both \
+                 are right, the publisher's keys have changed: ask by another way than this feed"
+            }
+            Kind::State | Kind::Unkept => {
+                "make the state folder readable and writable for this user"
+            }
+            Kind::Status(401 | 403) => {
+                "the server wants a login, or refuses this machine: ask who runs it"
+            }
+            Kind::Status(404 | 410) => {
+                "there is no such document: compare url with what the publisher says"
+            }
+            Kind::Status(_) => "the server is at fault: try again later, then tell who runs it",
+            Kind::Tls(_) => {
+                "the certificate is not trusted here, has expired, or is another host's: check this machine's clock; \
+                 where a proxy looks into TLS, name its authority by ca = \"ca.pem\""
+            }
+            Kind::TooLarge(_) => "check that the URL leads to a feed; if it does, raise size_limit",
+            Kind::TooManyRedirects(_) => "the server sends in circles: tell who runs it",
+            Kind::Trust => "correct the settings of the feed's trust",
+            Kind::WrongFeed => {
+                "correct url, or publishes, which is the name that the publisher gave the feed"
+            }
+        }
+    }
+
     /// The whole chain in one line, from the outermost error to its last cause.
     pub fn explain(&self) -> String {
         explain(self)

@@ -303,3 +303,78 @@ fn signer_outside_the_program_gets_the_octets() {
     let octets = std::fs::read(folder.join("octets.bin")).unwrap();
     assert!(octets.starts_with(b"DSSEv1 "), "{octets:?}");
 }
+
+/// Every step of a feed is told, and the first that fails with what to do.
+#[test]
+fn feed_test_says_what_happened_at_each_step() {
+    let folder = publisher();
+    let folder = folder.path();
+    ends(folder, &format!("{SIGN} --name acme"), 0);
+    let issue = std::fs::read(folder.join("site/feed.dsse.json")).unwrap();
+    let files = |issue: &[u8]| {
+        Mode::Files(BTreeMap::from([(
+            "feed.dsse.json".to_owned(),
+            issue.to_vec(),
+        )]))
+    };
+    let server = FeedServer::start(files(&issue));
+    let settings = block("toml").replace(
+        "https://feeds.example.com",
+        &format!("http://{}", server.address),
+    );
+    write(folder, "client.toml", &settings);
+    let said = ends(folder, "stopgap feed test --config client.toml", 0);
+    for step in [
+        "ok      settings    dsse, the feed \"acme\"",
+        "ok      name        127.0.0.1 is 127.0.0.1",
+        "ok      connection  directly",
+        "ok      tls         none",
+        "ok      fetch       ",
+        "ok      trust       signed by ",
+        "ok      age         issue 1, fresh until ",
+        "ok      document    1 mitigations",
+        "ok      rules       ACME1.1: Applied",
+    ] {
+        assert!(said.contains(step), "{step} is missing: {said}");
+    }
+    let fails = |mode: Mode, code: i32, parts: &[&str]| {
+        server.set(mode);
+        let said = ends(folder, "stopgap feed test --config client.toml acme", code);
+        for part in parts.iter().chain(&["what to do: ", "1 of 1 feeds failed"]) {
+            assert!(said.contains(part), "{part} is missing: {said}");
+        }
+    };
+    fails(Mode::Status(503), 1, &["FAILED  fetch", "status 503"]);
+    fails(
+        Mode::Answer(b"<html/>".to_vec()),
+        4,
+        &["FAILED  trust", "next root"],
+    );
+    let changed = String::from_utf8(issue).unwrap().replacen("A", "B", 1);
+    fails(
+        files(changed.as_bytes()),
+        4,
+        &["FAILED  trust", "signed by 0 of the 1"],
+    );
+    // One that names a site which is not there is taken, and one of its mitigations fails.
+    let elsewhere =
+        block("xml").replace("scope=\"Server\"", "scope=\"Site\" sg:target=\"Elsewhere\"");
+    write(folder, "mitigations.xml", &elsewhere);
+    ends(folder, &format!("{SIGN} --previous site/feed.dsse.json"), 0);
+    let issue = std::fs::read(folder.join("site/feed.dsse.json")).unwrap();
+    fails(
+        files(&issue),
+        3,
+        &[
+            "ok      trust",
+            "FAILED  rules       ACME1.1",
+            "no such site",
+        ],
+    );
+    ends(folder, "stopgap feed test --config client.toml other", 2);
+    let address = server.address;
+    drop(server);
+    let said = ends(folder, "stopgap feed test --config client.toml", 1);
+    let part = format!("FAILED  connection  no connection to {address}");
+    assert!(said.contains(&part), "{said}");
+}
