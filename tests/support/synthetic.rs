@@ -69,7 +69,7 @@ impl Random {
 pub(crate) fn rules(count: usize, seed: u64) -> Vec<Rule> {
     let mut random = Random::new(seed);
     let rule = |number: usize| {
-        let (place, (pattern, sample)) = if number % 2 == 0 {
+        let (place, (pattern, sample)) = if number.is_multiple_of(2) {
             (Place::Uri, uri(&mut random))
         } else {
             (Place::Cookie, cookie(&mut random))
