@@ -112,6 +112,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("regex_automata", &["rules"]),
     ("regex_syntax", &["rules"]),
     ("aho_corasick", &["rules"]),
+    ("encoding_rs", &["rules"]),
+    ("lol_html", &["rules"]),
     ("arc_swap", &["filter", "net"]),
     ("tower_layer", &["filter", "net", "proxy", "admin"]),
     (
