@@ -255,6 +255,7 @@ fn response_verdict(subject: &Subject<'_>) -> Option<String> {
 fn end(end: RuleEnd) -> String {
     match end {
         RuleEnd::Applied => "applied".to_owned(),
+        RuleEnd::AwaitsBody => "judges the body as it comes".to_owned(),
         RuleEnd::Condition(number) => format!("condition {} failed", number + 1),
         RuleEnd::Conditions => "no condition held".to_owned(),
         RuleEnd::Failed(substatus) => format!("failed with 500.{substatus}"),

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use http::{Version, request, response};
 
 use super::snapshot::{Handle, Reader, Snapshot};
-use crate::rules::{Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch};
+use super::{BodyTransform, rewrite};
+use crate::rules::{BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch};
 
 /// What is known of the connection a request came on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +46,17 @@ pub struct ResponseFilter {
     snapshot: Arc<Snapshot>,
     site: usize,
     memory: RequestMemory,
+}
+
+/// What response rules made of a head, and of the body to come.
+#[derive(Debug)]
+pub struct Filtered {
+    /// The rules that acted on the head, in order.
+    pub rules: Vec<RuleId>,
+    /// What every piece of the body has to go through, if rules want to rewrite it.
+    pub body: Option<BodyTransform>,
+    /// Why the body passes as it is although a rule wants to rewrite it.
+    pub body_skip: Option<BodySkip>,
 }
 
 impl Filter {
@@ -110,12 +122,27 @@ impl ResponseFilter {
         &self.snapshot
     }
 
-    /// Judges the head of the response, changes it accordingly, and counts hits; the rules that acted, in order.
-    pub fn apply(&self, filter: &mut Filter, parts: &mut response::Parts) -> Vec<RuleId> {
+    /// Whether a rule may want to rewrite the body: the server is then to be asked for one that can be read.
+    pub fn may_rewrite_body(&self) -> bool {
+        self.snapshot.site(self.site).may_rewrite_body(&self.memory)
+    }
+
+    /// Changes the head of the request accordingly: `Accept-Encoding` asks for no coding if a rule may want to read
+    /// the body of the response.
+    pub fn prepare(&self, parts: &mut request::Parts) {
+        if self.may_rewrite_body() {
+            rewrite::ask_for_identity(&mut parts.headers);
+        }
+    }
+
+    /// Judges the head of the response, changes it accordingly, and counts hits.
+    ///
+    /// If the body is to be rewritten, the head says no length and no strong `ETag` any more.
+    pub fn apply(&self, filter: &mut Filter, parts: &mut response::Parts) -> Filtered {
         self.judge(parts, &mut filter.scratch)
     }
 
-    pub(super) fn judge(&self, parts: &mut response::Parts, scratch: &mut Scratch) -> Vec<RuleId> {
+    pub(super) fn judge(&self, parts: &mut response::Parts, scratch: &mut Scratch) -> Filtered {
         let rules = self.snapshot.site(self.site);
         let view = ResponseView {
             status: parts.status.as_u16(),
@@ -130,7 +157,17 @@ impl ResponseFilter {
             parts.status = status;
         }
         super::apply::change_fields(&decision.fields, &mut parts.headers);
-        decision.rules
+        let body = decision
+            .body
+            .map(|rules| BodyTransform::new(rules, &self.snapshot, self.site));
+        if body.is_some() {
+            rewrite::loosen(&mut parts.headers);
+        }
+        Filtered {
+            rules: decision.rules,
+            body,
+            body_skip: decision.body_skip,
+        }
     }
 }
 

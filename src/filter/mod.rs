@@ -2,7 +2,7 @@
 //!
 //! Layer 2. Called by the proxy and by embedders; calls `rules`.
 //! Holds: a request keeps the snapshot it began with, its response rules included;
-//!        nothing here waits, locks, or reads a clock; bodies pass through untouched.
+//!        nothing here waits or reads a clock; a body that no rule wants passes through untouched.
 //! See `guide::architecture` for where it stands.
 //!
 //! # Examples
@@ -50,13 +50,15 @@ mod error;
 mod fields;
 mod judge;
 mod layer;
+mod rewrite;
 mod service;
 mod snapshot;
 
 pub use apply::{absolute_location, apply};
 pub use body::{Data, FilterBody};
 pub use error::FilterError;
-pub use judge::{Filter, Judged, Peer, ResponseFilter};
+pub use judge::{Filter, Filtered, Judged, Peer, ResponseFilter};
 pub use layer::{FilterLayer, Observe};
+pub use rewrite::BodyTransform;
 pub use service::{FilterService, ResponseFuture};
 pub use snapshot::{Handle, Snapshot};

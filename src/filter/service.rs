@@ -97,6 +97,9 @@ where
                 let response = judged
                     .response
                     .map(|response| (response, Arc::clone(&self.observer)));
+                if let Some((response, _)) = &response {
+                    response.prepare(&mut parts);
+                }
                 let future = self.inner.call(Request::from_parts(parts, body));
                 ResponseFuture {
                     state: State::Inner { future, response },
@@ -197,9 +200,13 @@ where
                 let response = ready!(future.poll(context)).map_err(FilterError::service)?;
                 let (mut parts, body) = response.into_parts();
                 if let Some((filter, observer)) = filter.take() {
-                    let rules = RESPONSE_SCRATCH
+                    let filtered = RESPONSE_SCRATCH
                         .with_borrow_mut(|scratch| filter.judge(&mut parts, scratch));
-                    observer.response(filter.snapshot(), &rules);
+                    observer.response(filter.snapshot(), &filtered.rules);
+                    if let Some(transform) = filtered.body {
+                        let body = FilterBody::rewritten(body, transform);
+                        return Poll::Ready(Ok(Response::from_parts(parts, body)));
+                    }
                 }
                 Poll::Ready(Ok(Response::from_parts(parts, FilterBody::inner(body))))
             }

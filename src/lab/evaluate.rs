@@ -411,8 +411,19 @@ fn respond(
             .or_insert(value);
     }
     outcome.status = Some(decision.status.unwrap_or(response.status));
+    let body = decision
+        .body
+        .map(|rules| rules.rewrite(response.body.as_bytes()).0);
+    if let (Some(body), Some(length)) = (&body, headers.get_mut("content-length")) {
+        *length = body.len().to_string();
+    }
+    if let (Some(_), Some(tag)) = (&body, headers.get_mut("etag"))
+        && !tag.starts_with("W/")
+    {
+        tag.insert_str(0, "W/");
+    }
     outcome.response_headers = Some(headers);
-    outcome.response_body = Some(response.body.clone());
+    outcome.response_body = Some(body.as_deref().map_or_else(|| response.body.clone(), lossy));
 }
 
 fn shown(change: &FieldChange) -> (String, String) {

@@ -156,10 +156,16 @@ impl Judge<'_> {
             (None, Expectation::Stop) => self.stop_fault(&decision),
             (None, Expectation::Pass) => self.pass_fault(&decision),
             (Some(response), expectation) => self.pass_fault(&decision).or_else(|| {
-                let changed = self.judge_response(&request, response);
+                let mut changed = self.judge_response(&request, response);
+                let mut sent = response.clone();
+                if let Some(body) = changed.body.take() {
+                    let (text, acted, _) = body.rewrite(response.body.as_bytes());
+                    changed.rules.extend(acted);
+                    sent.body = String::from_utf8_lossy(&text).into_owned();
+                }
                 match expectation {
                     Expectation::Pass => self.changed_fault(&changed),
-                    Expectation::Stop => self.expectation_fault(vector, response, &changed),
+                    Expectation::Stop => self.expectation_fault(vector, &sent, &changed),
                 }
             }),
         }
@@ -224,7 +230,6 @@ impl Judge<'_> {
         if !changed.rules.iter().any(|&rule| self.is_own(rule)) {
             return Some("its response must be changed, but stays as it is".to_owned());
         }
-        // No rule rewrites bodies in this version, so the canned body is the one that would be sent.
         vector.expected.iter().find_map(|expected| match expected {
             FieldExpectation::BodyFragment(fragment) => (!response.body.contains(fragment))
                 .then(|| format!("its response body must hold {fragment:?}, but does not")),

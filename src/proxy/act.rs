@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use super::metrics::Outcome;
 use super::request_id::RequestId;
 use super::respond::{self, Answer};
-use crate::filter::{self, Filter, Peer, ResponseFilter};
+use crate::filter::{self, Filter, Filtered, Peer, ResponseFilter};
 use crate::rules::{Decision, Verdict};
 
 /// What becomes of a judged request.
@@ -100,14 +100,14 @@ fn change(decision: &Decision, parts: &mut request::Parts) {
     restore(CONTENT_LENGTH, length, &mut parts.headers);
 }
 
-/// Applies response rules, but for what frames the response.
+/// Applies response rules, but for what frames the response; a body that is rewritten has no length yet.
 pub(super) fn filter_response(
     response_filter: &ResponseFilter,
     filter: &mut Filter,
     parts: &mut response::Parts,
-) {
+) -> Filtered {
     let (status, length) = (parts.status, parts.headers.get(CONTENT_LENGTH).cloned());
-    response_filter.apply(filter, parts);
+    let filtered = response_filter.apply(filter, parts);
     if parts.status.is_informational() {
         parts.status = status;
     }
@@ -115,10 +115,13 @@ pub(super) fn filter_response(
         // The phrase was that of the server's own code.
         parts.extensions.remove::<ReasonPhrase>();
     }
-    restore(CONTENT_LENGTH, length, &mut parts.headers);
+    if filtered.body.is_none() {
+        restore(CONTENT_LENGTH, length, &mut parts.headers);
+    }
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         parts.headers.remove(name);
     }
+    filtered
 }
 
 fn restore(name: HeaderName, value: Option<HeaderValue>, fields: &mut HeaderMap) {

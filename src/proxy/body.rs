@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use super::ProxyError;
 use super::bond::Lease;
 use super::exchange::Exchange;
+use crate::filter::BodyTransform;
 
 /// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
 ///
@@ -107,6 +108,8 @@ enum Kind {
 /// A server's body, with the connection it comes on.
 struct ServerBody {
     incoming: Incoming,
+    /// What the body has to go through until its end was seen, if rules want to rewrite it.
+    transform: Option<Box<BodyTransform>>,
     /// Whether the end was seen; the library's own answer to that is about announced lengths only.
     ended: bool,
     /// Taken when this is dropped.
@@ -123,15 +126,64 @@ impl ResponseBody {
     }
 
     /// A server's body, with the connection it comes on.
-    pub(super) fn server(incoming: Incoming, lease: Lease, exchange: Rc<Exchange>) -> Self {
+    pub(super) fn server(
+        incoming: Incoming,
+        transform: Option<BodyTransform>,
+        lease: Lease,
+        exchange: Rc<Exchange>,
+    ) -> Self {
         Self {
             kind: Kind::Server(ServerBody {
+                transform: transform.map(Box::new),
                 incoming,
                 ended: false,
                 lease: Some(lease),
             }),
             exchange,
         }
+    }
+}
+
+impl ServerBody {
+    /// The next piece of a body that is rewritten. Trailers are left behind: they speak of the body that was.
+    fn poll_rewritten(
+        &mut self,
+        exchange: &Exchange,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        while let Some(transform) = &mut self.transform {
+            let mut text = Vec::new();
+            match Pin::new(&mut self.incoming).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    exchange.got_response();
+                    if let Ok(data) = frame.into_data() {
+                        transform.write(&data, &mut text);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(ProxyError::exchange(error))));
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    let skip = self.transform.take().and_then(|all| all.finish(&mut text));
+                    if let Some(skip) = skip {
+                        exchange.count_skip(skip);
+                    }
+                }
+                Poll::Pending if exchange.is_server_late() => {
+                    return Poll::Ready(Some(Err(ProxyError::response_timeout())));
+                }
+                Poll::Pending => {
+                    exchange.await_response();
+                    return Poll::Pending;
+                }
+            }
+            if !text.is_empty() {
+                exchange.add_bytes(text.len());
+                return Poll::Ready(Some(Ok(Frame::data(text.into()))));
+            }
+        }
+        Poll::Ready(None)
     }
 }
 
@@ -149,6 +201,9 @@ impl Body for ResponseBody {
             Kind::Full(bytes) => {
                 this.exchange.add_bytes(bytes.len());
                 return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))));
+            }
+            Kind::Server(body) if body.transform.is_some() => {
+                return body.poll_rewritten(&this.exchange, context);
             }
             Kind::Server(body) => body,
         };
@@ -178,13 +233,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Server(body) => body.incoming.is_end_stream(),
+            Kind::Server(body) => body.transform.is_none() && body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Server(body) if body.transform.is_some() => SizeHint::default(),
             Kind::Server(body) => body.incoming.size_hint(),
         }
     }

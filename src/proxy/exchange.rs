@@ -9,6 +9,7 @@ use super::metrics::Outcome;
 use super::record::{AccessEntry, Answered};
 use super::request_id::RequestId;
 use crate::net::{Link, Slot};
+use crate::rules::BodySkip;
 
 /// What the parts of one exchange tell each other. It ends, and is written to the access log, when its last owner
 /// drops it.
@@ -79,6 +80,12 @@ impl Exchange {
     /// Counts bytes of the response body.
     pub(super) fn add_bytes(&self, count: usize) {
         self.bytes.set(self.bytes.get() + count as u64);
+    }
+
+    /// Counts a body that passed as it was although a rule wanted to rewrite it.
+    pub(super) fn count_skip(&self, skip: BodySkip) {
+        self.core.shared.meters.body_skip(skip);
+        tracing::debug!(reason = skip.word(), request = %self.id, "a body was not rewritten");
     }
 
     /// It is the server's turn to take more of the request.

@@ -6,6 +6,7 @@ use super::Party;
 use super::admit::Inadmissible;
 use crate::canon::Refusal;
 use crate::net::Malformed;
+use crate::rules::BodySkip;
 use crate::telemetry::{Counter, Counters, Gauge, Label, Labelled, Metrics};
 
 /// How a request ended.
@@ -68,6 +69,14 @@ impl Label for Party {
     }
 }
 
+impl Label for BodySkip {
+    const NAME: &'static str = "reason";
+
+    fn value(&self) -> &str {
+        self.word()
+    }
+}
+
 /// Why a request was refused without asking the rules.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Reason {
@@ -117,6 +126,7 @@ pub(super) struct Meters {
     requests: [Counter; Outcome::ALL.len()],
     refusals: Counters<Reason>,
     errors: Counters<Party>,
+    bodies_skipped: Counters<BodySkip>,
     connections: Gauge,
     pub(super) connections_refused: Counter,
     pub(super) accept_errors: Counter,
@@ -157,6 +167,10 @@ impl Meters {
             errors: metrics.counters(
                 "stopgap_proxy_errors",
                 "Requests that could not be served, by the party at fault",
+            ),
+            bodies_skipped: metrics.counters(
+                "stopgap_proxy_bodies_not_rewritten",
+                "Bodies that passed as they were although a rule wanted to rewrite them, by reason",
             ),
             connections: metrics.gauge("stopgap_proxy_connections", "Client connections"),
             connections_refused: metrics.counter(
@@ -199,6 +213,10 @@ impl Meters {
 
     pub(super) fn refusal(&self, reason: Reason) {
         self.refusals.get_or_create(&Labelled(reason)).inc();
+    }
+
+    pub(super) fn body_skip(&self, skip: BodySkip) {
+        self.bodies_skipped.get_or_create(&Labelled(skip)).inc();
     }
 
     pub(super) fn error(&self, party: Party) {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode, request, response};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 
@@ -25,7 +25,7 @@ use super::respond::{self, Answer};
 use super::upgrade::Tunnel;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
-use crate::filter::{Peer, ResponseFilter};
+use crate::filter::{BodyTransform, Peer, ResponseFilter};
 use crate::net::{Link, Malformed};
 
 /// Answers the requests of one client connection. Clones serve the same connection.
@@ -149,6 +149,9 @@ impl Client {
         if let Err(reason) = headers::forward_request(&mut parts, &self.forwarded, upgrade) {
             return Ok(self.refuse(Reason::Inadmissible(reason), body, &parts, exchange));
         }
+        if let Some(response_filter) = &response_filter {
+            response_filter.prepare(&mut parts);
+        }
         match self.core.upstream(site) {
             SiteUpstream::BuiltIn(built_in) => {
                 let answer = self.filtered(built_in(&parts), response_filter);
@@ -208,20 +211,17 @@ impl Client {
             false => (Home::Pool(self.core.clock.now()), false),
         };
         headers::forward_response(&mut parts, false);
-        if let Some(response_filter) = response_filter {
-            filter_response(
-                &response_filter,
-                &mut self.core.filter.borrow_mut(),
-                &mut parts,
-            );
-        }
+        let transform = match response_filter {
+            Some(response_filter) => self.filter_head(&response_filter, &mut parts),
+            None => None,
+        };
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
         let lease = Lease {
             sender,
             server,
             home,
         };
-        let body = ResponseBody::server(incoming, lease, exchange);
+        let body = ResponseBody::server(incoming, transform, lease, exchange);
         let mut response = Response::from_parts(parts, body);
         if ends {
             respond::close(&mut response);
@@ -281,13 +281,29 @@ impl Client {
         let Some(response_filter) = response_filter else {
             return answer;
         };
-        let (mut parts, body) = answer.into_parts();
-        filter_response(
-            &response_filter,
-            &mut self.core.filter.borrow_mut(),
-            &mut parts,
-        );
+        let (mut parts, mut body) = answer.into_parts();
+        if let Some(mut transform) = self.filter_head(&response_filter, &mut parts) {
+            let mut text = Vec::with_capacity(body.len());
+            transform.write(&body, &mut text);
+            if let Some(skip) = transform.finish(&mut text) {
+                self.core.shared.meters.body_skip(skip);
+            }
+            body = text.into();
+        }
         Response::from_parts(parts, body)
+    }
+
+    /// Applies response rules to a head; the result is what its body has to go through.
+    fn filter_head(
+        &self,
+        response_filter: &ResponseFilter,
+        parts: &mut response::Parts,
+    ) -> Option<BodyTransform> {
+        let filtered = filter_response(response_filter, &mut self.core.filter.borrow_mut(), parts);
+        if let Some(skip) = filtered.body_skip {
+            self.core.shared.meters.body_skip(skip);
+        }
+        filtered.body
     }
 
     fn refuse(

@@ -1,11 +1,12 @@
 //! Turns IIS URL Rewrite text into a compiled set of rules that judges requests and responses.
 //!
 //! Layer 1. Called by filter, lab and control; calls canon, xml and model.
-//! Holds: pure, without clock, files, threads or locks; budgets are counted in steps and bytes;
+//! Holds: pure, without clock, files, threads, or locks that are ever waited for; budgets are counted in steps and bytes;
 //!        a rule set is accepted whole or refused whole; nothing in the text is silently ignored;
 //!        messages are bytes throughout.
 //! See `guide::dialect` for what each construct means, and for the choices where IIS is not documented.
 
+mod body;
 mod compile;
 mod error;
 mod explain;
@@ -23,6 +24,7 @@ mod template;
 mod verdict;
 mod view;
 
+pub use body::{BodyRewriter, BodyRules, BodySkip, MAX_PATTERN_BODY};
 pub use error::RuleError;
 pub use explain::{
     ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, ExplainedView, Explainer,

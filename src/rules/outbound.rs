@@ -1,19 +1,21 @@
 //! Judges a response by the outbound rules of a plan.
 
+use std::sync::Arc;
+
 use super::matcher::{Part, Tested, Tester, Watch, conditions_hold, input_passes, one_line};
 use super::pattern::Matched;
 use super::plan::{ConditionsPlan, Input, Plan, ResponsePlan, SubjectPlan};
 use super::scratch::{RequestMemory, SetMemory, Work};
 use super::template::{Captures, Expansion, Sight, TooLong, Variable};
 use super::view::read_field;
-use super::{FieldChange, ResponseDecision, ResponseView};
+use super::{BodyRules, FieldChange, ResponseDecision, ResponseView, body};
 
 /// The one field whose lines cannot be joined into one (RFC 9110 section 5.3): rules judge each line by itself.
 const SET_COOKIE: &str = "set-cookie";
 
 /// One response under judgement.
 pub(crate) struct ResponseJudge<'a, W> {
-    pub(crate) plan: &'a Plan,
+    pub(crate) plan: &'a Arc<Plan>,
     pub(crate) request: &'a RequestMemory,
     pub(crate) response: &'a ResponseView<'a>,
     pub(crate) work: &'a mut Work,
@@ -86,26 +88,90 @@ impl ResponseSight<'_> {
 impl<W: Watch> ResponseJudge<'_, W> {
     /// Judges the response by every group whose scope the request lies in.
     pub(crate) fn judge(mut self) -> ResponseDecision {
-        for (group, in_scope) in self.plan.groups.iter().zip(&self.request.in_scope) {
+        let plan = self.plan;
+        let mut body = Vec::new();
+        for (number, (group, in_scope)) in (0..).zip(plan.groups.iter().zip(&self.request.in_scope))
+        {
             if !in_scope {
                 continue;
             }
-            for rule in &self.plan.response_rules[group.responses.clone()] {
+            for at in group.responses.clone() {
+                let rule = &plan.response_rules[at];
+                if matches!(rule.subject, SubjectPlan::Body(_)) {
+                    if self.wants_body(rule) {
+                        body.push((number, at));
+                    }
+                    continue;
+                }
                 if self.apply(rule) == Ok(true) && rule.stop_processing {
                     break;
                 }
             }
         }
+        if !body.is_empty() {
+            self.decide_body(body);
+        }
         self.decision
+    }
+
+    /// Whether a rule for bodies is to see this one.
+    fn wants_body(&mut self, rule: &ResponsePlan) -> bool {
+        self.work.begin_rule();
+        self.watch.rule(rule.id);
+        let wants = self.pre_condition_holds(rule);
+        if wants {
+            self.watch.awaits_body();
+        }
+        wants
+    }
+
+    /// Notes which of these rules, by group and number, the body is to be rewritten by.
+    fn decide_body(&mut self, mut rules: Vec<(usize, usize)>) {
+        let scope = match body::scope(self.response, self.request.is_head) {
+            Ok(scope) => scope,
+            Err(skip) => {
+                self.decision.body_skip = skip;
+                return;
+            }
+        };
+        rules.retain(
+            |(_, rule)| match scope.takes(&self.plan.response_rules[*rule]) {
+                Ok(takes) => takes,
+                Err(skip) => {
+                    self.decision.body_skip = Some(skip);
+                    false
+                }
+            },
+        );
+        if rules.is_empty() {
+            return;
+        }
+        let sight = self.sight();
+        let value = |variable| {
+            let mut value = Vec::new();
+            sight.read(variable, &mut value);
+            value
+        };
+        let values = self.plan.body_variables.iter().map(value).collect();
+        self.decision.body = Some(BodyRules {
+            plan: Arc::clone(self.plan),
+            rules,
+            values,
+            encoding: scope.encoding,
+        });
+    }
+
+    fn pre_condition_holds(&mut self, rule: &ResponsePlan) -> bool {
+        rule.pre_condition.is_none_or(|number| {
+            self.conditions_hold(&self.plan.pre_conditions[number], Part::PreCondition)
+        })
     }
 
     /// Whether the rule applied. A text that grows too long leaves the response as it is.
     fn apply(&mut self, rule: &ResponsePlan) -> Result<bool, TooLong> {
         self.work.begin_rule();
         self.watch.rule(rule.id);
-        if let Some(number) = rule.pre_condition
-            && !self.conditions_hold(&self.plan.pre_conditions[number], Part::PreCondition)
-        {
+        if !self.pre_condition_holds(rule) {
             return Ok(false);
         }
         let (mut values, exists) = self.subject(&rule.subject);
@@ -138,6 +204,8 @@ impl<W: Watch> ResponseJudge<'_, W> {
                 false
             }
             SubjectPlan::Field(name) => self.sight().read_field(name, &mut value),
+            // Judged as it comes, not here.
+            SubjectPlan::Body(_) => return (Vec::new(), true),
             SubjectPlan::Status => {
                 self.sight().read_status(&mut value);
                 true
@@ -261,6 +329,7 @@ impl<W: Watch> ResponseJudge<'_, W> {
 
     fn change(&mut self, subject: &SubjectPlan, values: Vec<Vec<u8>>) {
         match subject {
+            SubjectPlan::Body(_) => {}
             SubjectPlan::Field(name) => {
                 self.decision.fields.retain(|change| change.name != *name);
                 let changes = values.into_iter().map(|value| FieldChange {

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) maps: Vec<RewriteMap>,
     /// What response rules read of the request.
     pub(crate) remembered: Vec<Variable>,
+    /// What rules for bodies read, of the request and of the response's head.
+    pub(crate) body_variables: Vec<Variable>,
     /// Without a slash at its end.
     pub(crate) document_root: Option<Vec<u8>>,
     pub(crate) files: Option<Arc<dyn FileTree>>,
@@ -168,6 +170,16 @@ pub(crate) struct ResponsePlan {
 
 #[derive(Debug)]
 pub(crate) enum SubjectPlan {
+    Body(BodyPlan),
     Field(String),
     Status,
+}
+
+/// What of a body a rule judges.
+#[derive(Debug)]
+pub(crate) enum BodyPlan {
+    /// Elements, each with an attribute; in lower case.
+    Attributes(Vec<(String, String)>),
+    /// The whole text, in which at most so many matches are replaced; 0 for all.
+    Text { occurrences: u64 },
 }

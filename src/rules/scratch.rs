@@ -64,6 +64,8 @@ pub struct RequestMemory {
     pub(crate) set: u64,
     /// For each group, whether the request lies in its scope.
     pub(crate) in_scope: Vec<bool>,
+    /// Whether the response has no content, since only its head was asked for.
+    pub(crate) is_head: bool,
     /// Values of what the plan remembers.
     pub(crate) values: Vec<Vec<u8>>,
 }

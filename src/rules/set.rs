@@ -10,7 +10,7 @@ use super::matcher::linear::Judge;
 use super::matcher::{Unwatched, Watch};
 use super::outbound::ResponseJudge;
 use super::pattern::Pattern;
-use super::plan::{FileTree, PatternTest, Plan};
+use super::plan::{FileTree, PatternTest, Plan, SubjectPlan};
 use super::state::RequestSight;
 use super::template::Sight;
 use super::{
@@ -122,7 +122,7 @@ pub struct RuleInfo {
 pub struct RuleSet {
     /// Tells this set from every other of the process, for caches that outlive it.
     number: u64,
-    plan: Plan,
+    plan: Arc<Plan>,
     index: Index,
     rules: Vec<RuleInfo>,
 }
@@ -240,8 +240,19 @@ impl RuleSet {
             in_scope: groups
                 .map(|group| path_has_prefix(path, &group.scope))
                 .collect(),
+            is_head: request.method == "HEAD",
             values: self.plan.remembered.iter().map(value).collect(),
         }
+    }
+
+    /// Whether a rule may want to rewrite the body of a response to this request.
+    pub fn may_rewrite_body(&self, memory: &RequestMemory) -> bool {
+        let mut groups = self.plan.groups.iter().zip(&memory.in_scope);
+        memory.set == self.number
+            && groups.any(|(group, in_scope)| {
+                let mut rules = self.plan.response_rules[group.responses.clone()].iter();
+                *in_scope && rules.any(|rule| matches!(rule.subject, SubjectPlan::Body(_)))
+            })
     }
 
     /// Judges a response to a request that was remembered.
@@ -340,7 +351,7 @@ impl RuleSetBuilder {
         RuleSet {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             index: Index::new(&self.compiler.plan),
-            plan: self.compiler.plan,
+            plan: Arc::new(self.compiler.plan),
             rules: self.compiler.infos,
         }
     }

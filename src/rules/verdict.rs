@@ -1,5 +1,7 @@
 //! What judging a message comes to.
 
+use super::{BodyRules, BodySkip};
+
 /// The number of a rule in its [`RuleSet`](super::RuleSet), in the order of evaluation.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RuleId(pub u32);
@@ -101,6 +103,10 @@ pub struct ResponseDecision {
     pub fields: Vec<FieldChange>,
     /// The status code to send instead, if a rule changed it.
     pub status: Option<u16>,
-    /// Every response rule whose action ran, in order.
+    /// Every response rule whose action ran, in order; those that judge the body act as it comes.
     pub rules: Vec<RuleId>,
+    /// The rules to rewrite the body by, if any apply.
+    pub body: Option<BodyRules>,
+    /// Why the body passes as it is although a rule wants to rewrite it.
+    pub body_skip: Option<BodySkip>,
 }

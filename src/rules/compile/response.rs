@@ -2,8 +2,9 @@
 
 use super::{Compiler, Manner, Unit, check_field};
 use crate::rules::error::{Kind, nearest};
-use crate::rules::plan::{ConditionsPlan, Input, ResponsePlan, SubjectPlan};
-use crate::rules::source::{NameText, PreCondition, ResponseAction, ResponseRule, Subject};
+use crate::rules::pattern::PatternSyntax;
+use crate::rules::plan::{BodyPlan, ConditionsPlan, Input, ResponsePlan, SubjectPlan};
+use crate::rules::source::{NameText, PreCondition, ResponseAction, ResponseRule, Subject, Tags};
 use crate::rules::template::{Bound, Stage};
 use crate::rules::{RuleError, RuleId};
 
@@ -32,13 +33,14 @@ impl Compiler {
             None => None,
         };
         let (mut conditions, mut reads) = self.conditions(&rule.conditions, unit, manner)?;
-        self.remember_conditions(&conditions);
+        let is_body = matches!(subject, SubjectPlan::Body(_));
+        self.remember_conditions(&conditions, is_body);
         let value = match &rule.action {
             ResponseAction::None => None,
             ResponseAction::Rewrite { value, replace } => {
                 let bound = self.bind(value, unit, Stage::Response)?;
                 reads = reads.and(bound.reads());
-                self.remember(&bound);
+                self.remember(&bound, is_body);
                 Some((bound, *replace))
             }
         };
@@ -77,22 +79,25 @@ impl Compiler {
         let (mut plan, reads) = self.conditions(conditions, unit, manner)?;
         self.check_groups(reads, None, &plan, place)?;
         plan.reads_groups = reads.condition_group.is_some();
-        self.remember_conditions(&plan);
+        self.remember_conditions(&plan, false);
         self.plan.pre_conditions.push(plan);
         Ok(self.plan.pre_conditions.len() - 1)
     }
 
-    fn remember_conditions(&mut self, conditions: &ConditionsPlan) {
+    fn remember_conditions(&mut self, conditions: &ConditionsPlan, for_body: bool) {
         for condition in &conditions.list {
             if let Input::Own(bound) = &condition.input {
-                self.remember(bound);
+                self.remember(bound, for_body);
             }
         }
     }
 
     /// Notes what a text reads of the request, to be kept until the response comes.
-    fn remember(&mut self, bound: &Bound) {
+    fn remember(&mut self, bound: &Bound, for_body: bool) {
         bound.each_variable(&mut |variable| {
+            if for_body && !self.plan.body_variables.contains(variable) {
+                self.plan.body_variables.push(variable.clone());
+            }
             if !variable.is_response() && !self.plan.remembered.contains(variable) {
                 self.plan.remembered.push(variable.clone());
             }
@@ -119,30 +124,60 @@ fn check_name<'k>(
         })
 }
 
-/// What the rule changes. Bodies are typed and parsed, and not yet judged.
+/// What the rule changes.
 fn subject(rule: &ResponseRule, unit: &Unit<'_>) -> Result<SubjectPlan, RuleError> {
-    let (place, what) = match &rule.subject {
+    Ok(match &rule.subject {
+        Subject::Body { .. } if rule.syntax == PatternSyntax::Wildcard => {
+            let text = "a wildcard covers the whole body and cannot be searched in it; use another patternSyntax, or filterByTags";
+            let kind = Kind::Unsupported(text.to_owned());
+            return Err(RuleError::new(&rule.place, kind).in_attribute("patternSyntax"));
+        }
+        Subject::Body { occurrences } => SubjectPlan::Body(BodyPlan::Text {
+            occurrences: *occurrences,
+        }),
         Subject::Field(name) => {
             check_field(name, &rule.pattern.place, "serverVariable")?;
-            return Ok(SubjectPlan::Field(name.clone()));
+            SubjectPlan::Field(name.clone())
         }
-        Subject::Status => return Ok(SubjectPlan::Status),
-        Subject::Body { .. } => (&rule.pattern.place, "rewrites the response body"),
-        Subject::Tags(tags) => {
-            if let Some(name) = &tags.custom {
-                let known = unit.source.tag_sets.resolve()?;
-                check_name(
-                    "custom tag set",
-                    name,
-                    known.iter().map(|set| set.name.as_str()),
-                )
-                .map_err(|error| error.in_attribute("customTags"))?;
-            }
-            (&tags.place, "rewrites attributes in the response body")
+        Subject::Status => SubjectPlan::Status,
+        Subject::Tags(tags) => SubjectPlan::Body(BodyPlan::Attributes(attributes(tags, unit)?)),
+    })
+}
+
+/// The flags of `filterByTags` with the attributes that each stands for.
+const TAG_ATTRIBUTES: &[(u32, &str, &[&str])] = &[
+    (1, "a", &["href"]),
+    (2, "area", &["href"]),
+    (4, "base", &["href"]),
+    (8, "form", &["action"]),
+    (16, "frame", &["src", "longdesc"]),
+    (32, "head", &["profile"]),
+    (64, "iframe", &["src", "longdesc"]),
+    (128, "img", &["src", "longdesc", "usemap"]),
+    (256, "input", &["src", "usemap"]),
+    (512, "link", &["href"]),
+    (1024, "script", &["src"]),
+];
+
+/// Elements and attributes that are judged, in lower case, since HTML does not look at letter case.
+fn attributes(tags: &Tags, unit: &Unit<'_>) -> Result<Vec<(String, String)>, RuleError> {
+    let mut pairs = Vec::new();
+    for (flag, tag, attributes) in TAG_ATTRIBUTES {
+        if tags.flags & flag != 0 {
+            let named = attributes.iter();
+            pairs.extend(named.map(|attribute| ((*tag).to_owned(), (*attribute).to_owned())));
         }
-    };
-    let text = format!(
-        "this rule {what}, and response-body rules are not part of this version; name a field with serverVariable, or disable the rule"
-    );
-    Err(RuleError::new(place, Kind::Unsupported(text)))
+    }
+    if let Some(name) = &tags.custom {
+        let known = unit.source.tag_sets.resolve()?;
+        let names = known.iter().map(|set| set.name.as_str());
+        let number = check_name("custom tag set", name, names)
+            .map_err(|error| error.in_attribute("customTags"))?;
+        let custom = known[number].tags.iter();
+        pairs
+            .extend(custom.map(|(tag, attribute)| {
+                (tag.to_ascii_lowercase(), attribute.to_ascii_lowercase())
+            }));
+    }
+    Ok(pairs)
 }

@@ -156,6 +156,8 @@ pub struct ExplainedInput {
 pub enum RuleEnd {
     /// It applied.
     Applied,
+    /// It judges the body of the response as that comes, which is not explained.
+    AwaitsBody,
     /// This condition was the first that failed.
     Condition(usize),
     /// None of its conditions held, of which one would have been enough.

@@ -79,6 +79,10 @@ impl Watch for &mut Recorder<'_> {
         rule.end = end(rule);
     }
 
+    fn awaits_body(&mut self) {
+        self.rules[self.current].end = RuleEnd::AwaitsBody;
+    }
+
     fn acted(&mut self, failure: Option<u16>) {
         self.rules[self.current].end = failure.map_or(RuleEnd::Applied, RuleEnd::Failed);
     }

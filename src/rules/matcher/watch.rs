@@ -13,6 +13,9 @@ pub(crate) trait Watch {
     /// One input of the rule was tested.
     fn tested(&mut self, _part: Part, _tested: &Tested<'_>) {}
 
+    /// The rule waits for the body of the response.
+    fn awaits_body(&mut self) {}
+
     /// The rule applied; with the sub-status of the error 500 that it ended in, if it did.
     fn acted(&mut self, _failure: Option<u16>) {}
 }

@@ -157,7 +157,6 @@ fn tags(node: Node<'_>, flags: u32) -> Result<Tags, RuleError> {
             name: custom.to_owned(),
             place: node.attribute_place("customTags"),
         }),
-        place: node.place(),
     })
 }
 

@@ -130,10 +130,7 @@ pub(crate) struct ResponseRule {
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
     /// The whole body, where at most so many matches are replaced; 0 for all.
-    Body {
-        #[expect(dead_code, reason = "read once response bodies are judged")]
-        occurrences: u64,
-    },
+    Body { occurrences: u64 },
     /// A response field; the name in lower case.
     Field(String),
     /// The status code and reason.
@@ -146,10 +143,8 @@ pub(crate) enum Subject {
 #[derive(Clone, Debug)]
 pub(crate) struct Tags {
     /// The flags of IIS's schema, `A` = 1 to `CustomTags` = 32768.
-    #[expect(dead_code, reason = "read once response bodies are judged")]
     pub(crate) flags: u32,
     pub(crate) custom: Option<NameText>,
-    pub(crate) place: Place,
 }
 
 /// What an outbound rule does.
@@ -172,7 +167,6 @@ pub(crate) struct PreCondition {
 pub(crate) struct TagSet {
     pub(crate) name: String,
     pub(crate) place: Place,
-    #[expect(dead_code, reason = "read once response bodies are judged")]
     pub(crate) tags: Vec<(String, String)>,
 }
 

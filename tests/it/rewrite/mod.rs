@@ -15,20 +15,7 @@ use stopgap::rules::Dialect;
 const CASES: &str = include_str!("../../corpus/rewrite-cases.jsonl");
 
 /// Cases that must differ, each with its reason.
-const EXCLUDED: &[(&str, &str)] = &[
-    (
-        "outbound-001",
-        "rewrites attributes in the body, which this version refuses",
-    ),
-    (
-        "outbound-002",
-        "rewrites attributes in the body, which this version refuses",
-    ),
-    (
-        "outbound-003",
-        "rewrites attributes in the body, which this version refuses",
-    ),
-];
+const EXCLUDED: &[(&str, &str)] = &[];
 
 /// What becomes of a request, as `eval` shows it.
 fn outcome(dialect: Dialect, rules: &str, request: &Value) -> Value {

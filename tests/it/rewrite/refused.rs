@@ -211,12 +211,8 @@ fn outbound_rules_are_checked() {
     for (parts, expected) in [
         ("<rule name='o'/>", "<match> is missing"),
         (
-            "<rule name='o'><match pattern='x'/></rule>",
-            "response-body rules are not part of this version",
-        ),
-        (
-            "<rule name='o'><match filterByTags='A, Img' pattern='x'/></rule>",
-            "response-body rules are not part of this version",
+            "<rule name='o' patternSyntax='Wildcard'><match pattern='x'/></rule>",
+            "attribute patternSyntax: a wildcard covers the whole body",
         ),
         (
             "<rule name='o'><match filterByTags='A, Image' pattern='x'/></rule>",
