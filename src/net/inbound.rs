@@ -14,9 +14,6 @@ use super::link::{Awaited, Link};
 /// Bytes of a chunked body that are checked before its head is handed over, as far as they have arrived.
 const WITHHELD_BODY: usize = 64 * 1_024;
 
-/// Bytes up to which a copy is cheaper than the kernel's gathering of several pieces.
-const FLAT: usize = 4_096;
-
 /// How long a client may let a connection rest.
 #[derive(Clone, Copy, Debug)]
 pub struct InboundTimeouts {
@@ -75,6 +72,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     /// The stream, and what was read from it and not handed over.
     pub fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.pending[self.handed..].to_vec())
+    }
+
+    /// Whether the client has ended its side, so that nothing more can come.
+    pub const fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// What is wrong with bytes that would begin a request, which nobody was told.
@@ -294,18 +296,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     }
 }
 
-/// Copies slices into one piece of memory, if they fit.
-fn flat<'b>(slices: &[io::IoSlice<'_>], buffer: &'b mut [u8; FLAT]) -> Option<&'b [u8]> {
-    let mut length = 0;
-    for slice in slices {
-        buffer
-            .get_mut(length..length + slice.len())?
-            .copy_from_slice(slice);
-        length += slice.len();
-    }
-    Some(&buffer[..length])
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -323,10 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = match flat(slices, &mut [0; FLAT]) {
-            Some(bytes) => Pin::new(&mut this.stream).poll_write(context, bytes),
-            None => Pin::new(&mut this.stream).poll_write_vectored(context, slices),
-        };
+        let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
         this.wrote(result)
     }
 
@@ -346,20 +333,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_pieces_are_joined_and_large_ones_are_not() {
-        let (small, large) = (vec![b'a'; 4_000], vec![b'b'; 97]);
-        let slices = |last: usize| [io::IoSlice::new(&small), io::IoSlice::new(&large[..last])];
-        let mut buffer = [0; FLAT];
-        let joined = flat(&slices(96), &mut buffer).map(<[u8]>::to_vec);
-        assert_eq!(joined, Some([&small[..], &large[..96]].concat()));
-        assert_eq!(flat(&slices(97), &mut buffer), None);
     }
 }

@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+/// Bytes up to which a copy is cheaper than the kernel's gathering of several pieces.
+const FLAT: usize = 4_096;
+
 /// A byte stream over TCP, of either side.
 #[derive(Debug)]
 pub enum Stream {
@@ -68,6 +71,12 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [bytes] = slices {
+            return self.poll_write(context, bytes);
+        }
+        if let Some(bytes) = flat(slices, &mut [0; FLAT]) {
+            return self.poll_write(context, bytes);
+        }
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Secure(stream) => Pin::new(stream).poll_write_vectored(context, slices),
@@ -93,5 +102,32 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+/// Copies slices into one piece of memory, if they fit.
+fn flat<'b>(slices: &[io::IoSlice<'_>], buffer: &'b mut [u8; FLAT]) -> Option<&'b [u8]> {
+    let mut length = 0;
+    for slice in slices {
+        buffer
+            .get_mut(length..length + slice.len())?
+            .copy_from_slice(slice);
+        length += slice.len();
+    }
+    Some(&buffer[..length])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_joined_and_large_ones_are_not() {
+        let (small, large) = (vec![b'a'; 4_000], vec![b'b'; 97]);
+        let slices = |last: usize| [io::IoSlice::new(&small), io::IoSlice::new(&large[..last])];
+        let mut buffer = [0; FLAT];
+        let joined = flat(&slices(96), &mut buffer).map(<[u8]>::to_vec);
+        assert_eq!(joined, Some([&small[..], &large[..96]].concat()));
+        assert_eq!(flat(&slices(97), &mut buffer), None);
     }
 }
