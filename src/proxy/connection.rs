@@ -131,7 +131,7 @@ pub(super) async fn serve(
     let ending = run(&client, &mut connection).await;
     let parts = connection.into_parts();
     let inbound = parts.io.into_inner();
-    let fault = inbound.unread_fault();
+    let (fault, ended) = (inbound.unread_fault(), inbound.has_ended());
     let (stream, pending) = inbound.into_parts();
     let tunnel = client.tunnel.take();
     if let Some(tunnel) = tunnel {
@@ -139,6 +139,11 @@ pub(super) async fn serve(
         let silence = limits.long_poll_timeout;
         // However a tunnel ends, both its sockets are closed with it.
         let _ = upgrade::carry(tunnel, stream, &early, deadlines, silence).await;
+        return;
+    }
+    let over = ended && fault.is_none() && !link.is_reset();
+    if over && ending == Ending::Closed && !secure {
+        // Nobody is there to linger for, or to say goodbye to.
         return;
     }
     end(&client, stream, ending, fault, &pending).await;
