@@ -5,7 +5,7 @@
 //! Holds: the first view is IIS's own; no view is longer than the target; equal views appear once;
 //! nothing is allocated for a target with nothing to decode and nothing to fold;
 //! decoding stops after [`MAX_DECODES`] rounds.
-//! See `guide::rules` for which rules are judged over which views.
+//! See `guide::dialect` for which rules are judged over which views.
 
 mod fold;
 mod percent;
