@@ -61,6 +61,7 @@ impl Controller {
         let publisher = engine.publisher();
         publisher.follow(publisher.orders(), switch.read().unwrap_or(KillSwitch::Off));
         let (_, first) = engine.cycle();
+        engine.tell(&first);
         let filter = publisher.handle();
 
         let revision = watch::Sender::new(first.revision);
@@ -249,15 +250,20 @@ impl Tasks {
     }
 
     async fn cycle(&self) -> Option<Outcome> {
-        let (outcome, view) = self.with(Engine::cycle).await?;
-        let published = view.revision;
-        self.view.send_replace(Arc::new(view));
-        self.revision.send_if_modified(|revision| {
-            let changed = *revision != published;
-            *revision = published;
-            changed
-        });
-        Some(outcome)
+        let (shown, revision) = (self.view.clone(), self.revision.clone());
+        self.with(move |engine| {
+            let (outcome, view) = engine.cycle();
+            let (published, view) = (view.revision, Arc::new(view));
+            shown.send_replace(Arc::clone(&view));
+            revision.send_if_modified(|revision| {
+                let changed = *revision != published;
+                *revision = published;
+                changed
+            });
+            engine.tell(&view);
+            outcome
+        })
+        .await
     }
 
     /// Works with the engine on a thread for blocking work; `None` if that panicked.

@@ -37,6 +37,8 @@ pub(super) struct Engine {
     published: Vec<Unit>,
     /// The revision of what this engine published last; the switch publishes too.
     revision: Option<Revision>,
+    /// The one of them that was told last.
+    told: Option<Revision>,
     alarms: Alarms,
     raised: BTreeSet<(AlarmKind, String)>,
     /// The age of each feed at the last cycle.
@@ -104,6 +106,7 @@ impl Engine {
             hits: Hits::default(),
             published: Vec::new(),
             revision: None,
+            told: None,
             alarms,
             raised: BTreeSet::new(),
             ages: Vec::new(),
@@ -146,7 +149,8 @@ impl Engine {
         feeds.map(|state| state.age(self.started, now)).collect()
     }
 
-    /// Plans, publishes if anything changed, raises and ends alarms.
+    /// Plans, publishes if anything changed, raises and ends alarms. What is new goes to the process log by
+    /// [`tell`](Self::tell).
     pub(super) fn cycle(&mut self) -> (Outcome, View) {
         let now = (self.clock)();
         self.ages = self.ages(now);
@@ -163,9 +167,7 @@ impl Engine {
             if changed {
                 self.measures.swaps.inc();
                 self.published = plan.units.clone();
-                let revision = self.publisher.revision();
-                self.revision = Some(revision);
-                tracing::info!(%revision, "rule set published");
+                self.revision = Some(self.publisher.revision());
             }
         }
         let mut conditions = self.conditions(&sources, &plan, now);
@@ -176,13 +178,23 @@ impl Engine {
         }
         let refused = self.raise(conditions, now);
         self.measure(&plan.entries);
-        self.transitions.follow(&sources, &plan.entries);
         let outcome = Outcome {
             revision: self.publisher.revision().0,
             changed,
             refused,
         };
         (outcome, self.view(&sources, plan.entries))
+    }
+
+    /// Tells the process log what a cycle changed. Whoever reads a line there and asks for the status must not get an
+    /// older one, so its view is shown first.
+    pub(super) fn tell(&mut self, view: &View) {
+        if let Some(revision) = self.revision
+            && self.told.replace(revision) != Some(revision)
+        {
+            tracing::info!(%revision, "rule set published");
+        }
+        self.transitions.follow(view);
     }
 
     fn policy(&self) -> Policy {

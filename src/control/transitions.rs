@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{Planned, Source};
+use super::report::View;
 use crate::mitigation::State;
 
 /// The states that were told last, by source and id.
@@ -14,14 +14,12 @@ pub(super) struct Transitions {
 impl Transitions {
     /// Logs each state that is not what it was; those of the first cycle only for who debugs, since the greeting
     /// counts them.
-    pub(super) fn follow(&mut self, sources: &[Source], entries: &[Planned]) {
-        let key = |entry: &Planned| {
-            (
-                sources[entry.source].name.clone(),
-                entry.mitigation.id.to_string(),
-            )
-        };
-        let now: BTreeMap<_, _> = entries.iter().map(|e| (key(e), text(&e.state))).collect();
+    pub(super) fn follow(&mut self, view: &View) {
+        let states = view.mitigations.iter().map(|entry| {
+            let id = entry.mitigation.id.to_string();
+            ((entry.source.clone(), id), text(&entry.state))
+        });
+        let now: BTreeMap<_, _> = states.collect();
         let Some(told) = self.told.replace(now.clone()) else {
             for ((source, id), state) in &now {
                 tracing::debug!(mitigation = id, source, state, "mitigation");
