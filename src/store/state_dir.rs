@@ -5,12 +5,20 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::error::{Kind, StoreError};
 use super::slot::{MemorySlot, Slot};
 
 /// The file whose lock stands for the folder; it holds the owner's process id.
 const LOCK: &str = "lock";
+
+/// How long the lock of an owner that has ended is waited for: a program that it was starting when it was killed has a
+/// copy until it runs.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// Time between two looks at such a lock.
+const RELEASE_LOOK: Duration = Duration::from_millis(10);
 
 /// A folder that this process alone writes to, or a stand-in in memory. Clones share it.
 ///
@@ -32,7 +40,8 @@ impl StateDir {
     /// # Errors
     ///
     /// When another process has it ([`StoreError::is_locked`]), or when it cannot be made or written; the caller
-    /// then raises an alarm and goes on with [`memory`](Self::memory).
+    /// then raises an alarm and goes on with [`memory`](Self::memory). A lock whose owner has ended is waited for, two
+    /// seconds at most.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable = |error| StoreError::new(path, Kind::Folder(error));
         make_private(path).map_err(unusable)?;
@@ -43,12 +52,18 @@ impl StateDir {
             .truncate(false)
             .open(path.join(LOCK))
             .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::new(path, Kind::Locked(owner(&mut lock))));
+        let began = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+                Err(TryLockError::WouldBlock) => {}
             }
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            let owner = owner(&mut lock);
+            if began.elapsed() > RELEASE || owner.is_none_or(is_running) {
+                return Err(StoreError::new(path, Kind::Locked(owner)));
+            }
+            std::thread::sleep(RELEASE_LOOK);
         }
         record_owner(&mut lock).map_err(unusable)?;
         Ok(Self {
@@ -128,8 +143,14 @@ fn record_owner(lock: &mut File) -> io::Result<()> {
     lock.flush()
 }
 
+/// Whether a process is there; where that cannot be told, it is.
+fn is_running(process: u32) -> bool {
+    !cfg!(target_os = "linux") || Path::new("/proc").join(process.to_string()).exists()
+}
+
 fn owner(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
+    lock.rewind().ok()?;
     lock.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
@@ -154,6 +175,23 @@ mod tests {
         );
         drop(first);
         StateDir::open(&path).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lock_of_an_owner_that_has_ended_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateDir::open(folder.path()).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        std::fs::write(folder.path().join(LOCK), ended.id().to_string()).unwrap();
+        let error = StateDir::open(folder.path()).unwrap_err();
+        assert_eq!(error.held_by(), Some(ended.id()), "not for ever");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| StateDir::open(folder.path()));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
     }
 
     #[test]
