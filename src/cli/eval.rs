@@ -1,7 +1,7 @@
 //! `stopgap eval`
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::command::EvalArguments;
@@ -19,17 +19,17 @@ pub(super) fn eval(arguments: &EvalArguments) -> Ended {
     if let Some(path) = &arguments.rules {
         evaluate = with_rules(evaluate, path)?;
     }
-    let cases: Box<dyn BufRead> = match arguments.cases.as_os_str() == "-" {
+    let cases: Box<dyn Read> = match arguments.cases.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),
         false => {
             let file = File::open(&arguments.cases).map_err(|error| {
                 let text = format!("{}: {error}", arguments.cases.display());
                 Failure::new(Exit::Unreachable, text)
             })?;
-            Box::new(BufReader::new(file))
+            Box::new(file)
         }
     };
-    judge(&evaluate, cases)
+    judge(evaluate, BufReader::with_capacity(BUFFER, cases))
 }
 
 fn with_rules(evaluate: Evaluate, path: &Path) -> Result<Evaluate, Failure> {
@@ -55,27 +55,37 @@ fn with_rules(evaluate: Evaluate, path: &Path) -> Result<Evaluate, Failure> {
     }
 }
 
-fn judge(evaluate: &Evaluate, mut cases: impl BufRead) -> Ended {
-    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut line = Vec::new();
+/// How much is read and written at once, in octets.
+const BUFFER: usize = 256 * 1024;
+
+/// Answers every line in its order, and whatever is answered before it waits for more lines: the other side may be a
+/// program that waits for the answer.
+fn judge(mut evaluate: Evaluate, mut cases: BufReader<Box<dyn Read>>) -> Ended {
+    let mut output = std::io::stdout().lock();
+    let (mut line, mut answers) = (Vec::new(), Vec::with_capacity(BUFFER));
     loop {
         line.clear();
-        if cases
+        let is_last = cases
             .read_until(b'\n', &mut line)
             .or_exit(Exit::Unreachable)?
-            == 0
-        {
-            break;
-        }
+            == 0;
         let text = String::from_utf8_lossy(&line);
-        if text.trim().is_empty() {
-            continue;
+        let text = text.trim();
+        if !text.is_empty() {
+            evaluate.line_into(text, &mut answers);
+            answers.push(b'\n');
         }
-        match writeln!(output, "{}", evaluate.line(text.trim_end())) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-            written => written.or_exit(Exit::Unreachable)?,
+        if is_last || cases.buffer().is_empty() || answers.len() >= BUFFER {
+            match output.write_all(&answers).and_then(|()| output.flush()) {
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Ok(Exit::Done);
+                }
+                written => written.or_exit(Exit::Unreachable)?,
+            }
+            answers.clear();
+        }
+        if is_last {
+            return Ok(Exit::Done);
         }
     }
-    output.flush().or_exit(Exit::Unreachable)?;
-    Ok(Exit::Done)
 }

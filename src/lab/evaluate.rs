@@ -1,20 +1,23 @@
 //! Judges cases, one JSON object a line in and one out: what `stopgap eval` prints.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Address;
+use super::case::{Case, Response, Text};
+use super::sets::Sets;
 use crate::canon::{Refusals, refuse};
 use crate::model::explain;
 use crate::rules::{
-    Decision, Dialect, FieldChange, FileTree, RequestView, ResponseView, RuleError, RuleLimits,
-    RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
+    Decision, Dialect, FieldChange, RequestView, ResponseView, RuleError, RuleSet, Scratch,
+    SourceOrigin, Verdict,
 };
 
 /// Judges cases in one dialect, by their own rules or by rules given for all of them.
+///
+/// Rules are compiled once while cases of the same rules follow each other.
 ///
 /// # Examples
 ///
@@ -29,99 +32,8 @@ use crate::rules::{
 /// ```
 #[derive(Debug)]
 pub struct Evaluate {
-    dialect: Dialect,
-    rules: Option<RuleSource>,
-}
-
-/// One case as read. Fields that only say what is expected are passed over.
-#[derive(Deserialize)]
-struct Case {
-    #[serde(default)]
-    id: serde_json::Value,
-    rules_xml: Option<String>,
-    request: Request,
-    #[serde(default)]
-    context: Context,
-    response: Option<Response>,
-}
-
-#[derive(Deserialize)]
-struct Request {
-    #[serde(default = "get")]
-    method: String,
-    url: String,
-    #[serde(default)]
-    headers: Headers,
-    remote_addr: Option<IpAddr>,
-    #[serde(default)]
-    https: bool,
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
-/// What surrounds the request: what exists on disk, further variables, and rules of the levels above.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Context {
-    files: Vec<String>,
-    dirs: Vec<String>,
-    variables: BTreeMap<String, String>,
-    parent_rules_xml: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Response {
-    #[serde(default = "ok")]
-    status: u16,
-    #[serde(default)]
-    headers: Headers,
-    #[serde(default)]
-    body: String,
-}
-
-const fn ok() -> u16 {
-    200
-}
-
-/// Fields as an object, with one value or several for a name, or as an array of pairs.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Headers {
-    Map(BTreeMap<String, Values>),
-    Pairs(Vec<(String, String)>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Values {
-    Many(Vec<String>),
-    One(String),
-}
-
-impl Default for Headers {
-    fn default() -> Self {
-        Self::Pairs(Vec::new())
-    }
-}
-
-impl Headers {
-    fn pairs(&self) -> Vec<(String, String)> {
-        match self {
-            Self::Map(map) => map
-                .iter()
-                .flat_map(|(name, values)| {
-                    let values = match values {
-                        Values::Many(values) => values.as_slice(),
-                        Values::One(value) => std::slice::from_ref(value),
-                    };
-                    values.iter().map(|value| (name.clone(), value.clone()))
-                })
-                .collect(),
-            Self::Pairs(pairs) => pairs.clone(),
-        }
-    }
+    sets: Sets,
+    scratch: Scratch,
 }
 
 /// What became of one case.
@@ -155,36 +67,12 @@ struct Outcome {
     error: Option<String>,
 }
 
-/// Files and directories that exist, as URL paths; letter case does not matter, as on Windows.
-#[derive(Debug)]
-struct Listed {
-    files: Vec<String>,
-    directories: Vec<String>,
-}
-
-impl FileTree for Listed {
-    fn is_file(&self, path: &[u8]) -> bool {
-        is_listed(&self.files, path)
-    }
-
-    fn is_directory(&self, path: &[u8]) -> bool {
-        path == b"/" || is_listed(&self.directories, path)
-    }
-}
-
-fn is_listed(paths: &[String], path: &[u8]) -> bool {
-    let trimmed = |path: &[u8]| path.strip_suffix(b"/").unwrap_or(path).to_ascii_lowercase();
-    paths
-        .iter()
-        .any(|known| trimmed(known.as_bytes()) == trimmed(path))
-}
-
 impl Evaluate {
     /// Judges every case by the rules in its `rules_xml`.
     pub fn new(dialect: Dialect) -> Self {
         Self {
-            dialect,
-            rules: None,
+            sets: Sets::new(dialect),
+            scratch: Scratch::default(),
         }
     }
 
@@ -194,9 +82,7 @@ impl Evaluate {
     ///
     /// Refuses text that is no rule set.
     pub fn with_rules(mut self, text: &str, origin: &SourceOrigin) -> Result<Self, RuleError> {
-        let source = self.in_dialect(RuleSource::parse(text, origin)?);
-        compile(&source, &Context::default())?;
-        self.rules = Some(source);
+        self.sets.give(text, origin)?;
         Ok(self)
     }
 
@@ -204,126 +90,102 @@ impl Evaluate {
     ///
     /// A line that is no case, and rules that are refused, are answered with `"action": "error"` and the reason in
     /// `error`. In the hardened dialect a target that is refused before the rules has the action `reject`.
-    pub fn line(&self, line: &str) -> String {
-        let outcome = match serde_json::from_str::<Case>(line) {
-            Ok(case) => {
-                let outcome = self.case(&case).unwrap_or_else(|error| Outcome {
-                    action: "error",
-                    error: Some(explain(&error)),
-                    ..Outcome::default()
-                });
-                Outcome {
-                    id: case.id,
-                    ..outcome
-                }
-            }
-            Err(error) => Outcome {
-                action: "error",
-                error: Some(format!("the line is no case: {error}")),
-                ..Outcome::default()
-            },
-        };
-        serde_json::to_string(&outcome).expect("strings and numbers are always JSON")
+    pub fn line(&mut self, line: &str) -> String {
+        let mut out = Vec::new();
+        self.line_into(line, &mut out);
+        String::from_utf8(out).expect("JSON is UTF-8")
     }
 
-    fn case(&self, case: &Case) -> Result<Outcome, RuleError> {
-        let rules = compile(&self.source(case)?, &case.context)?;
-        let mut address = Address::parse(&case.request.url);
+    /// Appends what [`line`](Self::line) answers, without a line break.
+    pub fn line_into(&mut self, line: &str, out: &mut Vec<u8>) {
+        let outcome = match serde_json::from_str::<Case<'_>>(line) {
+            Ok(case) => Outcome {
+                id: case.id.clone(),
+                ..self.case(&case)
+            },
+            Err(error) => Outcome::error(format!("the line is no case: {error}")),
+        };
+        serde_json::to_writer(out, &outcome).expect("strings and numbers are always JSON");
+    }
+
+    fn case(&mut self, case: &Case<'_>) -> Outcome {
+        let dialect = self.sets.dialect;
+        let rules = match self.sets.of(case) {
+            Ok(rules) => rules,
+            Err(error) => return Outcome::error(explain(error)),
+        };
+        let mut address = Address::parse(case.request.url.as_str());
         address.secure |= case.request.https;
-        if self.dialect == Dialect::Hardened
+        if dialect == Dialect::Hardened
             && let Some(refusal) = refuse(address.target.as_bytes(), &Refusals::default())
         {
-            return Ok(Outcome {
+            return Outcome {
                 action: "reject",
                 status: Some(400),
                 reason: Some(refusal.word().to_owned()),
                 ..Outcome::default()
-            });
+            };
         }
-        let mut fields = case.request.headers.pairs();
-        if !fields
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
-        {
-            fields.push(("Host".to_owned(), address.authority.clone()));
-        }
-        let variables: Vec<_> = case.context.variables.clone().into_iter().collect();
-        let view = RequestView {
-            method: &case.request.method,
-            target: address.target.as_bytes(),
-            version: "HTTP/1.1",
-            secure: address.secure,
-            remote: case.request.remote_addr.map(|ip| SocketAddr::new(ip, 0)),
-            local: Some(SocketAddr::from(([127, 0, 0, 1], address.port()))),
-            fields: &fields,
-            variables: &variables,
-        };
-        let mut scratch = Scratch::default();
-        let decision = rules.judge(&view, &mut scratch);
-        let current = scratch.rewritten_url().map(lossy);
-        let host = fields
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("host"));
-        let host = host.map_or("", |(_, value)| value);
-        let mut outcome = Outcome {
-            rule: decision.rule.map(|id| rules.rule(id).name.clone()),
-            ..describe(&decision, current, &address, host)
-        };
-        if let Some(response) = &case.response
-            && !decision.verdict.stops()
-            && decision.failure.is_none()
-        {
-            let memory = rules.remember(&view, &mut scratch);
-            respond(&rules, &memory, response, &mut scratch, &mut outcome);
-        }
-        Ok(outcome)
+        judge(rules, case, &address, &mut self.scratch)
     }
+}
 
-    /// The hardened dialect is for all rules; otherwise a text chooses its own.
-    fn in_dialect(&self, source: RuleSource) -> RuleSource {
-        match self.dialect {
-            Dialect::Hardened => source.with_dialect(Dialect::Hardened),
-            Dialect::Iis => source,
-        }
-    }
-
-    /// The case's rules below those of its parents, or the rules given for all.
-    fn source(&self, case: &Case) -> Result<RuleSource, RuleError> {
-        let parse = |text: &str, name: &str| {
-            let origin = SourceOrigin::named(name);
-            Ok(self.in_dialect(RuleSource::parse(text, &origin)?))
-        };
-        let own = match (&case.rules_xml, &self.rules) {
-            (Some(text), _) => parse(text, "rules_xml")?,
-            (None, Some(rules)) => rules.clone(),
-            (None, None) => parse("<rules/>", "rules_xml")?,
-        };
-        let mut above: Option<RuleSource> = None;
-        for text in &case.context.parent_rules_xml {
-            let level = parse(text, "parent_rules_xml")?;
-            above = Some(match above {
-                Some(above) => level.below(&above)?,
-                None => level,
-            });
-        }
-        match above {
-            Some(above) => own.below(&above),
-            None => Ok(own),
+impl Outcome {
+    fn error(reason: String) -> Self {
+        Self {
+            action: "error",
+            error: Some(reason),
+            ..Self::default()
         }
     }
 }
 
-fn compile(source: &RuleSource, context: &Context) -> Result<RuleSet, RuleError> {
-    let listed = Listed {
-        files: context.files.clone(),
-        directories: context.dirs.clone(),
+fn judge(rules: &RuleSet, case: &Case<'_>, address: &Address, scratch: &mut Scratch) -> Outcome {
+    let mut fields: Vec<(&Text<'_>, &Text<'_>)> = Vec::with_capacity(8);
+    fields.extend(
+        case.request
+            .headers
+            .0
+            .iter()
+            .map(|(name, value)| (name, value)),
+    );
+    let is_host = |(name, _): &&(&Text<'_>, &Text<'_>)| name.as_str().eq_ignore_ascii_case("host");
+    let (name, authority) = ("Host".into(), address.authority.as_str().into());
+    let host = match fields.iter().find(is_host) {
+        Some((_, host)) => host.as_str(),
+        None => {
+            fields.push((&name, &authority));
+            &address.authority
+        }
     };
-    // The root is empty, so that physical paths are the URL paths that the context lists.
-    let mut builder = RuleSet::builder(RuleLimits::default())
-        .with_document_root("", Some(Arc::new(listed)))
-        .with_variables(context.variables.keys());
-    builder.add(source, RuleOrigin::local("case"))?;
-    Ok(builder.build())
+    let variables = case.context.variables.0.iter();
+    let variables: Vec<_> = variables
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+        .collect();
+    let view = RequestView {
+        method: case.request.method.as_str(),
+        target: address.target.as_bytes(),
+        version: "HTTP/1.1",
+        secure: address.secure,
+        remote: case.request.remote_addr.map(|ip| SocketAddr::new(ip, 0)),
+        local: Some(SocketAddr::from(([127, 0, 0, 1], address.port()))),
+        fields: &fields,
+        variables: &variables,
+    };
+    let decision = rules.judge(&view, scratch);
+    let current = scratch.rewritten_url().map(lossy);
+    let mut outcome = Outcome {
+        rule: decision.rule.map(|id| rules.rule(id).name.clone()),
+        ..describe(&decision, current, address, host)
+    };
+    if let Some(response) = &case.response
+        && !decision.verdict.stops()
+        && decision.failure.is_none()
+    {
+        let memory = rules.remember(&view, scratch);
+        respond(rules, &memory, response, scratch, &mut outcome);
+    }
+    outcome
 }
 
 fn describe(
@@ -384,22 +246,26 @@ fn describe(
 fn respond(
     rules: &RuleSet,
     memory: &crate::rules::RequestMemory,
-    response: &Response,
+    response: &Response<'_>,
     scratch: &mut Scratch,
     outcome: &mut Outcome,
 ) {
-    let fields = response.headers.pairs();
+    let fields = &response.headers.0;
     let view = ResponseView {
         status: response.status,
         reason: "",
-        fields: &fields,
+        fields,
     };
     let decision = rules.judge_response(memory, &view, scratch);
     let is_changed = |name: &str| {
         let mut changes = decision.fields.iter();
         changes.any(|change| change.name.eq_ignore_ascii_case(name))
     };
-    let kept = fields.iter().filter(|(name, _)| !is_changed(name)).cloned();
+    let kept = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| !is_changed(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in kept.chain(decision.fields.iter().map(shown)) {
         headers
@@ -411,9 +277,8 @@ fn respond(
             .or_insert(value);
     }
     outcome.status = Some(decision.status.unwrap_or(response.status));
-    let body = decision
-        .body
-        .map(|rules| rules.rewrite(response.body.as_bytes()).0);
+    let given = response.body.as_str();
+    let body = decision.body.map(|rules| rules.rewrite(given.as_bytes()).0);
     if let (Some(body), Some(length)) = (&body, headers.get_mut("content-length")) {
         *length = body.len().to_string();
     }
@@ -423,7 +288,7 @@ fn respond(
         tag.insert_str(0, "W/");
     }
     outcome.response_headers = Some(headers);
-    outcome.response_body = Some(body.as_deref().map_or_else(|| response.body.clone(), lossy));
+    outcome.response_body = Some(body.as_deref().map_or_else(|| given.to_owned(), lossy));
 }
 
 fn shown(change: &FieldChange) -> (String, String) {

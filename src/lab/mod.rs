@@ -5,8 +5,10 @@
 //! See `guide::dialect` for the format of cases.
 
 mod address;
+mod case;
 mod evaluate;
 pub mod honest;
+mod sets;
 pub mod vectors;
 
 pub use address::Address;
