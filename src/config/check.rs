@@ -34,6 +34,10 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
     let groups = file.policy.groups.clone();
     let control = ControlConfig {
         sites: sites.iter().map(|site| site.name.clone()).collect(),
+        document_roots: sites
+            .iter()
+            .map(|site| site.document_root.clone())
+            .collect(),
         rules: file
             .rules
             .iter()
@@ -135,6 +139,7 @@ fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConf
             name: DEFAULT_SITE.to_owned(),
             hosts: Vec::new(),
             upstreams: Vec::new(),
+            document_root: None,
         }]);
     }
     let (mut names, mut known_hosts) = (BTreeSet::new(), BTreeSet::new());
@@ -174,9 +179,26 @@ fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConf
             name,
             hosts,
             upstreams: site.upstreams.into_iter().map(secured).collect(),
+            document_root: document_root(site.document_root, document)?,
         });
     }
     Ok(sites)
+}
+
+/// The folder itself is looked at again when rules are compiled for it, but a slip is best told with its line.
+fn document_root(
+    written: Option<Spanned<PathBuf>>,
+    document: &Document<'_>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(written) = written else {
+        return Ok(None);
+    };
+    let path = document.resolve(written.get_ref());
+    if !path.is_dir() {
+        let problem = format!("{} is no folder that can be read", path.display());
+        return Err(document.fault(written.span(), problem));
+    }
+    Ok(Some(path))
 }
 
 /// How the servers of a site are verified, for those that are spoken to within TLS.
@@ -545,6 +567,13 @@ mod tests {
             15,
             "site.upstream_ca",
             "write https:// in `upstreams`",
+        ),
+        (
+            "[[site]]\nname = \"a\"\ndocument_root = \"no-such-folder\"",
+            3,
+            17,
+            "site.document_root",
+            "no folder",
         ),
         (
             "[[listener]]\naddress = \"[::1]:1\"\ntls = []",

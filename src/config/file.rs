@@ -68,6 +68,7 @@ pub(super) struct FileSite {
     pub(super) upstreams: Vec<Parsed<Server>>,
     pub(super) upstream_ca: Option<Spanned<PathBuf>>,
     pub(super) upstream_name: Option<Spanned<Parsed<HostName>>>,
+    pub(super) document_root: Option<Spanned<PathBuf>>,
 }
 
 /// `[[feed]]`

@@ -90,6 +90,8 @@ pub struct SiteConfig {
     pub hosts: Vec<String>,
     /// The servers behind it; none stands for the welcome page.
     pub upstreams: Vec<Server>,
+    /// The folder that `IsFile` and `IsDirectory` ask about.
+    pub document_root: Option<PathBuf>,
 }
 
 /// Where lines about requests go.

@@ -121,6 +121,9 @@ impl Text {
         if let Some(name) = tls.and_then(|tls| tls.name.as_deref()) {
             self.value("upstream_name", quoted(name));
         }
+        if let Some(path) = &site.document_root {
+            self.value("document_root", path_text(path));
+        }
     }
 
     fn feed(&mut self, feed: &FeedConfig) {

@@ -228,6 +228,13 @@ pub const KEYS: &[Key] = &[
         "The name that https:// upstreams are asked for, and must have a certificate for.",
     ),
     at(
+        "site",
+        "document_root",
+        r#""/srv/www""#,
+        "none: no file exists",
+        "The folder that rules of type IsFile and IsDirectory ask about.",
+    ),
+    at(
         "feed",
         "name",
         r#""microsoft""#,

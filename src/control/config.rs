@@ -17,6 +17,9 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ControlConfig {
     /// The names of the sites, in the order in which the proxy numbers them; no two alike.
     pub sites: Vec<String>,
+    /// Folders of the sites, in the same order, that conditions of type `IsFile` and `IsDirectory` ask about; a site
+    /// beyond the end has none.
+    pub document_roots: Vec<Option<PathBuf>>,
     /// Local rule files, and folders of them (`*.xml`, in the order of their names).
     pub rules: Vec<PathBuf>,
     /// Whether the bundled set is enforced beside local rules; without local rules it always is.
@@ -37,6 +40,7 @@ impl Default for ControlConfig {
     fn default() -> Self {
         Self {
             sites: vec![DEFAULT_SITE.to_owned()],
+            document_roots: Vec::new(),
             rules: Vec::new(),
             with_baseline: false,
             groups: Vec::new(),

@@ -78,7 +78,7 @@ impl Engine {
     ) -> Result<Self, ControlError> {
         check(&config)?;
         let now = clock();
-        let gates = Gates::new(&config);
+        let gates = Gates::new(&config)?;
         let mut files = RuleFiles::new(config.rules.clone(), state.clone());
         files.look(&gates, now);
         refuse_unusable(&files)?;
@@ -161,7 +161,7 @@ impl Engine {
         let mut changed = false;
         let current = Some(self.publisher.revision()) == self.revision;
         if !current || (!held && !is_same(&plan.units, &self.published)) {
-            let sites = plan.compile(self.gates.site_count(), &mut self.hits);
+            let sites = plan.compile(&self.gates, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
             changed = self.publisher.publish(sites, &policy.kill_switch);
             if changed {

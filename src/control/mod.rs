@@ -8,6 +8,7 @@
 mod bundled;
 mod config;
 mod controller;
+mod document_root;
 mod engine;
 mod error;
 mod handle;

@@ -10,7 +10,7 @@ use crate::mitigation::{
     Conflict, Entry, KillSwitch, Origin, Policy, Proof, SourceKind, State, resolve,
 };
 use crate::model::{Mitigation, MitigationId, UnixTime};
-use crate::rules::{Dialect, RuleError, RuleLimits, RuleOrigin, RuleSet};
+use crate::rules::{Dialect, RuleError, RuleOrigin, RuleSet};
 use crate::telemetry::AlarmKind;
 
 /// One source as planning sees it, in the order of priority.
@@ -193,10 +193,10 @@ fn units(sources: &[Source], entries: &[Planned], kill_switch: &KillSwitch) -> V
 
 impl Plan {
     /// Compiles the sets of every site. A unit that does not fit beside the others fails, and the rest is compiled.
-    pub(super) fn compile(&mut self, sites: usize, hits: &mut Hits) -> Vec<RuleSet> {
+    pub(super) fn compile(&mut self, gates: &Gates, hits: &mut Hits) -> Vec<RuleSet> {
         loop {
-            let compiled: Result<Vec<RuleSet>, (usize, RuleError)> = (0..sites)
-                .map(|site| self.compile_site(site, hits))
+            let compiled: Result<Vec<RuleSet>, (usize, RuleError)> = (0..gates.site_count())
+                .map(|site| self.compile_site(site, gates, hits))
                 .collect();
             match compiled {
                 Ok(compiled) => return compiled,
@@ -205,8 +205,13 @@ impl Plan {
         }
     }
 
-    fn compile_site(&self, site: usize, hits: &mut Hits) -> Result<RuleSet, (usize, RuleError)> {
-        let mut builder = RuleSet::builder(RuleLimits::default());
+    fn compile_site(
+        &self,
+        site: usize,
+        gates: &Gates,
+        hits: &mut Hits,
+    ) -> Result<RuleSet, (usize, RuleError)> {
+        let mut builder = gates.builder(&[site]);
         for (index, unit) in self.units.iter().enumerate() {
             let owner = unit.owner();
             let groups = unit.prepared.groups.iter();

@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::config::{ControlConfig, Policy};
+use super::document_root::DocumentRoot;
+use super::error::ControlError;
 use super::status::RuleReport;
 use crate::lab::honest::{self, HonestStop};
 use crate::lab::vectors::{self, Reading};
 use crate::model::{Mitigation, MitigationId, RewriteText, Scope, UnixTime, explain};
-use crate::rules::{Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
+use crate::rules::{
+    Dialect, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder, RuleSource, SourceOrigin,
+};
 use crate::telemetry::AlarmKind;
 
 /// What every source must pass, the same for the whole run.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
     sites: Vec<String>,
+    /// One for each site.
+    roots: Vec<Option<Arc<DocumentRoot>>>,
     policy: Policy,
     honest_paths: Vec<String>,
 }
@@ -30,7 +36,8 @@ pub(super) struct Prepared {
     pub(super) rules: Vec<RuleReport>,
     /// When its vectors were judged; `None` when it has none.
     pub(super) proven: Option<UnixTime>,
-    /// Honest requests that it stops and that were let pass for a reason, which is to be logged.
+    /// What is to be logged about it: honest requests that it stops and that were let pass for a reason, and files that
+    /// it asks for where there are none.
     pub(super) warning: Option<String>,
 }
 
@@ -71,11 +78,35 @@ pub(super) struct Standing<'a> {
 }
 
 impl Gates {
-    pub(super) fn new(config: &ControlConfig) -> Self {
-        Self {
+    /// Finds the document roots of the sites.
+    pub(super) fn new(config: &ControlConfig) -> Result<Self, ControlError> {
+        let open = |index: usize| match config.document_roots.get(index) {
+            Some(Some(path)) => DocumentRoot::open(path)
+                .map(|root| Some(Arc::new(root)))
+                .map_err(|error| {
+                    let (site, path) = (&config.sites[index], path.display());
+                    let text = format!("the document_root {path} of the site {site}: {error}");
+                    ControlError::config(text)
+                }),
+            _ => Ok(None),
+        };
+        Ok(Self {
+            roots: (0..config.sites.len())
+                .map(open)
+                .collect::<Result<_, _>>()?,
             sites: config.sites.clone(),
             policy: config.policy.clone(),
             honest_paths: config.honest_paths.clone(),
+        })
+    }
+
+    /// Starts a set for these sites: with the document root of the first if all have one.
+    pub(super) fn builder(&self, sites: &[usize]) -> RuleSetBuilder {
+        let builder = RuleSet::builder(RuleLimits::default());
+        let roots: Option<Vec<_>> = sites.iter().map(|site| self.roots[*site].clone()).collect();
+        match roots.and_then(|roots| roots.into_iter().next()) {
+            Some(root) => builder.with_document_root(root.text().to_owned(), Some(root)),
+            None => builder,
         }
     }
 
@@ -106,6 +137,9 @@ impl Gates {
             .map_err(|error| Refusal::new(explain(&error)))?;
         let notices = sources.iter().flat_map(|(_, source)| source.notices());
         let notices = notices.map(ToString::to_string).collect();
+        let missing = sources
+            .iter()
+            .find_map(|(action, source)| self.missing_root(source, &sites[*action]));
         let groups = sources.into_iter().map(|(action, source)| Group {
             source,
             action,
@@ -118,7 +152,10 @@ impl Gates {
             notices,
             rules: rules_of(&alone),
             proven: (!mitigation.vectors.is_empty()).then_some(now),
-            warning: self.check_honest(&stops, Some(&mitigation.id), standing)?,
+            warning: joined([
+                self.check_honest(&stops, Some(&mitigation.id), standing)?,
+                missing,
+            ]),
         })
     }
 
@@ -129,22 +166,24 @@ impl Gates {
         standing: Standing<'_>,
     ) -> Result<Prepared, Refusal> {
         let source = parse(text, standing)?;
-        let mut builder = RuleSet::builder(RuleLimits::default());
+        let sites: Vec<usize> = (0..self.sites.len()).collect();
+        let mut builder = self.builder(&sites);
         builder
             .add(&source, RuleOrigin::local(standing.name))
             .map_err(|error| Refusal::new(explain(&error)))?;
         let alone = builder.build();
         let stops = honest::judge(&alone, &self.honest_paths);
+        let missing = self.missing_root(&source, &sites);
         Ok(Prepared {
             groups: vec![Group {
                 source,
                 action: 0,
-                sites: (0..self.sites.len()).collect(),
+                sites,
             }],
             notices: Vec::new(),
             rules: rules_of(&alone),
             proven: None,
-            warning: self.check_honest(&stops, None, standing)?,
+            warning: joined([self.check_honest(&stops, None, standing)?, missing]),
         })
     }
 
@@ -158,6 +197,17 @@ impl Gates {
             .find(|(_, own)| own.eq_ignore_ascii_case(site))
             .map(|(index, _)| vec![index])
             .ok_or_else(|| Refusal::new(format!("no such site: {site}")))
+    }
+
+    /// Says which condition asks for files of a site that has none.
+    fn missing_root(&self, source: &RuleSource, sites: &[usize]) -> Option<String> {
+        let site = sites.iter().find(|site| self.roots[**site].is_none())?;
+        let notice = source.file_notice()?;
+        let site = &self.sites[*site];
+        Some(format!(
+            "{}; the site {site} has no document_root",
+            explain(&notice)
+        ))
     }
 
     /// Refuses rules that stop too many honest requests, or says what has to be logged about them.
@@ -183,6 +233,11 @@ impl Gates {
             ))),
         }
     }
+}
+
+fn joined(warnings: [Option<String>; 2]) -> Option<String> {
+    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    (!warnings.is_empty()).then(|| warnings.join("; "))
 }
 
 fn parse(text: &RewriteText, standing: Standing<'_>) -> Result<RuleSource, Refusal> {
@@ -258,7 +313,7 @@ impl Cache {
             ..
         }) = result.as_deref()
         {
-            tracing::warn!(mitigation = %mitigation.id, source = standing.name, warning, "taken although it stops honest requests");
+            tracing::warn!(mitigation = %mitigation.id, source = standing.name, warning, "a mitigation is taken that needs a look");
         }
         let judged = Judged {
             mitigation: Arc::clone(mitigation),

@@ -256,7 +256,11 @@ fn judge(bytes: &[u8], name: &str, gates: &Gates, now: UnixTime) -> Result<Accep
     let mut accepted = AcceptedFile::default();
     let warn = |prepared: &Prepared| {
         if let Some(warning) = &prepared.warning {
-            tracing::warn!(file = name, warning, "local rules stop honest requests");
+            tracing::warn!(
+                file = name,
+                warning,
+                "local rules are taken that need a look"
+            );
         }
     };
     match document.content {

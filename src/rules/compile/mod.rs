@@ -188,11 +188,21 @@ impl Compiler {
     }
 
     fn bind(&self, text: &Text, unit: &Unit<'_>, stage: Stage) -> Result<Bound, RuleError> {
+        self.bind_within(text, unit, stage, self.plan.document_root.is_some())
+    }
+
+    fn bind_within(
+        &self,
+        text: &Text,
+        unit: &Unit<'_>,
+        stage: Stage,
+        has_document_root: bool,
+    ) -> Result<Bound, RuleError> {
         let scope = Scope {
             stage,
             maps: &unit.maps,
             custom: &unit.custom,
-            has_document_root: self.plan.document_root.is_some(),
+            has_document_root,
         };
         text.template
             .bind(&scope)
@@ -244,7 +254,13 @@ impl Compiler {
         let mut all = Reads::default();
         let mut list = Vec::with_capacity(conditions.list.len());
         for condition in &conditions.list {
-            let bound = self.bind(&condition.input, unit, manner.stage)?;
+            let bound = match &condition.test {
+                Test::Pattern(_) => self.bind(&condition.input, unit, manner.stage)?,
+                // Without a root no file exists, so what the path would be does not matter.
+                Test::IsDirectory { .. } | Test::IsFile { .. } => {
+                    self.bind_within(&condition.input, unit, manner.stage, true)?
+                }
+            };
             let reads = bound.reads();
             all = all.and(reads);
             list.push(ConditionPlan {

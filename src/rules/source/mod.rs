@@ -17,11 +17,22 @@ pub(crate) use rule::{
 };
 
 use super::RuleError;
-use super::error::Place;
+use super::error::{Kind, Place};
 use super::parse;
 use crate::xml::Position;
 
 /// Where rule text came from, so that an error can name a line of the file that people edit.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleSource, SourceOrigin};
+///
+/// // Rules that stand in line 40 of a larger document: errors name its lines.
+/// let origin = SourceOrigin { name: "feed.xml".to_owned(), line: 40, column: 9 };
+/// let error = RuleSource::parse("<rules>\n  <rle name='a' />\n</rules>", &origin).unwrap_err();
+/// assert_eq!((error.file(), error.line(), error.column()), ("feed.xml", 41, 3));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceOrigin {
     /// The file or feed document, as shown to people.
@@ -57,6 +68,26 @@ impl SourceOrigin {
 }
 
 /// How closely judging follows IIS.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{
+///     Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin,
+/// };
+///
+/// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let stops = |dialect| {
+///     let mut builder = RuleSet::builder(RuleLimits::default());
+///     let added = builder.add(&source.clone().with_dialect(dialect), RuleOrigin::local("rules.xml"));
+///     let request = RequestView::new("GET", b"/%2565cp/", &[("Host", "h")]);
+///     added.map(|()| builder.build().judge(&request, &mut Scratch::default()).verdict.stops())
+/// };
+/// // IIS decodes once; a server behind it may decode again.
+/// assert_eq!((stops(Dialect::Iis)?, stops(Dialect::Hardened)?), (false, true));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Dialect {
     /// Rules that stop requests are judged over every view of the target, and `.` matches line breaks in them.
@@ -123,6 +154,27 @@ impl RuleSource {
     /// What was passed over because its name is unknown; empty after [`parse`](Self::parse).
     pub fn notices(&self) -> &[RuleError] {
         &self.notices
+    }
+
+    /// The first condition of an enabled rule that asks whether a file or folder exists, as a notice: it is false for
+    /// every request where [`RuleSetBuilder::with_document_root`](super::RuleSetBuilder::with_document_root) gave no
+    /// files. `None` if nothing asks.
+    pub fn file_notice(&self) -> Option<RuleError> {
+        let requests = [&self.global_rules, &self.rules].into_iter();
+        let requests = requests.filter_map(|rules| rules.resolve().ok()).flatten();
+        let requests = requests.filter(|rule| rule.enabled);
+        let responses = self.response_rules.resolve().unwrap_or_default();
+        let responses = responses.into_iter().filter(|rule| rule.enabled);
+        let mut asking = requests
+            .map(|rule| (&rule.name, &rule.conditions))
+            .chain(responses.map(|rule| (&rule.name, &rule.conditions)));
+        asking.find_map(|(name, conditions)| {
+            let mut tests = conditions.list.iter();
+            let found = tests.find(|condition| !matches!(condition.test, Test::Pattern(_)))?;
+            let text = "asks for a file, and none exists".to_owned();
+            let notice = RuleError::new(&found.input.place, Kind::Unsupported(text));
+            Some(notice.in_attribute("matchType").in_rule(name))
+        })
     }
 
     /// These rules as a level below `parent`: the parent's first, as far as `<clear/>` and `<remove>` leave them.

@@ -103,11 +103,11 @@ fn what_cannot_be_kept_is_refused() {
             "attribute pattern: the attribute is missing",
         ),
         (
-            "<conditions><add input='{REQUEST_FILENAME}' matchType='IsFile'/></conditions>",
+            "<conditions><add input='{REQUEST_FILENAME}' pattern='x'/></conditions>",
             "no document root is set",
         ),
         (
-            "<conditions><add matchType='IsFile'/></conditions>",
+            "<action type='Rewrite' url='{DOCUMENT_ROOT}'/>",
             "no document root is set",
         ),
         (
