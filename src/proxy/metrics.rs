@@ -131,6 +131,7 @@ pub(super) struct Meters {
     pub(super) connections_refused: Counter,
     pub(super) accept_errors: Counter,
     pub(super) handshake_failures: Counter,
+    searches_out_of_steps: Counter,
     upstream_connections: Gauge,
     upstream_connects: Counter,
 }
@@ -181,6 +182,10 @@ impl Meters {
                 "stopgap_proxy_accept_errors",
                 "Failures to accept a connection",
             ),
+            searches_out_of_steps: metrics.counter(
+                "stopgap_proxy_searches_out_of_steps",
+                "Searches of patterns that ran out of steps: a match for rules that refuse, none for others",
+            ),
             handshake_failures: metrics.counter(
                 "stopgap_proxy_tls_handshake_failures",
                 "Client connections on which TLS could not be agreed",
@@ -217,6 +222,13 @@ impl Meters {
 
     pub(super) fn body_skip(&self, skip: BodySkip) {
         self.bodies_skipped.get_or_create(&Labelled(skip)).inc();
+    }
+
+    /// Counts searches that ran out of steps.
+    pub(super) fn out_of_steps(&self, searches: u64) {
+        if searches > 0 {
+            self.searches_out_of_steps.inc_by(searches);
+        }
     }
 
     pub(super) fn error(&self, party: Party) {

@@ -115,6 +115,7 @@ impl Client {
             .filter
             .borrow_mut()
             .judge(site, &parts, &self.peer);
+        self.core.shared.meters.out_of_steps(judged.out_of_steps);
         self.core.recorder.borrow_mut().decision(
             id,
             self.remote.ip().to_canonical(),
@@ -300,6 +301,7 @@ impl Client {
         parts: &mut response::Parts,
     ) -> Option<BodyTransform> {
         let filtered = filter_response(response_filter, &mut self.core.filter.borrow_mut(), parts);
+        self.core.shared.meters.out_of_steps(filtered.out_of_steps);
         if let Some(skip) = filtered.body_skip {
             self.core.shared.meters.body_skip(skip);
         }

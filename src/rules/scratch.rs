@@ -12,6 +12,20 @@ const MAX_SETS: usize = 32;
 /// Working memory of one worker: kept between requests so that judging allocates little.
 ///
 /// It may serve any number of rule sets; it remembers those it served last.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RequestView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r"><match url="^old/(.*)" /><action type="Rewrite" url="/new/{R:1}" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut scratch = Scratch::default();
+/// rules.judge(&RequestView::new("GET", b"/old/x", &[("Host", "h")]), &mut scratch);
+/// assert_eq!(scratch.rewritten_url(), Some(&b"/new/x"[..]));
+/// assert_eq!(scratch.take_out_of_steps(), 0);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(crate) state: State,
@@ -58,6 +72,28 @@ impl Default for InputValue {
 }
 
 /// What response rules need to know of the request, kept until the response comes.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RequestView, ResponseView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r">
+///   <match serverVariable="RESPONSE_X_PATH" pattern=".*" /><action type="Rewrite" value="{URL}" />
+/// </rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut scratch = Scratch::default();
+/// let memory = {
+///     let request = RequestView::new("GET", b"/a", &[("Host", "h")]);
+///     rules.judge(&request, &mut scratch);
+///     rules.remember(&request, &mut scratch)
+/// };
+/// // The request may be gone by the time its response comes.
+/// let response = ResponseView { status: 200, reason: "", fields: &[("Server", "s")] };
+/// let decision = rules.judge_response(&memory, &response, &mut scratch);
+/// assert_eq!(decision.fields[0].value, b"/a");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RequestMemory {
     /// The set it was made for.
@@ -76,6 +112,14 @@ impl Scratch {
     /// [`Verdict::Rewrite`](super::Verdict::Rewrite) holds it in the form that may be sent.
     pub fn rewritten_url(&self) -> Option<&[u8]> {
         self.state.rewritten_url()
+    }
+
+    /// How many searches ran out of steps since this was asked last: each counted as a match for a rule that refuses
+    /// requests, and as none for any other.
+    pub fn take_out_of_steps(&mut self) -> u64 {
+        let sets = self.sets.iter_mut();
+        sets.map(|(_, memory)| memory.patterns.take_out_of_steps())
+            .sum()
     }
 
     /// The parts that judging by one set needs, ready for use.

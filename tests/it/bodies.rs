@@ -7,7 +7,8 @@ use stopgap::filter::{FilterLayer, Handle, Snapshot};
 use stopgap::lab::Evaluate;
 use stopgap::model::Revision;
 use stopgap::rules::{
-    Dialect, MAX_PATTERN_BODY, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin,
+    BodySkip, Dialect, MAX_PATTERN_BODY, RequestView, ResponseView, RuleLimits, RuleOrigin,
+    RuleSet, RuleSource, Scratch, SourceOrigin,
 };
 use tower::{Layer, ServiceExt};
 
@@ -212,6 +213,63 @@ fn start(origin: &Origin, rules: &str) -> Fixture {
         .handle
         .publish(Snapshot::single(Revision(2), set(rules)));
     proxy
+}
+
+/// Neither an automaton nor a note of what was tried decides this one within the budget.
+const ENDLESS: &str = "^(a|a)*(a|a)*(a|a)*\\1\\2\\3c";
+
+#[test]
+fn search_without_an_end_counts_as_no_match_and_is_counted() {
+    let long = format!("{}bc", "a".repeat(4000));
+    for (rules, body, expected) in [
+        (
+            format!("<rule name='1'><match pattern='{ENDLESS}'/><action type='Rewrite' value='x'/></rule>
+                     <rule name='2'><match pattern='bc$'/><action type='Rewrite' value='!'/></rule>"),
+            long.clone(),
+            long.replace("bc", "!"),
+        ),
+        (
+            format!("<rule name='1'><match filterByTags='A' pattern='{ENDLESS}'/><action type='Rewrite' value='x'/></rule>
+                     <rule name='2'><match filterByTags='A' pattern='^y'/><action type='Rewrite' value='z'/></rule>"),
+            format!("<a href={long}><a href=y>"),
+            format!("<a href={long}><a href=\"z\">"),
+        ),
+        (
+            format!("<rule name='1'><match pattern='bc$'/><conditions><add input='{{HTTP_X}}' pattern='{ENDLESS}'/></conditions>
+                     <action type='Rewrite' value='x'/></rule>"),
+            "bc".to_owned(),
+            "bc".to_owned(),
+        ),
+    ] {
+        let (rules, mut scratch) = (set(&rules), Scratch::default());
+        let fields = [("Host", "h"), ("X", long.as_str())];
+        let request = RequestView::new("GET", b"/", &fields);
+        let memory = rules.remember(&request, &mut scratch);
+        let response = ResponseView { status: 200, reason: "", fields: &[("Content-Type", "text/html")] };
+        let decision = rules.judge_response(&memory, &response, &mut scratch);
+        let (sent, _, skip) = decision.body.unwrap().rewrite(body.as_bytes());
+        assert!(sent == expected.as_bytes(), "{}", String::from_utf8_lossy(&sent));
+        assert_eq!(skip, Some(BodySkip::OutOfSteps));
+    }
+}
+
+#[test]
+fn searches_without_an_end_are_a_metric() {
+    let origin = origin();
+    let proxy = before(&[&origin]).start();
+    let text = format!("<rules><rule name='r'><match url='.*'/><conditions><add input='{{HTTP_X}}' pattern='{ENDLESS}'/></conditions>
+        <action type='None'/></rule></rules>");
+    let rules = RuleSet::parse(&text, &SourceOrigin::named("test.xml")).unwrap();
+    proxy.handle.publish(Snapshot::single(Revision(2), rules));
+    let mut client = proxy.client();
+    let long = format!("{}bc", "a".repeat(4000));
+    for fields in [&[("Host", "h")][..], &[("Host", "h"), ("X", long.as_str())]] {
+        assert_eq!(client.get("/", fields).unwrap().status, 200);
+    }
+    assert_eq!(
+        proxy.metric("stopgap_proxy_searches_out_of_steps_total"),
+        1.0
+    );
 }
 
 const HOST: &[(&str, &str)] = &[("Host", "mail.example"), ("Accept-Encoding", "gzip")];

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::Matched;
 use super::backtrack::Machine;
 use super::limits;
 use super::search::Built;
@@ -11,6 +12,19 @@ use super::text::{Text, TextBuffer};
 /// Programs built on first use and the memory of searches; one for each worker, for any patterns.
 ///
 /// It holds about 32 MiB at most: beyond that, what was not used lately is dropped and built again when needed.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let pattern = Pattern::new("a|b", PatternSyntax::EcmaScript, PatternOptions::default())?;
+/// let mut cache = PatternCache::new();
+/// assert_eq!(pattern.is_match(&mut cache, b"b"), Matched::Yes);
+/// assert!(cache.memory() > 0);
+/// assert_eq!(cache.take_out_of_steps(), 0);
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct PatternCache {
     slots: Vec<Slot>,
@@ -20,6 +34,8 @@ pub struct PatternCache {
     hand: usize,
     /// Searches since memory was last counted; a new slot counts as many.
     since_count: u32,
+    /// Searches that ran out of steps since this was taken last.
+    out_of_steps: u64,
     machine: Machine,
     text: TextBuffer,
 }
@@ -51,6 +67,19 @@ impl PatternCache {
             + self.index.capacity() * size_of::<(u64, usize)>()
             + self.machine.memory()
             + self.text.memory()
+    }
+
+    /// How many searches ran out of steps since this was asked last.
+    pub fn take_out_of_steps(&mut self) -> u64 {
+        std::mem::take(&mut self.out_of_steps)
+    }
+
+    /// Notes how a search ended.
+    pub(super) fn note(&mut self, found: Matched) -> Matched {
+        if found == Matched::OutOfSteps {
+            self.out_of_steps += 1;
+        }
+        found
     }
 
     /// What a search for this pattern in this input works with.
@@ -131,7 +160,7 @@ impl Hasher for IdHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::pattern::{Matched, Pattern, PatternOptions, PatternSyntax};
+    use crate::rules::pattern::{Pattern, PatternOptions, PatternSyntax};
 
     #[test]
     fn what_was_not_used_is_dropped_first_and_built_again() {

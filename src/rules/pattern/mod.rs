@@ -38,6 +38,21 @@ use plan::{Plan, Shape};
 use search::Search;
 
 /// How the text of a pattern is read. URL Rewrite's order.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let found = |text, syntax, input: &[u8]| {
+///     let pattern = Pattern::new(text, syntax, PatternOptions::default())?;
+///     Ok::<_, stopgap::rules::pattern::PatternError>(pattern.is_match(&mut PatternCache::new(), input))
+/// };
+/// assert_eq!(found("a.c", PatternSyntax::EcmaScript, b"xabcx")?, Matched::Yes);
+/// assert_eq!(found("a*c", PatternSyntax::Wildcard, b"xabcx")?, Matched::No);
+/// assert_eq!(found("a.c", PatternSyntax::ExactMatch, b"A.C")?, Matched::Yes);
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum PatternSyntax {
     /// A regular expression of ECMAScript 5.1 with Annex B, found anywhere in the input.
@@ -50,6 +65,23 @@ pub enum PatternSyntax {
 }
 
 /// What else decides the meaning of a pattern.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let found = |options, input: &[u8]| {
+///     let pattern = Pattern::new("a.b", PatternSyntax::EcmaScript, options)?;
+///     Ok::<_, stopgap::rules::pattern::PatternError>(pattern.is_match(&mut PatternCache::new(), input))
+/// };
+/// let options = PatternOptions::default();
+/// assert_eq!(found(options, b"A-B")?, Matched::Yes);
+/// assert_eq!(found(options, b"a\nb")?, Matched::No);
+/// let across = PatternOptions { dot_matches_line_breaks: true, ..options };
+/// assert_eq!(found(across, b"a\nb")?, Matched::Yes);
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct PatternOptions {
     /// Compares as ECMAScript's `i` flag does. True by default, as in URL Rewrite.
@@ -71,6 +103,20 @@ impl Default for PatternOptions {
 }
 
 /// What came of a search.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let pattern = Pattern::new(r"(a*)*\1b(?!c)", PatternSyntax::EcmaScript, PatternOptions::default())?;
+/// let mut cache = PatternCache::new();
+/// assert_eq!(pattern.is_match(&mut cache, b"aab"), Matched::Yes);
+/// // A search that could take for ever ends within its budget instead.
+/// let hostile = [vec![b'a'; 20_000], b"bc".to_vec()].concat();
+/// assert_eq!(pattern.is_match(&mut cache, &hostile), Matched::OutOfSteps);
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[must_use]
 pub enum Matched {
@@ -137,7 +183,8 @@ impl Pattern {
 
     /// Whether the pattern matches somewhere in the input.
     pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
-        self.search(cache, input).verdict()
+        let found = self.search(cache, input).verdict();
+        cache.note(found)
     }
 
     /// Finds the leftmost match that begins at or after byte `start`, and where its groups lie.
@@ -156,7 +203,8 @@ impl Pattern {
         }
         let search = self.search(cache, input);
         let from = search.text.place_of(start);
-        search.captures(from, groups)
+        let found = search.captures(from, groups);
+        cache.note(found)
     }
 
     /// About how many bytes it occupies itself; what is built of it in a [`PatternCache`] is bounded there.
@@ -373,6 +421,8 @@ mod tests {
             let pattern = new(text, PatternSyntax::EcmaScript, options);
             let found = pattern.captures(&mut cache, input.as_bytes(), 0, &mut groups);
             assert_eq!(found, expected, "{text}");
+            let counted = u64::from(expected == Matched::OutOfSteps);
+            assert_eq!(cache.take_out_of_steps(), counted, "{text}");
         }
     }
 
