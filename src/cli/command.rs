@@ -194,12 +194,15 @@ pub(super) struct ExplainArguments {
     /// The client's address
     #[arg(long, value_name = "IP")]
     pub(super) remote: Option<std::net::IpAddr>,
-    /// The status of a response to judge too [default: 200 with --response-header]
+    /// The status of a response to judge too [default: 200 with --response-header or --response-body]
     #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..=999))]
     pub(super) status: Option<u16>,
     /// A field of that response, 'Name: value'; repeatable
     #[arg(long, value_name = "FIELD")]
     pub(super) response_header: Vec<String>,
+    /// The body of that response, for rules that rewrite bodies; '-' is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) response_body: Option<PathBuf>,
     /// Judge every view that a server could take of a target, as rules of feeds are judged
     #[arg(long)]
     pub(super) hardened: bool,

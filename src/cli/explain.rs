@@ -1,5 +1,7 @@
 //! `stopgap explain`
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -38,13 +40,18 @@ pub(super) fn explain(arguments: &ExplainArguments) -> Ended {
         variables: &[],
     };
     let response_fields = fields_of(&arguments.response_header)?;
-    let has_response = arguments.status.is_some() || !response_fields.is_empty();
+    let body = arguments.response_body.as_deref().map(read_body);
+    let body = body.transpose()?;
+    let has_response = arguments.status.is_some() || !response_fields.is_empty() || body.is_some();
     let response = has_response.then(|| ResponseView {
         status: arguments.status.unwrap_or(200),
         reason: "",
         fields: &response_fields,
     });
-    let explanation = explainer.explain(&request, response.as_ref());
+    let explanation = match (&response, &body) {
+        (Some(response), Some(body)) => explainer.explain_body(&request, response, body),
+        _ => explainer.explain(&request, response.as_ref()),
+    };
     let subject = Subject {
         method: &written.method,
         target: &address.target,
@@ -56,6 +63,27 @@ pub(super) fn explain(arguments: &ExplainArguments) -> Ended {
         ExplainFormat::Json => explanation::json(&subject),
         ExplainFormat::Text => explanation::text(&subject),
     })
+}
+
+/// How much of a body is read, in octets: more than any rule rewrites of it.
+const MAX_BODY: u64 = 64 << 20;
+
+fn read_body(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display();
+    let fault = |error: &dyn std::fmt::Display| {
+        let text = format!("{name}: {error}");
+        Failure::new(Exit::Unreachable, text)
+    };
+    let source: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(File::open(path).map_err(|error| fault(&error))?),
+    };
+    let mut body = Vec::new();
+    let read = source.take(MAX_BODY + 1).read_to_end(&mut body);
+    match read.map_err(|error| fault(&error))? as u64 > MAX_BODY {
+        true => Err(fault(&format_args!("is longer than {MAX_BODY} octets"))),
+        false => Ok(body),
+    }
 }
 
 fn request(arguments: &ExplainArguments) -> Result<Written, Failure> {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::table::printable;
 use crate::canon::{Decoding, Refusal};
 use crate::rules::{
-    ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, Explanation, RuleEnd,
-    RuleKind, RuleSet, Verdict,
+    BodySkip, ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, Explanation,
+    RuleEnd, RuleKind, RuleSet, Verdict,
 };
 
 /// What is explained.
@@ -53,6 +53,9 @@ pub(super) fn text(subject: &Subject<'_>) -> String {
     lines.push(format!("=> {}", verdict(subject)));
     if let Some(response) = response_verdict(subject) {
         lines.push(format!("=> response: {response}"));
+    }
+    if let Some(body) = body_verdict(subject) {
+        lines.push(format!("=> body: {body}"));
     }
     lines.iter().fold(String::new(), |mut text, line| {
         text.push_str(printable(line).trim_end());
@@ -111,6 +114,9 @@ fn test_text(what: &str, test: &ExplainedTest, lines: &mut Vec<String>) {
 
 fn input_text(input: &ExplainedInput) -> String {
     let mut text = String::new();
+    if let Some(place) = &input.place {
+        let _ = write!(text, "{place}: ");
+    }
     if let Some(view) = input.decoding {
         let _ = write!(text, "{:<8} ", decoding(view));
     }
@@ -163,6 +169,12 @@ pub(super) fn json(subject: &Subject<'_>) -> String {
                 "value": lossy(&change.value),
             })).collect::<Vec<_>>(),
         })),
+        "body": explanation.body.as_ref().map(|body| json!({
+            "text": lossy(&body.text),
+            "rules": body.rules.iter().map(|id| &subject.rules.rule(*id).name).collect::<Vec<_>>(),
+            "skip": body.skip.map(BodySkip::word),
+            "untold": body.untold,
+        })),
     });
     format!("{document:#}\n")
 }
@@ -198,14 +210,18 @@ fn conditions_json(conditions: &ExplainedConditions) -> Value {
 
 fn test_json(test: &ExplainedTest) -> Value {
     let inputs = test.inputs.iter().map(|input| {
-        json!({
+        let mut value = json!({
             "view": input.decoding.map(decoding),
             "sent": input.sent.as_deref().map(lossy),
             "value": input.value.as_deref().map(lossy),
             "span": input.span.as_ref().map(|span| [span.start, span.end]),
             "out_of_steps": input.out_of_steps,
             "holds": input.holds,
-        })
+        });
+        if let Some(place) = &input.place {
+            value["place"] = json!(place);
+        }
+        value
     });
     json!({
         "input": test.input,
@@ -252,10 +268,32 @@ fn response_verdict(subject: &Subject<'_>) -> Option<String> {
     })
 }
 
+fn body_verdict(subject: &Subject<'_>) -> Option<String> {
+    let body = subject.explanation.body.as_ref()?;
+    let mut said = match body.rules.len() {
+        0 => "unchanged".to_owned(),
+        count => {
+            let rules = if count == 1 { "rule" } else { "rules" };
+            format!(
+                "rewritten by {count} {rules}, now {} octets",
+                body.text.len()
+            )
+        }
+    };
+    if let Some(skip) = body.skip {
+        let _ = write!(said, "; passes as it is, or in part: {}", skip.word());
+    }
+    if body.untold > 0 {
+        let _ = write!(said, "; {} more tests are not told", body.untold);
+    }
+    Some(said)
+}
+
 fn end(end: RuleEnd) -> String {
     match end {
         RuleEnd::Applied => "applied".to_owned(),
-        RuleEnd::AwaitsBody => "judges the body as it comes".to_owned(),
+        RuleEnd::AwaitsBody => "judges the body as it comes (--response-body shows how)".to_owned(),
+        RuleEnd::BodyPasses => "the body is none that it judges".to_owned(),
         RuleEnd::Condition(number) => format!("condition {} failed", number + 1),
         RuleEnd::Conditions => "no condition held".to_owned(),
         RuleEnd::Failed(substatus) => format!("failed with 500.{substatus}"),

@@ -158,6 +158,7 @@ impl<W: Watch> ResponseJudge<'_, W> {
             rules,
             values,
             encoding: scope.encoding,
+            notes: None,
         });
     }
 

@@ -59,6 +59,88 @@ fn explain(folder: &Path, arguments: &[&str]) -> String {
     text.replace(path.to_str().unwrap(), "rules.xml")
 }
 
+/// Rules for bodies: one that acts, ones that do not, and one for which this is no body.
+const BODY_RULES: &str = r#"<outboundRules>
+  <rule name="links">
+    <match filterByTags="A" pattern="^http://internal/(.*)" />
+    <conditions><add input="{R:1}" pattern="^old" negate="true" /></conditions>
+    <action type="Rewrite" value="/{R:1}" />
+  </rule>
+  <rule name="images"><match filterByTags="Img" pattern="x" /><action type="Rewrite" value="y" /></rule>
+  <rule name="words"><match pattern="secret" /><action type="Rewrite" value="word" /></rule>
+  <rule name="absent"><match pattern="nowhere" /><action type="Rewrite" value="word" /></rule>
+</outboundRules>
+"#;
+
+fn body_arguments<'a>(rules: &'a str, body: &'a str, kind: &'a str) -> Vec<&'a str> {
+    vec![
+        "explain",
+        "--rules",
+        rules,
+        "--url",
+        "/",
+        "--response-header",
+        kind,
+        "--response-body",
+        body,
+    ]
+}
+
+fn explain_body(folder: &Path) -> String {
+    let (rules, body) = (folder.join("body.xml"), folder.join("page.html"));
+    std::fs::write(&rules, BODY_RULES).unwrap();
+    std::fs::write(
+        &body,
+        "<a href='http://internal/a'>secret</a><a href=http://internal/old>secrets</a>",
+    )
+    .unwrap();
+    let (rules, body) = (rules.to_str().unwrap(), body.to_str().unwrap());
+    let mut all = String::new();
+    for kind in [
+        "Content-Type: text/html",
+        "Content-Type: text/plain",
+        "Content-Type: image/png",
+    ] {
+        let arguments = body_arguments(rules, body, kind);
+        all += &format!("$ stopgap {}\n", arguments.join(" "));
+        let output = run(folder, &arguments);
+        assert!(output.status.success());
+        all += &String::from_utf8(output.stdout).unwrap();
+        all += "\n";
+    }
+    all.replace(rules, "body.xml").replace(body, "page.html")
+}
+
+#[test]
+fn json_tells_of_bodies_too() {
+    let folder = tempfile::tempdir().unwrap();
+    explain_body(folder.path());
+    let (rules, body) = (
+        folder.path().join("body.xml"),
+        folder.path().join("page.html"),
+    );
+    let kind = "Content-Type: text/html";
+    let mut arguments = body_arguments(rules.to_str().unwrap(), body.to_str().unwrap(), kind);
+    arguments.extend(["-o", "json"]);
+    let output = run(folder.path(), &arguments);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({
+        "text": "<a href=\"/a\">word</a><a href=http://internal/old>words</a>",
+        "rules": ["links", "words"],
+        "skip": null,
+        "untold": 0,
+    });
+    assert_eq!(document["body"], expected);
+    let test = &document["rules"][0]["match"]["inputs"][0];
+    assert_eq!(
+        (&test["place"], &test["value"]),
+        (&"a href".into(), &"http://internal/a".into())
+    );
+    assert_eq!(test["span"], serde_json::json!([0, 17]));
+    let missing = body_arguments(rules.to_str().unwrap(), "no-such-file", kind);
+    assert_eq!(run(folder.path(), &missing).status.code(), Some(1));
+}
+
 /// Set `STOPGAP_BLESS=1` to write the file anew.
 #[test]
 fn text_is_as_recorded() {
@@ -86,6 +168,7 @@ fn text_is_as_recorded() {
         all += &explain(folder.path(), arguments);
         all += "\n";
     }
+    all += &explain_body(folder.path());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain.txt");
     if std::env::var_os("STOPGAP_BLESS").is_some() {
         std::fs::write(&golden, &all).unwrap();
@@ -152,7 +235,7 @@ fn faults_end_with_their_code() {
 /// The matcher with an onlooker decides what it decides alone, for every case of the table.
 #[test]
 fn explaining_changes_no_decision() {
-    let evaluate = Evaluate::new(Dialect::Iis);
+    let mut evaluate = Evaluate::new(Dialect::Iis);
     let mut judged = 0;
     for line in include_str!("../corpus/rewrite-cases.jsonl").lines() {
         let case: Value = serde_json::from_str(line).unwrap();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use lol_html::AsciiCompatibleEncoding;
 
 use super::BodyRules;
+use super::notes::{Note, Notes, TestNote, excerpt};
 use crate::rules::RuleId;
-use crate::rules::matcher::{Tester, conditions_hold, input_passes};
+use crate::rules::matcher::{Part, Tester, conditions_hold, input_passes};
 use crate::rules::pattern::{Groups, Matched, PatternCache};
 use crate::rules::plan::{BodyPlan, Input, Plan, ResponsePlan, SubjectPlan};
 use crate::rules::template::{Captures, Expansion, Sight, TooLong, Variable};
@@ -28,6 +29,13 @@ impl Clone for BodyJudge {
     fn clone(&self) -> Self {
         Self::new(self.body.clone())
     }
+}
+
+/// What a search in a body came to.
+struct Found {
+    /// Where the match is; all of the subject where the pattern must be absent and is.
+    span: Option<Range<usize>>,
+    out_of_steps: bool,
 }
 
 /// What variables read: values noted when the head was judged.
@@ -60,6 +68,11 @@ impl BodyJudge {
 
     pub(super) const fn encoding(&self) -> (AsciiCompatibleEncoding, bool) {
         self.body.encoding
+    }
+
+    /// Whether a search ran out of steps since this was asked last.
+    pub(super) fn out_of_steps(&mut self) -> bool {
+        self.cache.take_out_of_steps() > 0
     }
 
     pub(super) fn wants_tags(&self) -> bool {
@@ -111,7 +124,12 @@ impl BodyJudge {
             if ended == Some(group) || !pairs.iter().any(names) {
                 continue;
             }
-            let Some(span) = self.find(rule, &value, 0) else {
+            let found = self.find(rule, &value, 0);
+            self.note_match(rule, &found, || {
+                let place = format!("{tag} {attribute}");
+                (value.clone(), found.span.clone(), place)
+            });
+            let Some(span) = found.span else {
                 continue;
             };
             let mut text = Vec::new();
@@ -121,6 +139,7 @@ impl BodyJudge {
             };
             value.splice(span, text);
             acted.push(rule.id);
+            self.note(|| Note::Acted(rule.id));
             if rule.stop_processing {
                 ended = Some(group);
             }
@@ -146,6 +165,7 @@ impl BodyJudge {
             text = changed;
             if count > 0 {
                 acted.push(rule.id);
+                self.note(|| Note::Acted(rule.id));
                 if rule.stop_processing {
                     ended = Some(group);
                 }
@@ -165,7 +185,12 @@ impl BodyJudge {
         let mut changed = Vec::with_capacity(text.len());
         let (mut kept, mut from, mut count) = (0, 0, 0);
         while occurrences == 0 || count < occurrences {
-            let Some(span) = self.find(rule, text, from) else {
+            let found = self.find(rule, text, from);
+            // That no more matches follow is no test of its own.
+            if from == 0 || found.span.is_some() || found.out_of_steps {
+                self.note_match(rule, &found, || excerpt(text, found.span.clone()));
+            }
+            let Some(span) = found.span else {
                 break;
             };
             let mut value = Vec::new();
@@ -193,11 +218,11 @@ impl BodyJudge {
     }
 
     /// Where the pattern matches from `start` on, with its groups noted; all of it where it must be absent and is.
-    fn find(&mut self, rule: &ResponsePlan, subject: &[u8], start: usize) -> Option<Range<usize>> {
+    fn find(&mut self, rule: &ResponsePlan, subject: &[u8], start: usize) -> Found {
         let pattern = &self.body.plan.patterns[rule.pattern.pattern];
         self.matched.clear();
         let found = pattern.captures(&mut self.cache, subject, start, &mut self.groups);
-        match (found, rule.pattern.negate) {
+        let span = match (found, rule.pattern.negate) {
             (Matched::No, true) => Some(0..subject.len()),
             (Matched::Yes, false) => {
                 for group in 0..=pattern.group_count() {
@@ -207,7 +232,38 @@ impl BodyJudge {
                 self.groups.get(0)
             }
             _ => None,
+        };
+        Found {
+            span,
+            out_of_steps: found == Matched::OutOfSteps,
         }
+    }
+
+    fn note(&self, note: impl FnOnce() -> Note) {
+        if let Some(notes) = &self.body.notes {
+            Notes::add(notes, note());
+        }
+    }
+
+    /// Notes a test of `<match>`: the value as it is to be shown, where the match is in it, and its place.
+    fn note_match(
+        &self,
+        rule: &ResponsePlan,
+        found: &Found,
+        shown: impl FnOnce() -> (Vec<u8>, Option<Range<usize>>, String),
+    ) {
+        self.note(|| {
+            let (value, span, place) = shown();
+            Note::Tested(TestNote {
+                rule: rule.id,
+                part: Part::Match,
+                place: Some(place),
+                value: Some(value),
+                span: span.filter(|_| !rule.pattern.negate),
+                out_of_steps: found.out_of_steps,
+                holds: found.span.is_some(),
+            })
+        });
     }
 
     /// Appends what a match is replaced by; `false` if the conditions do not hold.
@@ -260,7 +316,20 @@ impl BodyJudge {
                 };
                 let input = expanded.map(|()| input.as_slice());
                 let files = plan.files.as_deref();
-                input_passes(&condition.test, input, wanted, &mut tester, files)
+                let holds = input_passes(&condition.test, input, wanted, &mut tester, files);
+                if let Some(notes) = &self.body.notes {
+                    let test = TestNote {
+                        rule: rule.id,
+                        part: Part::Condition(number),
+                        place: None,
+                        value: input.ok().map(<[u8]>::to_vec),
+                        span: None,
+                        out_of_steps: false,
+                        holds,
+                    };
+                    Notes::add(notes, Note::Tested(test));
+                }
+                holds
             },
         )
     }

@@ -6,6 +6,7 @@
 //! See `guide::dialect` for which bodies are rewritten, and how.
 
 mod judge;
+mod notes;
 mod scope;
 
 use std::fmt;
@@ -17,9 +18,17 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector};
 use super::RuleId;
 use super::plan::Plan;
 use judge::BodyJudge;
+pub(super) use notes::{Note, SharedNotes, TestNote};
 pub(super) use scope::scope;
 
 /// The longest body that patterns without `filterByTags` are searched in, in octets: such a body is held whole.
+///
+/// # Examples
+///
+/// ```
+/// // A body of this length is searched; one octet more passes as it is, and is counted.
+/// assert_eq!(stopgap::rules::MAX_PATTERN_BODY, 1024 * 1024);
+/// ```
 pub const MAX_PATTERN_BODY: usize = 1 << 20;
 
 /// The longest body that those patterns may make of it, in octets.
@@ -29,6 +38,33 @@ const MAX_REWRITTEN_BODY: usize = 8 << 20;
 const MAX_TAG_MEMORY: usize = 1 << 20;
 
 /// The rules that a response's body is rewritten by, with what they read of its head and of the request.
+///
+/// Made by [`RuleSet::judge_response`](super::RuleSet::judge_response) when a rule wants the body; either
+/// [`rewrite`](Self::rewrite) it whole, or hand this to a [`BodyRewriter`] that takes it piece by piece.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RequestView, ResponseView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="links">
+///   <match filterByTags="A" pattern="^http://internal/" />
+///   <action type="Rewrite" value="https://mail.example/" />
+/// </rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let request = RequestView::new("GET", b"/", &[("Host", "mail.example")]);
+/// let mut scratch = Scratch::default();
+/// rules.judge(&request, &mut scratch);
+/// let memory = rules.remember(&request, &mut scratch);
+///
+/// let response = ResponseView { status: 200, reason: "", fields: &[("Content-Type", "text/html")] };
+/// let decision = rules.judge_response(&memory, &response, &mut scratch);
+/// let body = decision.body.expect("the rule wants pages");
+/// let (page, acted, skipped) = body.rewrite(b"<a href='http://internal/x'>x</a>");
+/// assert_eq!(page, b"<a href=\"https://mail.example/x\">x</a>");
+/// assert_eq!((acted.len(), skipped), (1, None));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone)]
 pub struct BodyRules {
     pub(super) plan: Arc<Plan>,
@@ -38,15 +74,42 @@ pub struct BodyRules {
     pub(super) values: Vec<Vec<u8>>,
     /// What the page's text is encoded in, and whether the response said so.
     pub(super) encoding: (AsciiCompatibleEncoding, bool),
+    /// Where tests are written down, if somebody wants to know.
+    pub(super) notes: Option<SharedNotes>,
 }
 
 /// Why a body passes as it is although a rule wants to rewrite it.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{BodySkip, RequestView, ResponseView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="links">
+///   <match filterByTags="A" pattern="^http://internal/" />
+///   <action type="Rewrite" value="https://mail.example/" />
+/// </rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let request = RequestView::new("GET", b"/", &[("Host", "mail.example")]);
+/// let mut scratch = Scratch::default();
+/// rules.judge(&request, &mut scratch);
+/// let memory = rules.remember(&request, &mut scratch);
+///
+/// let fields = [("Content-Type", "text/html"), ("Content-Encoding", "gzip")];
+/// let response = ResponseView { status: 200, reason: "", fields: &fields };
+/// let decision = rules.judge_response(&memory, &response, &mut scratch);
+/// assert_eq!(decision.body_skip, Some(BodySkip::Encoded));
+/// assert_eq!(BodySkip::Encoded.word(), "encoded");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum BodySkip {
     /// Its text is in an encoding that is no superset of ASCII, such as UTF-16.
     Charset,
     /// It has a `Content-Encoding`.
     Encoded,
+    /// A search in it ran out of steps, and counts as no match; other rules, and other values, are rewritten.
+    OutOfSteps,
     /// It is longer than [`MAX_PATTERN_BODY`], or would become too long.
     TooLarge,
     /// One tag of the page is too long to be held.
@@ -55,9 +118,10 @@ pub enum BodySkip {
 
 impl BodySkip {
     /// Every reason.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Charset,
         Self::Encoded,
+        Self::OutOfSteps,
         Self::TooLarge,
         Self::Unparsable,
     ];
@@ -67,6 +131,7 @@ impl BodySkip {
         match self {
             Self::Charset => "charset",
             Self::Encoded => "encoded",
+            Self::OutOfSteps => "out-of-steps",
             Self::TooLarge => "too-large",
             Self::Unparsable => "unparsable",
         }
@@ -74,6 +139,34 @@ impl BodySkip {
 }
 
 /// Rewrites one body, piece by piece.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{BodyRewriter, RequestView, ResponseView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="links">
+///   <match filterByTags="A" pattern="^http://internal/" />
+///   <action type="Rewrite" value="https://mail.example/" />
+/// </rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let request = RequestView::new("GET", b"/", &[("Host", "mail.example")]);
+/// let mut scratch = Scratch::default();
+/// rules.judge(&request, &mut scratch);
+/// let memory = rules.remember(&request, &mut scratch);
+///
+/// let response = ResponseView { status: 200, reason: "", fields: &[("Content-Type", "text/html")] };
+/// let decision = rules.judge_response(&memory, &response, &mut scratch);
+/// let mut rewriter = BodyRewriter::new(decision.body.expect("the rule wants pages"));
+/// let mut sent = Vec::new();
+/// for piece in [&b"<p>text</p><a hr"[..], b"ef=http://internal/x>"] {
+///     rewriter.write(piece, &mut sent);
+/// }
+/// rewriter.finish(&mut sent);
+/// assert_eq!(sent, b"<p>text</p><a href=\"https://mail.example/x\">");
+/// assert_eq!(rewriter.acted().len(), 1);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 pub struct BodyRewriter {
     /// What the page's own parser calls wrote and did, taken after each call.
     written: Arc<Mutex<Written>>,
@@ -90,11 +183,19 @@ pub struct BodyRewriter {
 struct Written {
     text: Vec<u8>,
     acted: Vec<RuleId>,
+    /// Whether a search ran out of steps.
+    out_of_steps: bool,
 }
 
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
 impl BodyRules {
+    /// The rules, in the order of evaluation.
+    pub(super) fn ids(&self) -> impl Iterator<Item = RuleId> {
+        let rules = self.rules.iter();
+        rules.map(|(_, number)| self.plan.response_rules[*number].id)
+    }
+
     /// Rewrites a body that is there whole; also which rules acted, and why it is unchanged if it should not be.
     pub fn rewrite(self, body: &[u8]) -> (Vec<u8>, Vec<RuleId>, Option<BodySkip>) {
         let mut rewriter = BodyRewriter::new(self);
@@ -154,6 +255,8 @@ impl BodyRewriter {
                 out.extend_from_slice(&whole);
             }
         }
+        let out_of_steps = self.patterns.out_of_steps();
+        self.note_steps(out_of_steps);
     }
 
     /// The rules that have acted so far, each once.
@@ -166,6 +269,13 @@ impl BodyRewriter {
         self.skipped
     }
 
+    /// Notes that a search ran out of steps, unless more than its rule was passed over.
+    fn note_steps(&mut self, out_of_steps: bool) {
+        if out_of_steps {
+            self.skipped.get_or_insert(BodySkip::OutOfSteps);
+        }
+    }
+
     fn act(&mut self, rule: RuleId) {
         if !self.acted.contains(&rule) {
             self.acted.push(rule);
@@ -176,6 +286,7 @@ impl BodyRewriter {
     fn take(&mut self, out: &mut Vec<u8>) {
         let written = std::mem::take(&mut *lock(&self.written));
         written.acted.into_iter().for_each(|rule| self.act(rule));
+        self.note_steps(written.out_of_steps);
         self.pass(&written.text, out);
     }
 
@@ -213,7 +324,11 @@ fn html(judge: &BodyJudge, written: &Arc<Mutex<Written>>) -> HtmlRewriter<'stati
                 let Some(value) = element.get_attribute(&attribute) else {
                     continue;
                 };
-                if let Some((value, acted)) = judge.attribute(&tag, &attribute, value.as_bytes()) {
+                let changed = judge.attribute(&tag, &attribute, value.as_bytes());
+                if judge.out_of_steps() {
+                    lock(&acts).out_of_steps = true;
+                }
+                if let Some((value, acted)) = changed {
                     element.set_attribute(&attribute, &String::from_utf8_lossy(&value))?;
                     lock(&acts).acted.extend(acted);
                 }

@@ -8,11 +8,13 @@ mod record;
 mod text;
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
+use super::body::SharedNotes;
 use super::error::Place;
 use super::{
-    Decision, RequestView, ResponseDecision, ResponseView, RuleError, RuleId, RuleKind, RuleLimits,
-    RuleOrigin, RuleSet, RuleSource, Scratch,
+    BodyRules, BodySkip, Decision, RequestView, ResponseDecision, ResponseView, RuleError, RuleId,
+    RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch,
 };
 use crate::canon::Decoding;
 use record::Recorder;
@@ -56,6 +58,27 @@ pub struct Explainer {
 }
 
 /// How a request was judged, and its response if there was one.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// assert!(explanation.decision.verdict.stops());
+/// assert_eq!(explanation.rules.len(), 1);
+/// assert_eq!(explanation.views[0].path, b"/a");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The views of the target that rules were judged over, IIS's own first.
@@ -68,9 +91,62 @@ pub struct Explanation {
     pub rewritten: Option<Vec<u8>>,
     /// What the rules decided about the response; `None` without one, and when the request was stopped.
     pub response: Option<ResponseDecision>,
+    /// What rules for bodies made of the body; `None` without one, and when no response was judged.
+    pub body: Option<ExplainedBody>,
+}
+
+/// What became of a body.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, ResponseView, RuleEnd, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r">
+///   <match pattern="secret" /><action type="Rewrite" value="word" />
+/// </rule></outboundRules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let request = RequestView::new("GET", b"/", &[("Host", "mail.example")]);
+/// let response = ResponseView { status: 200, reason: "", fields: &[("Content-Type", "text/plain")] };
+/// let explanation = explainer.explain_body(&request, &response, b"a secret");
+/// assert_eq!(explanation.body.expect("it was given").text, b"a word");
+/// assert_eq!(explanation.rules[0].end, RuleEnd::Applied);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ExplainedBody {
+    /// The body as it would be sent.
+    pub text: Vec<u8>,
+    /// The rules that acted on it, each once.
+    pub rules: Vec<RuleId>,
+    /// Why it, or a part of it, passes as it was although a rule wants to rewrite it.
+    pub skip: Option<BodySkip>,
+    /// How many tests came after those that are told.
+    pub untold: usize,
 }
 
 /// One view of a request target.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// let view = &explanation.views[0];
+/// assert_eq!((&*view.path, view.query.as_deref()), (&b"/a"[..], Some(&b"b"[..])));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExplainedView {
     /// How it was made.
@@ -82,6 +158,27 @@ pub struct ExplainedView {
 }
 
 /// One rule, and how far its judgement came.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin, RuleEnd};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// let rule = &explanation.rules[0];
+/// assert_eq!((rule.name.as_str(), rule.line, rule.end), ("r", 1, RuleEnd::Applied));
+/// assert_eq!(rule.action, "AbortRequest");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ExplainedRule {
     /// Its number.
@@ -107,6 +204,27 @@ pub struct ExplainedRule {
 }
 
 /// Conditions, and how they are joined.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// let conditions = &explanation.rules[0].conditions;
+/// assert!(!conditions.any);
+/// assert_eq!(conditions[0].question, "matches \"x\"");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ExplainedConditions {
     /// Whether one of them is enough (`MatchAny`).
@@ -124,6 +242,27 @@ impl std::ops::Deref for ExplainedConditions {
 }
 
 /// One test of a rule.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// let test = &explanation.rules[0].subject;
+/// assert_eq!((test.input.as_str(), test.question.as_str()), ("url", "matches \"^a\""));
+/// assert!(test.inputs[0].holds);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExplainedTest {
     /// What is read, as written: `url`, a text with references such as `{HTTP_HOST}`, or `RESPONSE_` and a name.
@@ -135,8 +274,32 @@ pub struct ExplainedTest {
 }
 
 /// One input of a test, and how the test ended.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// let input = &explanation.rules[0].conditions[0].inputs[0];
+/// assert_eq!((input.value.as_deref(), input.span.clone()), (Some(&b"ax=1"[..]), Some(1..2)));
+/// let url = &explanation.rules[0].subject.inputs[0];
+/// assert_eq!((url.value.as_deref(), url.sent.as_deref()), (Some(&b"a"[..]), Some(&b"%61"[..])));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExplainedInput {
+    /// What of a body it is, such as `a href`; `None` for everything else.
+    pub place: Option<String>,
     /// The view it is of; `None` for what has no views, and for a URL as a rule wrote it.
     pub decoding: Option<Decoding>,
     /// The same before decoding, where that differs.
@@ -152,12 +315,35 @@ pub struct ExplainedInput {
 }
 
 /// How the judgement of one rule ended.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Explainer, RequestView, RuleOrigin, RuleSource, SourceOrigin, RuleEnd};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a" />
+///   <conditions><add input="{HTTP_COOKIE}" pattern="x" /></conditions>
+///   <action type="AbortRequest" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let explainer = Explainer::new([(source, RuleOrigin::local("rules.xml"))])?;
+/// let fields = [("Host", "mail.example"), ("Cookie", "ax=1")];
+/// let explanation = explainer.explain(&RequestView::new("GET", b"/%61?b", &fields), None);
+///
+/// assert_eq!(explanation.rules[0].end, RuleEnd::Applied);
+/// let other = explainer.explain(&RequestView::new("GET", b"/a", &[("Host", "h")]), None);
+/// assert_eq!(other.rules[0].end, RuleEnd::Condition(0));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RuleEnd {
     /// It applied.
     Applied,
-    /// It judges the body of the response as that comes, which is not explained.
+    /// It judges the body of the response as that comes, and none was given.
     AwaitsBody,
+    /// The body is none that it judges: no text of its kind, or one that passes as it is.
+    BodyPasses,
     /// This condition was the first that failed.
     Condition(usize),
     /// None of its conditions held, of which one would have been enough.
@@ -200,11 +386,30 @@ impl Explainer {
         &self.rules
     }
 
-    /// Judges a request, and a response to it, and says how.
+    /// Judges a request, and the head of a response to it, and says how.
     pub fn explain(
         &self,
         request: &RequestView<'_>,
         response: Option<&ResponseView<'_>>,
+    ) -> Explanation {
+        self.explain_all(request, response, None)
+    }
+
+    /// Judges a request, and a response to it with its body, and says how.
+    pub fn explain_body(
+        &self,
+        request: &RequestView<'_>,
+        response: &ResponseView<'_>,
+        body: &[u8],
+    ) -> Explanation {
+        self.explain_all(request, Some(response), Some(body))
+    }
+
+    fn explain_all(
+        &self,
+        request: &RequestView<'_>,
+        response: Option<&ResponseView<'_>>,
+        body: Option<&[u8]>,
     ) -> Explanation {
         let mut scratch = Scratch::default();
         let mut recorder = Recorder::new(&self.rules, self.texts.clone());
@@ -227,12 +432,47 @@ impl Explainer {
             self.rules
                 .judge_response_watched(&memory, response, &mut scratch, &mut recorder)
         });
+        let body = body.zip(response.as_ref()).map(|(body, response)| {
+            let rules = response.body.clone();
+            body_explained(rules, response.body_skip, body, &mut recorder)
+        });
         Explanation {
             views,
             rules: recorder.finish(),
             decision,
             rewritten,
             response,
+            body,
         }
+    }
+}
+
+/// Rewrites the body and tells of it.
+fn body_explained(
+    rules: Option<BodyRules>,
+    skip: Option<BodySkip>,
+    body: &[u8],
+    recorder: &mut Recorder<'_>,
+) -> ExplainedBody {
+    let Some(mut rules) = rules else {
+        recorder.body_passes();
+        return ExplainedBody {
+            text: body.to_vec(),
+            skip,
+            ..ExplainedBody::default()
+        };
+    };
+    let notes = SharedNotes::default();
+    rules.notes = Some(SharedNotes::clone(&notes));
+    recorder.body_judged(rules.ids());
+    let (text, acted, skipped) = rules.rewrite(body);
+    let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
+    recorder.body(notes.list);
+    recorder.body_passes();
+    ExplainedBody {
+        text,
+        rules: acted,
+        skip: skipped.or(skip),
+        untold: notes.untold,
     }
 }

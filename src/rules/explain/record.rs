@@ -2,6 +2,7 @@
 
 use super::{ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, RuleEnd};
 use crate::canon::{Decoding, split_target};
+use crate::rules::body::{Note, TestNote};
 use crate::rules::matcher::{Part, Reading, Tested, Watch};
 use crate::rules::pattern::{Groups, Matched, PatternCache};
 use crate::rules::plan::PatternTest;
@@ -31,6 +32,50 @@ impl<'r> Recorder<'r> {
 
     pub(super) fn finish(self) -> Vec<ExplainedRule> {
         self.rules
+    }
+
+    /// These rules judge the body: none of them has matched yet.
+    pub(super) fn body_judged(&mut self, rules: impl Iterator<Item = RuleId>) {
+        for rule in rules {
+            self.rules[rule.0 as usize].end = RuleEnd::Match;
+        }
+    }
+
+    /// Every other rule that waits for the body waits in vain.
+    pub(super) fn body_passes(&mut self) {
+        let waiting = self.rules.iter_mut();
+        for rule in waiting.filter(|rule| rule.end == RuleEnd::AwaitsBody) {
+            rule.end = RuleEnd::BodyPasses;
+        }
+    }
+
+    /// Takes down what judging the body came to.
+    pub(super) fn body(&mut self, notes: Vec<Note>) {
+        for note in notes {
+            match note {
+                Note::Acted(rule) => self.rules[rule.0 as usize].end = RuleEnd::Applied,
+                Note::Tested(test) => self.body_test(test),
+            }
+        }
+    }
+
+    fn body_test(&mut self, test: TestNote) {
+        let rule = &mut self.rules[test.rule.0 as usize];
+        let has_applied = rule.end == RuleEnd::Applied;
+        if let Some(told) = test_of(rule, test.part) {
+            told.inputs.push(ExplainedInput {
+                place: test.place,
+                decoding: None,
+                sent: None,
+                value: test.value,
+                span: test.span,
+                out_of_steps: test.out_of_steps,
+                holds: test.holds,
+            });
+        }
+        if !has_applied {
+            rule.end = end(rule);
+        }
     }
 
     /// Where the pattern matched, and whether its budget ran out: the matcher itself notes no more than it needs.
@@ -63,6 +108,7 @@ impl Watch for &mut Recorder<'_> {
         };
         let reading = tested.reading.as_ref();
         let input = ExplainedInput {
+            place: None,
             decoding: reading.and_then(decoding),
             sent: reading
                 .and_then(sent)
