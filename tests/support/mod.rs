@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod allocations;
 pub(crate) mod baseline;
 pub(crate) mod client;
 pub(crate) mod ecmascript;

@@ -1,0 +1,70 @@
+//! Judging allocates nothing for a request in which nothing is encoded.
+
+use stopgap::canon::{Refusals, Views, refuse};
+use stopgap::feed::BUNDLED;
+use stopgap::lab::honest;
+use stopgap::lab::vectors::{self, Reading};
+use stopgap::rules::{Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, Scratch, Verdict};
+
+use super::support::allocations;
+use super::support::baseline;
+
+/// All bundled mitigations in one set, as a server enforces them.
+fn bundled() -> RuleSet {
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    for mitigation in baseline::mitigations() {
+        let reading = Reading {
+            document: "bundled",
+            dialect: Dialect::Hardened,
+            verified: true,
+        };
+        for (_, source) in vectors::sources(&mitigation, reading).unwrap() {
+            builder.add(&source, RuleOrigin::local("bundled")).unwrap();
+        }
+    }
+    builder.build()
+}
+
+fn is_plain(target: &str) -> bool {
+    Views::hardened(target.as_bytes()).iter().count() == 1
+}
+
+#[test]
+fn plain_request_that_passes_costs_none() {
+    assert!(BUNDLED.len() > 20);
+    let rules = bundled();
+    let mut scratch = Scratch::default();
+    let (mut plain, mut encoded) = (0, 0);
+    for request in honest::requests() {
+        let mut fields = vec![("Host", "mail.example")];
+        fields.extend_from_slice(&request.fields);
+        let view = RequestView::new(request.method, request.target.as_bytes(), &fields);
+        // What patterns are searched with is built once for each worker.
+        let verdict = rules.judge(&view, &mut scratch).verdict;
+        if verdict != Verdict::Pass {
+            continue;
+        }
+        let (count, decision) = allocations::during(|| rules.judge(&view, &mut scratch));
+        assert_eq!(decision.verdict, Verdict::Pass);
+        match is_plain(request.target) {
+            true => {
+                assert_eq!(count, 0, "{}", request.target);
+                plain += 1;
+            }
+            false => encoded += 1,
+        }
+    }
+    assert!(plain > 40 && encoded > 5, "{plain} and {encoded}");
+}
+
+#[test]
+fn views_and_refusals_of_a_plain_target_cost_none() {
+    let target = b"/owa/auth/logon.aspx?url=https://mail.example/owa/&reason=2";
+    let (count, views) = allocations::during(|| Views::hardened(target).iter().count());
+    assert_eq!((count, views), (0, 1));
+    let (count, refusal) = allocations::during(|| refuse(target, &Refusals::default()));
+    assert_eq!((count, refusal), (0, None));
+    // The count counts: a target in which something is encoded has views of its own.
+    let (count, views) = allocations::during(|| Views::hardened(b"/%61").iter().count());
+    assert!(count > 0 && views == 2, "{count} {views}");
+}
