@@ -11,18 +11,18 @@ use stopgap::rules::{
 use crate::support::baseline;
 use crate::support::synthetic;
 
-const DIALECTS: [Dialect; 2] = [Dialect::Hardened, Dialect::Iis];
+pub(super) const DIALECTS: [Dialect; 2] = [Dialect::Hardened, Dialect::Iis];
 
 /// A request with its own text.
 #[derive(Clone, Debug, Default)]
-struct Request {
-    method: String,
-    target: Vec<u8>,
-    fields: Vec<(String, Vec<u8>)>,
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) target: Vec<u8>,
+    pub(super) fields: Vec<(String, Vec<u8>)>,
 }
 
 impl Request {
-    fn to(target: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn to(target: impl Into<Vec<u8>>) -> Self {
         Self {
             method: "GET".into(),
             target: target.into(),
@@ -30,7 +30,7 @@ impl Request {
         }
     }
 
-    fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.fields.push((name.into(), value.into()));
         self
     }
@@ -79,7 +79,7 @@ impl Pair {
 }
 
 /// A set of those texts that can be read and compiled, a group for each.
-fn build<'t>(texts: impl Iterator<Item = &'t str>, dialect: Dialect) -> RuleSet {
+pub(super) fn build<'t>(texts: impl Iterator<Item = &'t str>, dialect: Dialect) -> RuleSet {
     let mut builder = RuleSet::builder(RuleLimits::default());
     for text in texts {
         if let Ok(source) = RuleSource::parse(text, &SourceOrigin::named("case")) {
@@ -90,7 +90,7 @@ fn build<'t>(texts: impl Iterator<Item = &'t str>, dialect: Dialect) -> RuleSet 
 }
 
 /// The requests of the corpus of rewrite cases, with the rules they were written for.
-fn cases() -> Vec<(String, Request)> {
+pub(super) fn cases() -> Vec<(String, Request)> {
     let lines = include_str!("../corpus/rewrite-cases.jsonl").lines();
     let case = |line| {
         let case: Value = serde_json::from_str(line).unwrap();
@@ -110,7 +110,7 @@ fn cases() -> Vec<(String, Request)> {
 }
 
 /// The requests of the corpora about Exchange.
-fn exchange() -> Vec<Request> {
+pub(super) fn exchange() -> Vec<Request> {
     let texts = [
         include_str!("../corpus/exchange-attacks.jsonl"),
         include_str!("../corpus/exchange-benign.jsonl"),
@@ -276,7 +276,7 @@ fn pattern() -> impl Strategy<Value = String> {
     prop::collection::vec(prop_oneof![words, operators], 1..6).prop_map(|parts| parts.concat())
 }
 
-fn text() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn text() -> impl Strategy<Value = Vec<u8>> {
     let more: &[&[u8]] = &[
         b"ABCD",
         b"PoWeR",
@@ -302,7 +302,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(words), 0..9).prop_map(|parts| parts.concat())
 }
 
-fn rule() -> impl Strategy<Value = String> {
+pub(super) fn rule() -> impl Strategy<Value = String> {
     let input = prop::sample::select(
         &[
             "{REQUEST_URI}",
@@ -354,7 +354,7 @@ fn rule() -> impl Strategy<Value = String> {
 }
 
 /// A document of these rules, those left out that cannot be compiled alone.
-fn documents(rules: &[String]) -> Vec<String> {
+pub(super) fn documents(rules: &[String]) -> Vec<String> {
     let document = |rules: &str| {
         format!(
             "<rewrite><allowedServerVariables><add name='HTTP_X_A'/><add name='HTTP_COOKIE'/></allowedServerVariables>\
