@@ -11,6 +11,25 @@ use crate::rules::{Decision, FieldChange, Verdict};
 /// A field value that is not legal is made so (RFC 9110 section 5.5: CR, LF and NUL become spaces); bytes of a
 /// rewritten target that no URI may hold are percent-encoded (RFC 3986 section 2.1). An absolute target of a rewrite
 /// becomes the whole URI, for the caller to allow or refuse.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use stopgap::filter::apply;
+/// use stopgap::rules::{Decision, FieldChange, Verdict};
+///
+/// let (mut parts, ()) = Request::get("/old").body(())?.into_parts();
+/// let decision = Decision {
+///     verdict: Verdict::Rewrite { target: b"/new path".to_vec() },
+///     fields: vec![FieldChange { name: "x-a".to_owned(), value: b"1\r\n2".to_vec() }],
+///     ..Decision::PASS
+/// };
+/// apply(&decision, &mut parts);
+/// assert_eq!(parts.uri, "/new%20path");
+/// assert_eq!(parts.headers["x-a"], "1  2");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn apply(decision: &Decision, parts: &mut request::Parts) {
     change_fields(&decision.fields, &mut parts.headers);
     if let Verdict::Rewrite { target } = &decision.verdict {
@@ -23,6 +42,19 @@ pub fn apply(decision: &Decision, parts: &mut request::Parts) {
 
 /// The `Location` to send for a redirection: absolute as it is, otherwise resolved against the request's scheme and
 /// host, as IIS sends it (a request without a usable `Host` keeps the relative form).
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use stopgap::filter::{Peer, absolute_location};
+///
+/// let (parts, ()) = Request::get("/a").header("host", "mail.example").body(())?.into_parts();
+/// let peer = Peer { secure: true, ..Peer::default() };
+/// assert_eq!(absolute_location(b"/b?c", &parts, &peer), "https://mail.example/b?c");
+/// assert_eq!(absolute_location(b"http://other/", &parts, &peer), "http://other/");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn absolute_location(location: &[u8], parts: &request::Parts, peer: &Peer) -> HeaderValue {
     let mut text = String::new();
     if !is_absolute(location)

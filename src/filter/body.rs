@@ -11,6 +11,33 @@ use super::BodyTransform;
 
 pin_project! {
     /// The inner service's body untouched or rewritten, or the text of an answer that a rule gave.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use stopgap::filter::{FilterLayer, Handle, Snapshot};
+    /// use stopgap::model::Revision;
+    /// use stopgap::rules::{RuleSet, SourceOrigin};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = r#"<outboundRules><rule name="r"><match pattern="secret" /><action type="Rewrite" value="word" /></rule></outboundRules>"#;
+    /// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+    /// let layer = FilterLayer::new(Handle::new(Snapshot::single(Revision(1), rules)));
+    /// let service = layer.layer(tower::service_fn(|_: Request<()>| async {
+    ///     let response = Response::builder().header("content-type", "text/plain");
+    ///     Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from("a secret"))).unwrap_or_default())
+    /// }));
+    ///
+    /// let body = service.oneshot(Request::get("/").body(())?).await?.into_body();
+    /// assert_eq!(body.collect().await?.to_bytes(), "a word");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[derive(Debug)]
     pub struct FilterBody<B> {
         #[pin]
@@ -131,6 +158,35 @@ fn poll_rewritten<B: Body>(
 }
 
 /// A piece of a [`FilterBody`].
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use stopgap::filter::{Data, FilterLayer, Handle, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let text = r#"<outboundRules><rule name="r"><match pattern="secret" /><action type="Rewrite" value="word" /></rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let layer = FilterLayer::new(Handle::new(Snapshot::single(Revision(1), rules)));
+/// let service = layer.layer(tower::service_fn(|_: Request<()>| async {
+///     let response = Response::builder().header("content-type", "text/plain");
+///     Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from("a secret"))).unwrap_or_default())
+/// }));
+///
+/// let mut body = service.oneshot(Request::get("/").body(())?).await?.into_body();
+/// let frame = body.frame().await.ok_or("a body has a frame")?.map_err(|_| "no body fails here")?;
+/// // The rules wrote it anew, so it is our text and not the inner service's.
+/// assert!(matches!(frame.into_data(), Ok(Data::Text(text)) if text == "a word"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum Data<D> {
     /// A piece of the inner service's body.

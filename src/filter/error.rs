@@ -3,6 +3,34 @@
 use std::fmt;
 
 /// The error of a [`FilterService`](super::FilterService).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use stopgap::filter::{FilterLayer, Handle, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let layer = FilterLayer::new(Handle::new(Snapshot::single(Revision(1), rules)));
+/// let service = layer.layer(tower::service_fn(|_: Request<()>| async {
+///     let response = Response::builder().header("content-type", "text/plain");
+///     Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from("a secret"))).unwrap_or_default())
+/// }));
+///
+/// let error = service.oneshot(Request::get("/ecp/").body(())?).await.err().ok_or("it was aborted")?;
+/// assert!(error.is_aborted());
+/// assert!(error.into_service().is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FilterError<E> {
     kind: Kind<E>,

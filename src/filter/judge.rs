@@ -11,6 +11,18 @@ use super::{BodyTransform, rewrite};
 use crate::rules::{BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch};
 
 /// What is known of the connection a request came on.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::filter::Peer;
+///
+/// // Put it among a request's extensions for a `FilterService` to find.
+/// let peer = Peer { secure: true, remote: Some("192.0.2.1:50000".parse()?), ..Peer::default() };
+/// let request = http::Request::get("/").extension(peer).body(())?;
+/// assert!(request.extensions().get::<Peer>().is_some_and(|peer| peer.secure));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer {
     /// Whether the client speaks TLS to us.
@@ -22,6 +34,24 @@ pub struct Peer {
 }
 
 /// Judges messages; one for each worker, since it owns the memory that judging works in.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut filter = Filter::new(Handle::new(Snapshot::single(Revision(1), rules)));
+///
+/// let (parts, ()) = Request::get("/ecp/default.aspx").body(())?.into_parts();
+/// let judged = filter.judge(0, &parts, &Peer::default());
+/// assert!(judged.decision.verdict.stops());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Filter {
     handle: Handle,
@@ -30,6 +60,26 @@ pub struct Filter {
 }
 
 /// A judged request.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut filter = Filter::new(Handle::new(Snapshot::single(Revision(1), rules)));
+///
+/// let (parts, ()) = Request::get("/owa/").body(())?.into_parts();
+/// let judged = filter.judge(0, &parts, &Peer::default());
+/// assert!(!judged.decision.verdict.stops());
+/// assert!(judged.response.is_none(), "no response rule is there");
+/// assert_eq!((judged.snapshot.revision(), judged.out_of_steps), (Revision(1), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Judged {
     /// What the rules decided.
@@ -38,9 +88,33 @@ pub struct Judged {
     pub response: Option<ResponseFilter>,
     /// The snapshot that decided.
     pub snapshot: Arc<Snapshot>,
+    /// Searches that ran out of steps: a match for a rule that refuses requests, none for any other.
+    pub out_of_steps: u64,
 }
 
 /// Judges the response to one request, by the snapshot that judged the request.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r"><match serverVariable="RESPONSE_X" pattern=".*" /><action type="Rewrite" value="1" /></rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut filter = Filter::new(Handle::new(Snapshot::single(Revision(1), rules)));
+///
+/// let (mut parts, ()) = Request::get("/").body(())?.into_parts();
+/// let response = filter.judge(0, &parts, &Peer::default()).response.ok_or("a rule may apply")?;
+/// response.prepare(&mut parts);
+/// // ... forward the request, and when the response has come:
+/// let (mut parts, ()) = Response::new(()).into_parts();
+/// response.apply(&mut filter, &mut parts);
+/// assert_eq!(parts.headers["x"], "1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ResponseFilter {
     snapshot: Arc<Snapshot>,
@@ -49,6 +123,27 @@ pub struct ResponseFilter {
 }
 
 /// What response rules made of a head, and of the body to come.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r"><match serverVariable="RESPONSE_X" pattern=".*" /><action type="Rewrite" value="1" /></rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut filter = Filter::new(Handle::new(Snapshot::single(Revision(1), rules)));
+///
+/// let (parts, ()) = Request::get("/").body(())?.into_parts();
+/// let response = filter.judge(0, &parts, &Peer::default()).response.ok_or("a rule may apply")?;
+/// let (mut parts, ()) = Response::new(()).into_parts();
+/// let filtered = response.apply(&mut filter, &mut parts);
+/// assert_eq!(filtered.rules.len(), 1);
+/// assert!(filtered.body.is_none() && filtered.body_skip.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Filtered {
     /// The rules that acted on the head, in order.
@@ -57,6 +152,8 @@ pub struct Filtered {
     pub body: Option<BodyTransform>,
     /// Why the body passes as it is although a rule wants to rewrite it.
     pub body_skip: Option<BodySkip>,
+    /// Searches in the head that ran out of steps, which count as no match.
+    pub out_of_steps: u64,
 }
 
 impl Filter {
@@ -105,6 +202,7 @@ impl Filter {
             decision,
             response,
             snapshot,
+            out_of_steps: self.scratch.take_out_of_steps(),
         }
     }
 }
@@ -167,6 +265,7 @@ impl ResponseFilter {
             rules: decision.rules,
             body,
             body_skip: decision.body_skip,
+            out_of_steps: scratch.take_out_of_steps(),
         }
     }
 }

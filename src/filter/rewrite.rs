@@ -19,6 +19,30 @@ const DIGESTS: [HeaderName; 4] = [
 ];
 
 /// Rewrites one body, piece by piece, by the snapshot that judged its head.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r"><match pattern="secret" /><action type="Rewrite" value="word" /></rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut filter = Filter::new(Handle::new(Snapshot::single(Revision(1), rules)));
+///
+/// let (parts, ()) = Request::get("/").body(())?.into_parts();
+/// let response = filter.judge(0, &parts, &Peer::default()).response.ok_or("a rule may apply")?;
+/// let (mut parts, ()) = Response::builder().header("content-type", "text/plain").body(())?.into_parts();
+/// let mut transform = response.apply(&mut filter, &mut parts).body.ok_or("a rule wants the body")?;
+/// let mut sent = Vec::new();
+/// transform.write(b"a sec", &mut sent);
+/// transform.write(b"ret", &mut sent);
+/// assert_eq!(transform.finish(&mut sent), None);
+/// assert_eq!(sent, b"a word");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct BodyTransform {
     rewriter: BodyRewriter,

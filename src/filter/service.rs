@@ -22,6 +22,35 @@ use crate::rules::{Decision, Scratch, Verdict};
 /// A [`Peer`] among the request's extensions tells the filter about the connection; without one, rules that read
 /// addresses or the scheme see none. A rule that aborts makes the call fail with [`FilterError::is_aborted`].
 /// A `Rewrite` to another host is answered with 404, so that a rule cannot make an open proxy of the service.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use stopgap::filter::{FilterLayer, Handle, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let layer = FilterLayer::new(Handle::new(Snapshot::single(Revision(1), rules)));
+/// let service = layer.layer(tower::service_fn(|_: Request<()>| async {
+///     let response = Response::builder().header("content-type", "text/plain");
+///     Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from("a secret"))).unwrap_or_default())
+/// }));
+///
+/// // It is a service like any other: clone it for each worker.
+/// let error = service.clone().oneshot(Request::get("/ecp/").body(())?).await.err();
+/// assert!(error.is_some_and(|error| error.is_aborted()));
+/// assert!(service.oneshot(Request::get("/").body(())?).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 pub struct FilterService<S> {
     inner: S,
     filter: Filter,
@@ -159,6 +188,33 @@ thread_local! {
 
 pin_project! {
     /// The future of a [`FilterService`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use stopgap::filter::{FilterLayer, Handle, Snapshot};
+    /// use stopgap::model::Revision;
+    /// use stopgap::rules::{RuleSet, SourceOrigin};
+    /// use tower::{Layer, Service};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+    /// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+    /// let layer = FilterLayer::new(Handle::new(Snapshot::single(Revision(1), rules)));
+    /// let mut service = layer.layer(tower::service_fn(|_: Request<()>| async {
+    ///     let response = Response::builder().header("content-type", "text/plain");
+    ///     Ok::<_, std::io::Error>(response.body(Full::new(Bytes::from("a secret"))).unwrap_or_default())
+    /// }));
+    ///
+    /// let future = service.call(Request::get("/").body(())?);
+    /// assert_eq!(future.await?.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub struct ResponseFuture<F> {
         #[pin]
         state: State<F>,

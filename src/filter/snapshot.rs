@@ -8,6 +8,19 @@ use crate::model::Revision;
 use crate::rules::RuleSet;
 
 /// The rule sets of every site, as published together.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::filter::Snapshot;
+/// use stopgap::model::Revision;
+/// use stopgap::rules::RuleSet;
+///
+/// let snapshot = Snapshot::new(Revision(7), vec![RuleSet::empty(), RuleSet::empty()]);
+/// assert_eq!((snapshot.revision(), snapshot.sites().len()), (Revision(7), 2));
+/// // A site that does not exist has no rules.
+/// assert_eq!(snapshot.site(9).rules().count(), 0);
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     revision: Revision,
@@ -49,6 +62,19 @@ impl Snapshot {
 /// Where the current [`Snapshot`] is found and replaced. Clones share it.
 ///
 /// Publishing stores one pointer. A request that has begun finishes on the snapshot it loaded.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::filter::{Handle, Snapshot};
+/// use stopgap::model::Revision;
+/// use stopgap::rules::RuleSet;
+///
+/// let handle = Handle::new(Snapshot::single(Revision(1), RuleSet::empty()));
+/// let of_worker = handle.clone();
+/// handle.publish(Snapshot::single(Revision(2), RuleSet::empty()));
+/// assert_eq!(of_worker.load().revision(), Revision(2));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     current: Arc<ArcSwap<Snapshot>>,

@@ -19,6 +19,17 @@ pub(crate) struct Place {
 ///
 /// Shown as `rules.xml, line 3, column 7, rule "a", attribute redirectType: "foo" is unknown; write one of ...`.
 /// [`source`](Error::source) carries what the XML parser or the pattern compiler said.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleSet, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="a"><match url="(" /><action type="AbortRequest" /></rule></rules>"#;
+/// let error = RuleSet::parse(text, &SourceOrigin::named("rules.xml")).unwrap_err();
+/// assert_eq!((error.file(), error.line()), ("rules.xml", 1));
+/// assert_eq!((error.rule(), error.attribute()), (Some("a"), Some("url")));
+/// ```
 #[derive(Clone, Debug)]
 pub struct RuleError(Box<Inner>);
 

@@ -27,8 +27,8 @@ mod view;
 pub use body::{BodyRewriter, BodyRules, BodySkip, MAX_PATTERN_BODY};
 pub use error::RuleError;
 pub use explain::{
-    ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest, ExplainedView, Explainer,
-    Explanation, RuleEnd,
+    ExplainedBody, ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest,
+    ExplainedView, Explainer, Explanation, RuleEnd,
 };
 pub use plan::FileTree;
 pub use scratch::{RequestMemory, Scratch};

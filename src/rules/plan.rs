@@ -9,6 +9,48 @@ use super::pattern::Pattern;
 use super::template::{Bound, RewriteMap, Variable};
 
 /// Answers whether paths exist, for conditions of type `IsFile` and `IsDirectory`.
+///
+/// Asked while a request is judged, on the thread that judges it, once for each condition of that kind that the request
+/// gets to. A path is whatever the condition's input came to, so an answer must not let it lead out of the root.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use stopgap::rules::{
+///     FileTree, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Only;
+///
+/// impl FileTree for Only {
+///     fn is_file(&self, path: &[u8]) -> bool {
+///         path == b"/srv/www/a.txt"
+///     }
+///
+///     fn is_directory(&self, path: &[u8]) -> bool {
+///         path == b"/srv/www/"
+///     }
+/// }
+///
+/// let text = r#"<rules><rule name="front page">
+///   <conditions><add input="{REQUEST_FILENAME}" matchType="IsFile" negate="true" /></conditions>
+///   <action type="Redirect" url="/" />
+/// </rule></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut builder = RuleSet::builder(RuleLimits::default())
+///     .with_document_root("/srv/www", Some(Arc::new(Only)));
+/// builder.add(&source, RuleOrigin::local("rules.xml"))?;
+/// let rules = builder.build();
+/// let mut stops = |target| {
+///     let request = RequestView::new("GET", target, &[("Host", "h")]);
+///     rules.judge(&request, &mut Scratch::default()).verdict.stops()
+/// };
+/// assert!(!stops(b"/a.txt"));
+/// assert!(stops(b"/b.txt"));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 pub trait FileTree: fmt::Debug + Send + Sync {
     /// Whether a file is at this path, below the document root or not.
     fn is_file(&self, path: &[u8]) -> bool;

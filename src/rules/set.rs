@@ -15,12 +15,24 @@ use super::state::RequestSight;
 use super::template::Sight;
 use super::{
     Decision, RequestMemory, RequestView, ResponseDecision, ResponseView, RuleError, RuleId,
-    RuleSource, Scratch,
+    RuleSource, Scratch, SourceOrigin,
 };
 use crate::canon::path_has_prefix;
 use crate::model::MitigationId;
 
 /// How much a set may hold.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="a" /><rule name="b" /></rules>"#;
+/// let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut builder = RuleSet::builder(RuleLimits { rules: 1, ..RuleLimits::default() });
+/// assert!(builder.add(&source, RuleOrigin::local("rules.xml")).is_err());
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RuleLimits {
     /// Rules of either kind.
@@ -39,6 +51,22 @@ impl Default for RuleLimits {
 }
 
 /// Where the rules of one [`RuleSource`] came from.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use stopgap::rules::RuleOrigin;
+///
+/// let local = RuleOrigin::local("rules.xml");
+/// let of_mitigation = RuleOrigin {
+///     mitigation: Some("M1.1".parse()?),
+///     source: "feed".to_owned(),
+///     hits: Arc::clone(&local.hits),
+/// };
+/// assert_eq!(of_mitigation.mitigation.map(|id| id.to_string()).as_deref(), Some("M1.1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RuleOrigin {
     /// The mitigation they belong to, if they do.
@@ -61,6 +89,21 @@ impl RuleOrigin {
 }
 
 /// Which message a rule judges.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleKind, RuleSet, SourceOrigin};
+///
+/// let text = r#"<rewrite>
+///   <rules><rule name="in" /></rules>
+///   <outboundRules><rule name="out"><match serverVariable="RESPONSE_X" pattern=".*" /></rule></outboundRules>
+/// </rewrite>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let kinds: Vec<_> = rules.rules().map(|(_, rule)| rule.kind).collect();
+/// assert_eq!(kinds, [RuleKind::Request, RuleKind::Response]);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum RuleKind {
     /// An inbound rule.
@@ -70,6 +113,17 @@ pub enum RuleKind {
 }
 
 /// What is known of one rule besides how it judges.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleId, RuleSet, SourceOrigin};
+///
+/// let rules = RuleSet::parse(r#"<rules><rule name="a" /></rules>"#, &SourceOrigin::named("rules.xml"))?;
+/// let info = rules.rule(RuleId(0));
+/// assert_eq!((info.name.as_str(), info.source.as_str()), ("a", "rules.xml"));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RuleInfo {
     /// Its name, as written.
@@ -134,6 +188,19 @@ impl RuleSet {
             limits,
             compiler: Compiler::new(limits.memory),
         }
+    }
+
+    /// Reads one text and compiles it, with the default limits and without a document root; [`builder`](Self::builder)
+    /// makes sets of several texts.
+    ///
+    /// # Errors
+    ///
+    /// Refuses the whole text for the first construct that is malformed, unknown or unsupported.
+    pub fn parse(text: &str, origin: &SourceOrigin) -> Result<Self, RuleError> {
+        let source = RuleSource::parse(text, origin)?;
+        let mut builder = Self::builder(RuleLimits::default());
+        builder.add(&source, RuleOrigin::local(origin.name.as_str()))?;
+        Ok(builder.build())
     }
 
     /// A set without rules: every request passes.
@@ -294,6 +361,21 @@ impl RuleSet {
 }
 
 /// Compiles sources into a [`RuleSet`], one group of rules for each.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
+///
+/// let mut builder = RuleSet::builder(RuleLimits::default());
+/// for (name, text) in [("a.xml", r#"<rules><rule name="r" /></rules>"#), ("b.xml", r#"<rules><rule name="r" /></rules>"#)] {
+///     let source = RuleSource::parse(text, &SourceOrigin::named(name))?;
+///     // Names need to differ in one source only.
+///     builder.add(&source, RuleOrigin::local(name))?;
+/// }
+/// assert_eq!(builder.build().rules().count(), 2);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Debug)]
 pub struct RuleSetBuilder {
     limits: RuleLimits,

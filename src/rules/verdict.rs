@@ -3,10 +3,33 @@
 use super::{BodyRules, BodySkip};
 
 /// The number of a rule in its [`RuleSet`](super::RuleSet), in the order of evaluation.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RequestView, RuleId, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<rules><rule name="a" /><rule name="b"><action type="AbortRequest" /></rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let decision = rules.judge(&RequestView::new("GET", b"/", &[("Host", "h")]), &mut Scratch::default());
+/// assert_eq!(decision.rule, Some(RuleId(1)));
+/// assert_eq!(rules.rule(RuleId(1)).name, "b");
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RuleId(pub u32);
 
 /// What becomes of a request.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::Verdict;
+///
+/// assert!(Verdict::Abort.stops());
+/// assert!(!Verdict::Rewrite { target: b"/a".to_vec() }.stops());
+/// assert_eq!(Verdict::Pass.name(), "pass");
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// End the connection without a response (`AbortRequest`).
@@ -60,6 +83,21 @@ impl Verdict {
 }
 
 /// A change to the fields of a message.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{FieldChange, RequestView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<rewrite>
+///   <allowedServerVariables><add name="HTTP_X_PATH" /></allowedServerVariables>
+///   <rules><rule name="r"><serverVariables><set name="HTTP_X_PATH" value="{URL}" /></serverVariables></rule></rules>
+/// </rewrite>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let decision = rules.judge(&RequestView::new("GET", b"/a", &[("Host", "h")]), &mut Scratch::default());
+/// assert_eq!(decision.fields, [FieldChange { name: "x-path".to_owned(), value: b"/a".to_vec() }]);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FieldChange {
     /// The field's name in lower case.
@@ -69,6 +107,23 @@ pub struct FieldChange {
 }
 
 /// The outcome of judging a request.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{Decision, RequestView, RuleSet, Scratch, SourceOrigin, Verdict};
+///
+/// let text = r#"<rules><rule name="r">
+///   <match url="^a$" />
+///   <serverVariables><set name="HTTP_X" value="1" /></serverVariables>
+/// </rule></rules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let judge = |target| rules.judge(&RequestView::new("GET", target, &[("Host", "h")]), &mut Scratch::default());
+/// assert_eq!(judge(b"/b"), Decision::PASS);
+/// // The variable is not among the allowed ones: IIS answers with 500.50.
+/// assert_eq!(judge(b"/a").failure, Some(50));
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {
     /// What becomes of the request.
@@ -96,6 +151,25 @@ impl Decision {
 }
 
 /// The outcome of judging a response.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::{RequestView, ResponseDecision, ResponseView, RuleSet, Scratch, SourceOrigin};
+///
+/// let text = r#"<outboundRules><rule name="r">
+///   <match serverVariable="RESPONSE_Server" pattern=".+" /><action type="Rewrite" value="" />
+/// </rule></outboundRules>"#;
+/// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+/// let mut scratch = Scratch::default();
+/// let request = RequestView::new("GET", b"/", &[("Host", "h")]);
+/// let memory = rules.remember(&request, &mut scratch);
+/// let response = ResponseView { status: 200, reason: "", fields: &[("Server", "IIS")] };
+/// let decision = rules.judge_response(&memory, &response, &mut scratch);
+/// assert_eq!((decision.fields[0].name.as_str(), &*decision.fields[0].value), ("server", &b""[..]));
+/// assert_eq!(decision.status, None);
+/// # Ok::<(), stopgap::rules::RuleError>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ResponseDecision {
     /// Response fields to change, in order. Where a name stands several times, as `set-cookie` may, the first

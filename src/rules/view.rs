@@ -6,6 +6,17 @@ use std::net::SocketAddr;
 ///
 /// Names are matched without regard to case. Implemented here for vectors and arrays of pairs, and by [`crate::filter`] for
 /// [`http::HeaderMap`].
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::Fields;
+///
+/// let fields = [("Cookie", "a=1"), ("COOKIE", "b=2"), ("Host", "h")];
+/// let mut values = Vec::new();
+/// fields.values("cookie", &mut |value| values.push(value.to_vec()));
+/// assert_eq!(values, [b"a=1", b"b=2"]);
+/// ```
 pub trait Fields {
     /// Calls `visit` with every field, name and value, in the order received.
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8]));
@@ -41,6 +52,21 @@ impl<N: AsRef<str>, V: AsRef<[u8]>, const COUNT: usize> Fields for [(N, V); COUN
 }
 
 /// A request before anything was changed in it.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::RequestView;
+///
+/// let fields = [("Host", "mail.example"), ("Cookie", "a=1")];
+/// let request = RequestView {
+///     secure: true,
+///     remote: Some("192.0.2.1:50000".parse()?),
+///     ..RequestView::new("POST", b"/ews/exchange.asmx", &fields)
+/// };
+/// assert_eq!(request.version, "HTTP/1.1");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct RequestView<'a> {
     /// The method, as sent.
@@ -63,7 +89,33 @@ pub struct RequestView<'a> {
     pub variables: &'a [(String, String)],
 }
 
+impl<'a> RequestView<'a> {
+    /// A plain HTTP/1.1 request of which nothing else is known; `target` is in origin form.
+    pub fn new(method: &'a str, target: &'a [u8], fields: &'a dyn Fields) -> Self {
+        Self {
+            method,
+            target,
+            version: "HTTP/1.1",
+            secure: false,
+            remote: None,
+            local: None,
+            fields,
+            variables: &[],
+        }
+    }
+}
+
 /// A response as it came from the upstream.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::ResponseView;
+///
+/// // An empty reason is the usual one of the code.
+/// let response = ResponseView { status: 404, reason: "", fields: &[("Content-Length", "0")] };
+/// assert_eq!(response.status, 404);
+/// ```
 #[derive(Clone, Copy)]
 pub struct ResponseView<'a> {
     /// The status code.

@@ -5,19 +5,27 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[global_allocator]
+static ALLOCATOR: support::allocations::Counting = support::allocations::Counting;
+
+mod allocations;
 mod bodies;
 mod cli;
 mod control;
 mod crash;
+mod document_root;
 mod ecmascript;
 mod enforce;
 mod envelope;
+mod eval;
 mod evasion;
+mod examples;
 mod explain;
 mod feed;
 mod feed_dsse;
 mod layers;
 mod matcher;
+mod matcher_service;
 mod proxy;
 mod proxy_auth;
 mod proxy_limits;

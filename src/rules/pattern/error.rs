@@ -5,6 +5,16 @@ use std::fmt;
 use super::limits;
 
 /// A pattern that was refused: what is wrong at which byte of its text, and what to write instead.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Pattern, PatternOptions, PatternSyntax};
+///
+/// // Look-behind came to ECMAScript after edition 5.
+/// let error = Pattern::new("(?<=a)b", PatternSyntax::EcmaScript, PatternOptions::default()).unwrap_err();
+/// assert!(!error.to_string().is_empty());
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PatternError {
     offset: usize,

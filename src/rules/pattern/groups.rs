@@ -3,6 +3,20 @@
 use std::ops::Range;
 
 /// The parts of an input that a match and its groups cover; reuse it, it keeps its memory.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::rules::pattern::{Groups, Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+///
+/// let pattern = Pattern::new("(a)|(b)", PatternSyntax::EcmaScript, PatternOptions::default())?;
+/// let mut groups = Groups::default();
+/// let found = pattern.captures(&mut PatternCache::new(), b"xb", 0, &mut groups);
+/// assert_eq!(found, Matched::Yes);
+/// // The whole match, the group that took no part, the one that did.
+/// assert_eq!((groups.get(0), groups.get(1), groups.get(2)), (Some(1..2), None, Some(1..2)));
+/// # Ok::<(), stopgap::rules::pattern::PatternError>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Groups {
     spans: Vec<Option<(usize, usize)>>,
