@@ -293,20 +293,20 @@ fn forms(plain: &str) -> Vec<(String, String)> {
 
 /// What becomes of a request, before it would reach a server.
 #[derive(Debug, Eq, PartialEq)]
-enum Outcome {
+pub(super) enum Outcome {
     Blocked,
     Forwarded,
     Rejected,
 }
 
 /// The bundled rules, one set for each mitigation so that none hides another.
-struct Judges {
+pub(super) struct Judges {
     always: Vec<(RuleSet, Scratch)>,
     policy: Vec<(RuleSet, Scratch)>,
 }
 
 impl Judges {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (policy, always): (Vec<_>, Vec<_>) = baseline::mitigations()
             .into_iter()
             .partition(|mitigation| mitigation.group == POLICY.0);
@@ -320,7 +320,7 @@ impl Judges {
         }
     }
 
-    fn outcome(&mut self, line: &Value) -> Outcome {
+    pub(super) fn outcome(&mut self, line: &Value) -> Outcome {
         // Corpora write octets as Latin-1.
         let target: Vec<u8> = text(line, "target")
             .chars()

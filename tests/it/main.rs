@@ -19,6 +19,7 @@ mod enforce;
 mod envelope;
 mod eval;
 mod evasion;
+mod evasion_own;
 mod examples;
 mod explain;
 mod feed;
