@@ -50,7 +50,7 @@ impl Refusal {
     }
 }
 
-/// Which refusals are on; all of them by default.
+/// Which refusals are on, and whether fields are removed that would undo them; all of it by default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refusals {
     /// Whether [`Refusal::ControlCharacter`] is on.
@@ -67,10 +67,13 @@ pub struct Refusals {
     pub stream_name: bool,
     /// Whether [`Refusal::UnicodeEscape`] is on.
     pub unicode_escape: bool,
+    /// Whether fields by which a client names another target or method than those that were judged, such as
+    /// `X-Original-URL`, are removed.
+    pub override_fields: bool,
 }
 
 impl Refusals {
-    /// Every refusal off.
+    /// Every refusal off, and no field removed.
     pub const NONE: Self = Self {
         control_character: false,
         fragment: false,
@@ -79,6 +82,7 @@ impl Refusals {
         nested_escape: false,
         stream_name: false,
         unicode_escape: false,
+        override_fields: false,
     };
 
     /// Whether `refusal` is on.
@@ -114,6 +118,7 @@ impl Default for Refusals {
         Refusal::ALL
             .iter()
             .for_each(|&refusal| refusals.set(refusal, true));
+        refusals.override_fields = true;
         refusals
     }
 }

@@ -125,6 +125,7 @@ fn refusals(layers: &[&FileRefusals]) -> Refusals {
             (&mut on.nested_escape, layer.nested_escape),
             (&mut on.stream_name, layer.stream_name),
             (&mut on.unicode_escape, layer.unicode_escape),
+            (&mut on.override_fields, layer.override_fields),
         ];
         for (switch, written) in pairs {
             *switch = written.unwrap_or(*switch);

@@ -152,6 +152,7 @@ pub(super) struct FileRefusals {
     pub(super) nested_escape: Option<bool>,
     pub(super) stream_name: Option<bool>,
     pub(super) unicode_escape: Option<bool>,
+    pub(super) override_fields: Option<bool>,
 }
 
 /// `[log]`

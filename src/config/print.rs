@@ -84,7 +84,7 @@ impl Text {
     fn listener(&mut self, listener: &Listener) {
         self.section("[[listener]]");
         self.value("address", quoted(listener.address));
-        let switches: Vec<String> = Refusal::ALL
+        let mut switches: Vec<String> = Refusal::ALL
             .iter()
             .map(|refusal| {
                 format!(
@@ -94,6 +94,10 @@ impl Text {
                 )
             })
             .collect();
+        switches.push(format!(
+            "override-fields = {}",
+            listener.refusals.override_fields
+        ));
         self.value("refusals", format!("{{ {} }}", switches.join(", ")));
         if !listener.tls.is_empty() {
             let pair = |files: &CertificateFiles| {
@@ -254,7 +258,7 @@ mod tests {
             health_paths = ["/health"]
             [[listener]]
             address = "[::1]:2"
-            refusals = { fragment = false }
+            refusals = { fragment = false, override-fields = false }
             [[site]]
             name = "Mail"
             hosts = ["mail.example"]
@@ -280,6 +284,7 @@ mod tests {
             Duration::from_millis(1_500)
         );
         assert!(!again.listeners[0].refusals.fragment);
+        assert!(!again.listeners[0].refusals.override_fields);
         assert_eq!(again.control.honest_paths[0], "/health");
     }
 }

@@ -562,6 +562,13 @@ pub const KEYS: &[Key] = &[
     ),
     at(
         "refusals",
+        "override-fields",
+        "true",
+        "true",
+        "Not a refusal: X-Original-URL, X-Rewrite-URL, method overrides and their like are removed.",
+    ),
+    at(
+        "refusals",
         "stream-name",
         "true",
         "true",

@@ -105,7 +105,9 @@ impl Client {
         if let Err(reason) = admit(&mut parts, &self.refusals) {
             return Ok(self.refuse(reason, body, &parts, exchange));
         }
-        headers::remove_misleading(&mut parts.headers);
+        if self.refusals.override_fields {
+            headers::remove_misleading(&mut parts.headers);
+        }
         let site = self
             .core
             .shared

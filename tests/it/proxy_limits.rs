@@ -158,9 +158,12 @@ fn refusals_can_be_switched_off_for_a_listener() {
     for (target, seen) in [("/%zz", "/%zz"), ("/a%00b", "/a%00b"), ("/a?b#c", "/a?b")] {
         let (status, _) = answer(
             &proxy,
-            format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(),
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Original-URL: /b\r\n\r\n").as_bytes(),
         );
-        assert_eq!((status, origin.next().target()), (200, seen));
+        let arrived = origin.next();
+        assert_eq!((status, arrived.target()), (200, seen));
+        // No refusal, but it is switched off with them.
+        assert_eq!(arrived.values("x-original-url"), ["/b"]);
     }
 }
 
