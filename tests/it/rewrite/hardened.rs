@@ -98,6 +98,45 @@ fn negated_tests_hold_where_the_pattern_is_absent_in_some_view() {
     assert_eq!(action(Dialect::Hardened, url, "http://h/%2541"), "abort");
 }
 
+/// An allow-list is a rule whose conditions are negated: what is not on it is refused.
+#[test]
+fn allow_list_is_neither_passed_by_nor_shut() {
+    let rules = "<rules><rule name='only these'><match url='.*'/><conditions>\
+        <add input='{URL}' pattern='^/(owa|ecp)(/|$)' negate='true'/>\
+        <add input='{REMOTE_ADDR}' pattern='^10\\.' negate='true'/></conditions>\
+        <action type='CustomResponse' statusCode='403'/></rule></rules>";
+    let judged = |target: &str, address: &str| {
+        let request = json!({ "url": format!("http://h{target}"), "remote_addr": address });
+        let outcome = outcome(Dialect::Hardened, rules, &request);
+        outcome["action"].as_str().unwrap().to_owned()
+    };
+    for target in [
+        "/owa/",
+        "/OWA/auth/logon.aspx?url=https%3a%2f%2fh%2fowa%2f%3fa%3db%252fc",
+        "/owa/M%C3%BCller/?q=%E5%B1%B1+a",
+        "/ecp/a%20b;c=d/100%25",
+        "/owa/x/../y",
+    ] {
+        assert_eq!(judged(target, "192.0.2.1"), "none", "{target}");
+    }
+    for target in [
+        "/powershell/",
+        "/owa/../powershell/",
+        "/owa/%2e%2e/powershell/",
+        "/owa/..%2fpowershell/",
+        "/owa/%252e%252e/powershell/",
+        "/owa%5c..%5cpowershell/",
+        "/owa/..;/powershell/",
+        "/owa/.%252e/%70owershell/",
+        "//powershell/owa/",
+        "/owax/",
+    ] {
+        assert_eq!(judged(target, "192.0.2.1"), "custom", "{target}");
+        // The other list still counts, in the one view that an address has.
+        assert_eq!(judged(target, "10.0.0.1"), "none", "{target}");
+    }
+}
+
 #[test]
 fn groups_of_the_url_are_read_in_the_view_they_matched_in() {
     let rules = "<rules><rule name='r'><match url='^(.*)$'/><conditions>\
