@@ -78,6 +78,35 @@ fn answer_comes_before_the_next_case() {
     assert!(child.wait().unwrap().success());
 }
 
+/// What is promised of one rule set, in an optimised build: prints the rate of this machine.
+#[test]
+#[ignore = "measures for seconds; run it with --release"]
+fn hundred_thousand_lines_a_second() {
+    let rules = "<rules><rule name='a'><match url='.*'/><conditions>\
+        <add input='{UrlDecode:{REQUEST_URI}}' pattern='(?=.*autodiscover)(?=.*powershell)'/></conditions>\
+        <action type='AbortRequest'/></rule><rule name='b'><match url='^old/(.*)'/><action type='Rewrite' url='/new/{R:1}'/></rule></rules>";
+    let targets = [
+        "owa/?url=https%3a%2f%2fh",
+        "autodiscover/?%50owershell",
+        "old/a?b",
+    ];
+    let lines = (0..500_000).map(|number: usize| {
+        let target = targets[number % targets.len()];
+        format!(r#"{{"id":{number},"rules_xml":"{rules}","request":{{"method":"GET","url":"https://mail.example/{target}","headers":{{"User-Agent":"Mozilla/5.0","Cookie":"a=b"}}}},"expect":{{}}}}"#)
+    });
+    let lines: Vec<String> = lines.collect();
+    let folder = tempfile::tempdir().unwrap();
+    let cases = folder.path().join("cases.jsonl");
+    std::fs::write(&cases, lines.join("\n")).unwrap();
+    let began = std::time::Instant::now();
+    let output = run(folder.path(), &["eval", cases.to_str().unwrap()]);
+    let rate = lines.len() as f64 / began.elapsed().as_secs_f64();
+    println!("{rate:.0} lines a second");
+    let answers = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(answers, lines.len());
+    assert!(rate > 100_000.0, "{rate:.0}");
+}
+
 /// Sets are kept between lines: which lines came before must not show.
 #[test]
 fn sets_that_are_kept_change_no_answer() {
