@@ -700,7 +700,8 @@ mod tests {
         for key in KEYS {
             let example = key
                 .example
-                .replace("SHA-256 of a certificate", &"ab".repeat(32));
+                .replace("SHA-256 of a certificate", &"ab".repeat(32))
+                .replace("/srv/www", &folder.path().display().to_string());
             let line = format!("{} = {example}\n", key.name);
             let others = match key.section {
                 "feed" if key.name == "trust" => vec!["name", "url"],
