@@ -1,13 +1,19 @@
-//! Decides, from what every source offers and what the administrator said, which mitigation is in which state.
+//! Decides, from what every source offers and what the administrator said, which mitigation is in which state, and
+//! what each server's sidecar is to be told.
 //!
 //! Layer 1. Called by control and config; calls nothing of ours but the model.
 //! Holds: pure; the same input gives the same answer; every mitigation that is offered gets exactly one state.
 //! See `guide::lifecycle` for priorities and states.
 
+mod ledger;
 mod policy;
 mod resolve;
 mod state;
 
+pub use ledger::{
+    Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Missing,
+    Order, Record, Stops, Target,
+};
 pub use policy::{KillSwitch, Policy};
 pub use resolve::{Conflict, Entry, Origin, Resolution, SourceKind, resolve, same_content};
 pub use state::{Facts, Proof, State};

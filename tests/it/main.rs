@@ -25,6 +25,7 @@ mod explain;
 mod feed;
 mod feed_dsse;
 mod layers;
+mod ledger;
 mod matcher;
 mod matcher_service;
 mod proxy;
