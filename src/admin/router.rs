@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 
 use super::socket::ControlSocket;
 use super::view::{View, answer, text};
-use crate::control::Order;
+use crate::control::{Decision, Order};
+use crate::model::{MitigationId, Mode};
 
 /// What can be read.
 fn read_only() -> Router<View> {
@@ -32,6 +33,10 @@ fn read_only() -> Router<View> {
             get(async |State(view): State<View>| body(view.metrics())),
         )
         .route(
+            "/history",
+            get(async |State(view): State<View>| body(view.history())),
+        )
+        .route(
             "/status",
             get(async |State(view): State<View>| body(view.status())),
         )
@@ -44,6 +49,14 @@ fn with_orders() -> Router<View> {
         .route(
             "/reload",
             post(async |State(view): State<View>| order(&view, Order::Reload).await),
+        )
+        .route(
+            "/mitigations/{verb}/{id}",
+            post(
+                async |State(view): State<View>, Path((verb, id)): Path<(String, String)>| {
+                    decide(&view, &verb, &id).await
+                },
+            ),
         )
         .route(
             "/kill-switch/{state}",
@@ -60,10 +73,32 @@ fn with_orders() -> Router<View> {
         )
 }
 
+/// Follows an order about one mitigation.
+async fn decide(view: &View, verb: &str, id: &str) -> Response<Body> {
+    let id: MitigationId = match id.parse() {
+        Ok(id) => id,
+        Err(error) => return body(text(StatusCode::BAD_REQUEST, &format!("{error}\n"))),
+    };
+    let decision = match verb {
+        "approve" => Decision::Approve(id),
+        "audit" => Decision::Mode(id, Some(Mode::Audit)),
+        "block" => Decision::Block(id),
+        "enforce" => Decision::Mode(id, Some(Mode::Enforce)),
+        "published" => Decision::Mode(id, None),
+        "reapply" => return order(view, Order::Reapply(id)).await,
+        "unblock" => Decision::Unblock(id),
+        _ => return body(text(StatusCode::NOT_FOUND, "there is no such order\n")),
+    };
+    order(view, Order::Decide(decision)).await
+}
+
 async fn order(view: &View, order: Order) -> Response<Body> {
     tracing::info!(?order, "order over the control socket");
     let answered = match view.control().order(order).await {
         Ok(outcome) => serde_json::to_vec(&outcome).map_err(|error| error.to_string()),
+        Err(error) if error.is_refused_order() => {
+            return body(text(StatusCode::CONFLICT, &format!("{error}\n")));
+        }
         Err(error) => Err(error.to_string()),
     };
     body(match answered {

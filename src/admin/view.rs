@@ -94,6 +94,14 @@ impl View {
         }
     }
 
+    /// What became of every mitigation, oldest first, as JSON.
+    pub(super) fn history(&self) -> Response<Bytes> {
+        match serde_json::to_vec(&self.inner.control.history()[..]) {
+            Ok(body) => answer(StatusCode::OK, "application/json", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
     /// Every metric.
     pub(super) fn metrics(&self) -> Response<Bytes> {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -23,13 +23,16 @@ use crate::telemetry::AlarmKind;
 /// The subject of alarms about certificates.
 const CERTIFICATES: &str = "certificates";
 
+/// The first of the real-time signals that a program may use: the C library keeps some for itself (signal(7)).
+const SIGRTMIN: i32 = if cfg!(target_env = "musl") { 35 } else { 34 };
+
 /// How long the writers of logs get at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
     /// Starts the admin side, says what runs, and serves until a signal ends it.
     ///
-    /// SIGHUP reads rules and certificates again. The first SIGTERM or SIGINT drains, the second ends at once.
+    /// SIGHUP reads rules and certificates again, SIGRTMIN throws the kill switch. The first SIGTERM or SIGINT drains, the second ends at once.
     ///
     /// # Errors
     ///
@@ -61,6 +64,7 @@ impl App {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::End => break,
+                    Asked::KillSwitch => self.throw_kill_switch(),
                     Asked::Reload => self.reload(file).await,
                 },
                 _ = watch.tick() => self.reload_certificates().await,
@@ -188,6 +192,19 @@ impl App {
         }
     }
 
+    /// Lifts everything. The rest of the control side may take its time to follow, or never do.
+    fn throw_kill_switch(&self) {
+        tracing::warn!(
+            "kill switch thrown by a signal; `stopgap kill-switch off` puts everything back"
+        );
+        let control = self.controller.handle();
+        tokio::spawn(async move {
+            if let Err(error) = control.order(Order::KillSwitch(true)).await {
+                tracing::error!(%error, "kill switch");
+            }
+        });
+    }
+
     /// Reads certificates and rules again, and says what of the settings would take a restart.
     async fn reload(&self, file: Option<&Path>) {
         self.reload_certificates().await;
@@ -228,12 +245,14 @@ struct Admin {
 /// What a signal asks for.
 enum Asked {
     End,
+    KillSwitch,
     Reload,
 }
 
 struct Signals {
     hangup: Signal,
     interrupt: Signal,
+    kill_switch: Signal,
     terminate: Signal,
 }
 
@@ -243,6 +262,7 @@ impl Signals {
         Ok(Self {
             hangup: handler(SignalKind::hangup())?,
             interrupt: handler(SignalKind::interrupt())?,
+            kill_switch: handler(SignalKind::from_raw(SIGRTMIN))?,
             terminate: handler(SignalKind::terminate())?,
         })
     }
@@ -251,6 +271,7 @@ impl Signals {
         tokio::select! {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.interrupt.recv() => Asked::End,
+            _ = self.kill_switch.recv() => Asked::KillSwitch,
             _ = self.terminate.recv() => Asked::End,
         }
     }

@@ -15,7 +15,7 @@ use super::publishing::{
 use super::table::Format;
 use crate::config::Server;
 use crate::feed::Source;
-use crate::model::Digest;
+use crate::model::{Digest, MitigationId};
 
 /// An emergency-mitigation reverse proxy
 ///
@@ -52,7 +52,7 @@ pub(super) enum Command {
     /// Fetch, verify and show feeds
     #[command(subcommand)]
     Feed(FeedCommand),
-    /// List and show the mitigations of the running instance
+    /// List, show and decide about the mitigations of the running instance
     #[command(subcommand)]
     Mitigation(MitigationCommand),
     /// Except requests from mitigations (not part of this version)
@@ -374,7 +374,7 @@ pub(super) enum Switch {
 #[derive(Debug, Subcommand)]
 pub(super) enum MitigationCommand {
     /// List all mitigations with their state
-    List(StatusArguments),
+    List(ListArguments),
     /// Show one mitigation in detail
     Show {
         /// Its id, such as M1.1
@@ -382,18 +382,62 @@ pub(super) enum MitigationCommand {
         #[command(flatten)]
         instance: InstanceArguments,
     },
-    /// Show what became of a mitigation over time (not part of this version)
-    History(Later),
-    /// Never enforce a mitigation (not part of this version); see `blocked` in the settings
-    Block(Later),
-    /// Enforce a blocked mitigation again (not part of this version)
-    Unblock(Later),
-    /// Approve a mitigation that waits for it (not part of this version)
-    Approve(Later),
-    /// Apply a mitigation again (not part of this version)
-    Reapply(Later),
-    /// Enforce or only watch (not part of this version)
-    Mode(Later),
+    /// Show what became of mitigations over time, oldest first, restarts included
+    History(HistoryArguments),
+    /// Never enforce a mitigation; what it did is undone at once
+    Block(DecisionArguments),
+    /// Take a block back, as it was written
+    Unblock(DecisionArguments),
+    /// Approve a mitigation that waits for it
+    Approve(DecisionArguments),
+    /// Bring a mitigation through its gates and apply it again, as if it were new
+    Reapply(DecisionArguments),
+    /// Enforce or only watch a mitigation, whatever settings and publisher say
+    Mode {
+        #[command(flatten)]
+        decision: DecisionArguments,
+        /// What to do with what it would stop
+        mode: ModeWord,
+    },
+}
+
+/// `stopgap mitigation list`
+#[derive(Args, Debug)]
+pub(super) struct ListArguments {
+    #[command(flatten)]
+    pub(super) status: StatusArguments,
+    /// The columns of Exchange's Get-Mitigations.ps1: Server, ID, Type, Description and Status
+    #[arg(long)]
+    pub(super) exchange: bool,
+}
+
+/// `stopgap mitigation history`
+#[derive(Args, Debug)]
+pub(super) struct HistoryArguments {
+    /// A mitigation; M2 covers every M2.x [default: all of them]
+    pub(super) id: Option<MitigationId>,
+    #[command(flatten)]
+    pub(super) status: StatusArguments,
+}
+
+/// An order about one mitigation.
+#[derive(Args, Debug)]
+pub(super) struct DecisionArguments {
+    /// The mitigation; M2 covers every M2.x
+    pub(super) id: MitigationId,
+    #[command(flatten)]
+    pub(super) instance: InstanceArguments,
+}
+
+/// What is done with what a mitigation would stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ModeWord {
+    /// Only watch it
+    Audit,
+    /// Stop it
+    Enforce,
+    /// What settings and publisher say
+    Published,
 }
 
 /// `stopgap config`

@@ -18,6 +18,7 @@ mod generate;
 mod inspect;
 mod instance;
 mod keygen;
+mod mitigation;
 mod publishing;
 mod run;
 mod settings;
@@ -68,14 +69,17 @@ fn dispatch(command: Command) -> Ended {
         Command::Feed(FeedCommand::Test(arguments)) => feed_test::test(&arguments),
         Command::Feed(FeedCommand::Show(arguments)) => status::feeds(&arguments),
         Command::Mitigation(command) => match command {
-            MitigationCommand::List(arguments) => status::mitigations(&arguments),
+            MitigationCommand::List(arguments) if arguments.exchange => {
+                mitigation::exchange(&arguments.status)
+            }
+            MitigationCommand::List(arguments) => status::mitigations(&arguments.status),
             MitigationCommand::Show { id, instance } => status::mitigation(&id, &instance),
-            MitigationCommand::History(_) => later("mitigation history"),
-            MitigationCommand::Block(_) => later("mitigation block"),
-            MitigationCommand::Unblock(_) => later("mitigation unblock"),
-            MitigationCommand::Approve(_) => later("mitigation approve"),
-            MitigationCommand::Reapply(_) => later("mitigation reapply"),
-            MitigationCommand::Mode(_) => later("mitigation mode"),
+            MitigationCommand::History(arguments) => mitigation::history(&arguments),
+            MitigationCommand::Block(arguments) => mitigation::decide("block", &arguments),
+            MitigationCommand::Unblock(arguments) => mitigation::decide("unblock", &arguments),
+            MitigationCommand::Approve(arguments) => mitigation::decide("approve", &arguments),
+            MitigationCommand::Reapply(arguments) => mitigation::decide("reapply", &arguments),
+            MitigationCommand::Mode { decision, mode } => mitigation::mode(mode, &decision),
         },
         Command::Exception(_) => later("exception"),
         Command::Status(arguments) => status::status(&arguments),

@@ -104,6 +104,8 @@ struct Outcome {
     revision: u64,
     changed: bool,
     refused: Vec<String>,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> Ended {
@@ -182,14 +184,19 @@ pub(super) fn kill_switch(arguments: &KillSwitchArguments) -> Ended {
     outcome(&ask(&arguments.instance, Method::POST, path)?)
 }
 
-fn outcome(bytes: &[u8]) -> Ended {
+/// Prints what an order came to.
+pub(super) fn outcome(bytes: &[u8]) -> Ended {
     let outcome: Outcome = serde_json::from_slice(bytes).or_exit(Exit::Unreachable)?;
     let word = if outcome.changed {
         "published"
     } else {
         "unchanged"
     };
-    print(&format!("revision {} {word}\n", outcome.revision))?;
+    let mut text = format!("revision {} {word}\n", outcome.revision);
+    for note in &outcome.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
+    }
+    print(&text)?;
     match outcome.refused.is_empty() {
         true => Ok(Exit::Done),
         false => {

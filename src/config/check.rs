@@ -10,8 +10,9 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
     FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener, FileLog,
-    FilePolicy, FileRefusals, FileSite, FormatWord, HostName, Parsed,
+    FileRefusals, FileSite, FormatWord, HostName, Parsed,
 };
+use super::policy;
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
-use crate::control::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
+use crate::control::{ControlConfig, DEFAULT_SITE, WATCH_INTERVAL};
 use crate::feed::{FeedConfig, TypeAliases};
 use crate::net::{CertificateFiles, HeadLimits};
 use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
@@ -46,7 +47,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         with_baseline: file.with_baseline,
         groups,
         feeds: feeds(file.feed, document)?,
-        policy: policy(file.policy),
+        policy: policy::check(file.policy, document)?,
         honest_paths,
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
@@ -257,17 +258,6 @@ fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConf
         feeds.push(config);
     }
     Ok(feeds)
-}
-
-fn policy(written: FilePolicy) -> Policy {
-    let ids = |ids: Vec<Parsed<_>>| ids.into_iter().map(|id| id.0).collect();
-    Policy {
-        organisation_enabled: written.organisation_enabled.unwrap_or(true),
-        server_enabled: written.server_enabled.unwrap_or(true),
-        blocked: ids(written.blocked),
-        benign_limit: written.benign_limit,
-        trust_despite_benign: ids(written.trust_despite_benign),
-    }
 }
 
 fn admin(written: FileAdmin, document: &Document<'_>) -> AdminConfig {

@@ -11,9 +11,10 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
 
 use super::nearest;
+use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
 use crate::feed::{ActionType, Source};
-use crate::model::{Digest, MitigationId};
+use crate::model::Digest;
 use crate::proxy::Server;
 
 /// A whole file.
@@ -95,18 +96,6 @@ pub(super) struct FileFeed {
     pub(super) size_limit: Option<Parsed<FileSize>>,
     #[serde(default)]
     pub(super) type_aliases: BTreeMap<String, Parsed<ActionWord>>,
-}
-
-/// `[policy]`
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct FilePolicy {
-    pub(super) organisation_enabled: Option<bool>,
-    pub(super) server_enabled: Option<bool>,
-    pub(super) blocked: Vec<Parsed<MitigationId>>,
-    pub(super) groups: Vec<String>,
-    pub(super) benign_limit: usize,
-    pub(super) trust_despite_benign: Vec<Parsed<MitigationId>>,
 }
 
 /// `[admin]`
@@ -245,7 +234,7 @@ impl FromStr for ActionWord {
     }
 }
 
-fn unknown_word(word: &str, known: &[&str]) -> String {
+pub(super) fn unknown_word(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(other) => format!("{word:?} is not known; did you mean {other:?}?"),
         None => format!(

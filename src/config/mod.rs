@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod nearest;
 mod overrides;
+mod policy;
 mod print;
 mod quantity;
 mod roots;

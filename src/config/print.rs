@@ -1,5 +1,6 @@
 //! Checked settings as text again.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -173,6 +174,14 @@ impl Text {
         self.value("organisation_enabled", policy.organisation_enabled);
         self.value("server_enabled", policy.server_enabled);
         self.value("blocked", list(&policy.blocked));
+        let approval = match policy.approval_required {
+            true => "required",
+            false => "published",
+        };
+        self.value("approval", quoted(approval));
+        self.value("audit", list(&policy.audit));
+        self.value("ring", policy.ring);
+        self.value("builds", builds(&policy.builds));
         self.value("groups", list(&config.control.groups));
         self.value("benign_limit", policy.benign_limit);
         self.value("trust_despite_benign", list(&policy.trust_despite_benign));
@@ -229,6 +238,22 @@ fn list(values: &[impl Display]) -> String {
     format!("[{}]", values.join(", "))
 }
 
+fn builds(builds: &[(String, [u32; 4])]) -> String {
+    let mut products: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (product, [a, b, c, d]) in builds {
+        let own = products.entry(product).or_default();
+        own.push(format!("{a}.{b}.{c}.{d}"));
+    }
+    let products: Vec<String> = products
+        .iter()
+        .map(|(product, builds)| format!("{} = {}", quoted(product), list(builds)))
+        .collect();
+    match products.is_empty() {
+        true => "{}".to_owned(),
+        false => format!("{{ {} }}", products.join(", ")),
+    }
+}
+
 fn duration(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format!("\"{}s\"", duration.as_secs()),
@@ -270,6 +295,8 @@ mod tests {
             interval = "1500ms"
             [policy]
             blocked = ["M2"]
+            approval = "required"
+            builds = { exchange = ["15.2.1118.20", "15.2.986.36"], "a b" = ["1.2.3.4"] }
             [limits]
             head = "100KiB"
         "#;

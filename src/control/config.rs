@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::feed::FeedConfig;
+use crate::mitigation::DEFAULT_RING;
 use crate::model::MitigationId;
 
 /// The name of the only site, and of the one that `--upstream` makes.
@@ -61,6 +62,14 @@ pub struct Policy {
     pub server_enabled: bool,
     /// Mitigations never enforced; `M2` covers every `M2.x`.
     pub blocked: Vec<MitigationId>,
+    /// Whether every mitigation of a feed waits for approval, even if its publisher does not ask for it.
+    pub approval_required: bool,
+    /// Mitigations that are only watched; `M2` covers every `M2.x`.
+    pub audit: Vec<MitigationId>,
+    /// The ring of this installation, 0 to 2.
+    pub ring: u8,
+    /// Products and their builds, an entry for each server. A product not listed counts as affected.
+    pub builds: Vec<(String, [u32; 4])>,
     /// Honest requests that a mitigation may stop and still be taken.
     pub benign_limit: usize,
     /// Mitigations taken although they stop more than that, which is logged.
@@ -73,6 +82,10 @@ impl Default for Policy {
             organisation_enabled: true,
             server_enabled: true,
             blocked: Vec::new(),
+            approval_required: false,
+            audit: Vec::new(),
+            ring: DEFAULT_RING,
+            builds: Vec::new(),
             benign_limit: 0,
             trust_despite_benign: Vec::new(),
         }

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use super::config::ControlConfig;
 use super::engine::Engine;
 use super::error::ControlError;
-use super::handle::ControlHandle;
+use super::handle::{ControlHandle, Obeyed};
 use super::kill_switch::{self, KillSwitchFile};
 use super::order::{Order, Outcome};
 use super::publisher::Publisher;
@@ -234,18 +234,39 @@ impl Tasks {
         }
     }
 
-    async fn obey(&self, order: &Order, answer: oneshot::Sender<Outcome>) {
+    async fn obey(&self, order: &Order, answer: oneshot::Sender<Obeyed>) {
+        let mut notes = Vec::new();
         match order {
             // The handle has set the switch; what is left is to bring the rest up to date.
             Order::KillSwitch(_) => {}
+            Order::Decide(decision) => {
+                let decision = decision.clone();
+                match self.with(move |engine| engine.decide(&decision)).await {
+                    Some(Ok(taken)) => notes = taken,
+                    Some(Err(error)) => {
+                        // Whoever asked may have given up.
+                        let _ = answer.send(Err(error));
+                        return;
+                    }
+                    None => return,
+                }
+            }
+            Order::Reapply(id) => {
+                let id = id.clone();
+                if let Some(Err(error)) = self.with(move |engine| engine.reapply(&id)).await {
+                    // As above.
+                    let _ = answer.send(Err(error));
+                    return;
+                }
+            }
             Order::Reload => {
                 self.with(Engine::look_at_files).await;
                 self.reload.notify_waiters();
             }
         }
         if let Some(outcome) = self.cycle().await {
-            // Whoever asked may have given up.
-            let _ = answer.send(outcome);
+            // As above.
+            let _ = answer.send(Ok(Outcome { notes, ..outcome }));
         }
     }
 
@@ -281,7 +302,7 @@ impl Tasks {
     }
 }
 
-type Orders = mpsc::Receiver<(Order, oneshot::Sender<Outcome>)>;
+type Orders = mpsc::Receiver<(Order, oneshot::Sender<Obeyed>)>;
 
 /// Fetches one feed for ever: at once, then on its schedule, and whenever a reload asks for it.
 async fn poll(mut feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Notify>) {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::bundled;
 use super::config::ControlConfig;
+use super::decided::Decided;
 use super::error::ControlError;
+use super::history::History;
 use super::measures::Measures;
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
@@ -17,8 +19,8 @@ use super::report::{FeedView, FileView, MitigationView, View};
 use super::rule_files::RuleFiles;
 use super::transitions::Transitions;
 use crate::feed::{Feed, FeedError, Fetched};
-use crate::mitigation::{Policy, SourceKind, State};
-use crate::model::{Mitigation, Revision, UnixTime};
+use crate::mitigation::{Decision, Policy, SourceKind, State};
+use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
@@ -45,6 +47,10 @@ pub(super) struct Engine {
     ages: Vec<Age>,
     measures: Measures,
     transitions: Transitions,
+    history: History,
+    decided: Decided,
+    /// When time alone changes something next, as far as the last cycle saw.
+    next_change: Option<UnixTime>,
 }
 
 /// A feed with what engine remembers about it.
@@ -112,6 +118,9 @@ impl Engine {
             ages: Vec::new(),
             measures: Measures::new(metrics),
             transitions: Transitions::default(),
+            history: History::open(state),
+            decided: Decided::open(state),
+            next_change: None,
         })
     }
 
@@ -139,9 +148,55 @@ impl Engine {
         self.feeds[index].feed.next_root()
     }
 
-    /// Whether time alone has changed something since the last cycle: a feed went stale.
+    /// Whether time alone has changed something since the last cycle: a feed went stale, or a mitigation begins or
+    /// expires.
     pub(super) fn is_outdated(&self) -> bool {
-        self.ages != self.ages((self.clock)())
+        let now = (self.clock)();
+        self.next_change.is_some_and(|next| next <= now) || self.ages != self.ages(now)
+    }
+
+    /// Takes a decision of an operator; what to tell whoever made it.
+    pub(super) fn decide(&mut self, decision: &Decision) -> Result<Vec<String>, ControlError> {
+        let decided = self.decided.decide(decision);
+        let changed = decided.map_err(|error| ControlError::order(error.to_string()))?;
+        tracing::info!(?decision, changed, "operator's decision");
+        let mut notes = Vec::new();
+        if !changed {
+            notes.push("it was so already".to_owned());
+        }
+        let (Decision::Approve(id)
+        | Decision::Block(id)
+        | Decision::Mode(id, _)
+        | Decision::Unblock(id)) = decision;
+        if !self.offers(id) {
+            notes.push(format!(
+                "no source offers {id} now; it counts from the moment that one does"
+            ));
+        }
+        let mut settings = self.config.policy.blocked.iter();
+        if matches!(decision, Decision::Unblock(_)) && settings.any(|own| own.covers(id)) {
+            notes.push(format!("the settings block {id} still"));
+        }
+        notes.extend(self.decided.fault().map(str::to_owned));
+        Ok(notes)
+    }
+
+    /// Forgets that a mitigation passed its gates, so that the next cycle brings it through them and publishes it.
+    pub(super) fn reapply(&mut self, id: &MitigationId) -> Result<(), ControlError> {
+        if !self.offers(id) {
+            let reason = format!("no source offers {id}; `stopgap mitigation list` lists all");
+            return Err(ControlError::order(reason));
+        }
+        self.cache.forget(id);
+        self.files.forget();
+        self.look_at_files();
+        Ok(())
+    }
+
+    fn offers(&self, id: &MitigationId) -> bool {
+        let sources = self.sources((self.clock)());
+        let mut offered = sources.iter().flat_map(|source| &source.mitigations);
+        offered.any(|mitigation| id.covers(&mitigation.id))
     }
 
     fn ages(&self, now: UnixTime) -> Vec<Age> {
@@ -170,6 +225,7 @@ impl Engine {
                 self.revision = Some(self.publisher.revision());
             }
         }
+        self.next_change = next_change(&sources, now);
         let mut conditions = self.conditions(&sources, &plan, now);
         if held {
             let reason = "everything in force was refused; the set before it stays in force";
@@ -182,7 +238,10 @@ impl Engine {
             revision: self.publisher.revision().0,
             changed,
             refused,
+            notes: Vec::new(),
         };
+        let revision = self.publisher.revision().0;
+        self.history.follow(&sources, &plan.entries, revision, now);
         (outcome, self.view(&sources, plan.entries))
     }
 
@@ -199,13 +258,23 @@ impl Engine {
 
     fn policy(&self) -> Policy {
         let decided = &self.config.policy;
+        let operators = self.decided.decisions();
+        let watched = decided.audit.iter().map(|id| (id, Mode::Audit));
         Policy {
             kill_switch: self.publisher.kill_switch(),
             organisation_enabled: decided.organisation_enabled,
             server_enabled: decided.server_enabled,
-            blocked: decided.blocked.clone(),
+            blocked: (decided.blocked.iter().chain(operators.blocked()))
+                .cloned()
+                .collect(),
+            approved: operators.approved().cloned().collect(),
+            approval_required: decided.approval_required,
+            modes: (watched.chain(operators.modes()))
+                .map(|(id, mode)| (id.clone(), mode))
+                .collect(),
+            ring: decided.ring,
+            builds: decided.builds.clone(),
             groups: self.config.groups.clone(),
-            ..Policy::default()
         }
     }
 
@@ -217,6 +286,7 @@ impl Engine {
                 name: file.name(),
                 kind: SourceKind::Local,
                 mitigations: accepted.mitigations.clone(),
+                digest: None,
                 file: Some(Arc::clone(accepted)),
             })
         });
@@ -226,12 +296,14 @@ impl Engine {
                 fresh: state.feed.is_fresh(now),
             },
             mitigations: state.mitigations.clone(),
+            digest: (state.feed.accepted()).map(|accepted| accepted.digest.to_string()),
             file: None,
         });
         let bundled = Source {
             name: bundled::NAME.to_owned(),
             kind: SourceKind::Bundled,
             mitigations: self.bundled.clone(),
+            digest: None,
             file: None,
         };
         files.chain(feeds).chain([bundled]).collect()
@@ -254,6 +326,13 @@ impl Engine {
             if let Some(reason) = in_one_line(notices.unwrap_or_default()) {
                 conditions.push((AlarmKind::UnknownContent, file.name(), reason));
             }
+        }
+        for (name, fault) in [
+            ("decisions", self.decided.fault()),
+            ("history", self.history.fault()),
+        ] {
+            let condition = |fault: &str| (AlarmKind::State, name.to_owned(), fault.to_owned());
+            conditions.extend(fault.map(condition));
         }
         for state in &self.feeds {
             state.conditions(self.started, now, &mut conditions);
@@ -337,6 +416,7 @@ impl Engine {
             files: files.collect(),
             mitigations: mitigations.collect(),
             nameless: nameless.collect(),
+            history: self.history.shown(),
         }
     }
 }
@@ -430,6 +510,13 @@ impl FeedState {
             conditions.push((AlarmKind::Refused, subject, nameless.reason.clone()));
         }
     }
+}
+
+/// When the next mitigation begins or expires.
+fn next_change(sources: &[Source], now: UnixTime) -> Option<UnixTime> {
+    let offered = sources.iter().flat_map(|source| &source.mitigations);
+    let times = offered.flat_map(|offered| [offered.not_before, offered.not_after]);
+    times.flatten().filter(|time| now < *time).min()
 }
 
 /// The first of several notices and how many there are, since one subject has one alarm of a kind.

@@ -10,6 +10,8 @@ pub struct ControlError {
 
 #[derive(Debug)]
 enum Kind {
+    /// An order that cannot be followed.
+    Order(String),
     /// Settings that no running control side can work with.
     Config(String),
     /// Local rules were refused, and no earlier content of theirs is known.
@@ -35,6 +37,12 @@ impl ControlError {
         }
     }
 
+    pub(super) fn order(reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Order(reason.into()),
+        }
+    }
+
     pub(super) const fn stopped() -> Self {
         Self {
             kind: Kind::Stopped,
@@ -53,6 +61,11 @@ impl ControlError {
         }
     }
 
+    /// Whether an order was refused, and nothing is wrong but the order.
+    pub const fn is_refused_order(&self) -> bool {
+        matches!(self.kind, Kind::Order(_))
+    }
+
     /// Whether settings or rules have to be changed before a start can succeed.
     pub const fn is_invalid_input(&self) -> bool {
         matches!(self.kind, Kind::Config(_) | Kind::Rules(_))
@@ -63,6 +76,7 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Config(reason) => write!(f, "settings cannot be used: {reason}"),
+            Kind::Order(reason) => write!(f, "not done: {reason}"),
             Kind::Rules(reason) => write!(f, "rules are refused: {reason}"),
             Kind::Stopped => f.write_str("the control side has stopped; restart the process"),
             Kind::Switch(_) => f.write_str(
@@ -78,7 +92,7 @@ impl std::error::Error for ControlError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
             Kind::Switch(error) | Kind::Thread(error) => Some(error),
-            Kind::Config(_) | Kind::Rules(_) | Kind::Stopped => None,
+            Kind::Config(_) | Kind::Order(_) | Kind::Rules(_) | Kind::Stopped => None,
         }
     }
 }

@@ -7,16 +7,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::controller::Lift;
 use super::error::ControlError;
+use super::history::TransitionReport;
 use super::order::{Order, Outcome};
 use super::report::View;
 use super::status::Status;
 use crate::model::{Revision, UnixTime};
 use crate::telemetry::Alarms;
 
+/// What came of an order.
+pub(super) type Obeyed = Result<Outcome, ControlError>;
+
 /// Asks a running [`Controller`](super::Controller) and gives it orders. Clones reach the same one.
 #[derive(Clone)]
 pub struct ControlHandle {
-    orders: mpsc::Sender<(Order, oneshot::Sender<Outcome>)>,
+    orders: mpsc::Sender<(Order, oneshot::Sender<Obeyed>)>,
     revision: watch::Receiver<Revision>,
     view: watch::Receiver<Arc<View>>,
     lift: Lift,
@@ -26,7 +30,7 @@ pub struct ControlHandle {
 
 impl ControlHandle {
     pub(super) fn new(
-        orders: mpsc::Sender<(Order, oneshot::Sender<Outcome>)>,
+        orders: mpsc::Sender<(Order, oneshot::Sender<Obeyed>)>,
         revision: watch::Receiver<Revision>,
         view: watch::Receiver<Arc<View>>,
         lift: Lift,
@@ -49,13 +53,20 @@ impl ControlHandle {
         Arc::new(view.status(&self.alarms, (self.clock)()))
     }
 
+    /// What became of every mitigation, oldest first, restarts included; at most
+    /// [`HISTORY_LIMIT`](super::HISTORY_LIMIT) transitions.
+    pub fn history(&self) -> Arc<[TransitionReport]> {
+        Arc::clone(&self.view.borrow().history)
+    }
+
     /// Gives an order and waits for what it comes to. Feeds that it has fetched come in later cycles.
     ///
     /// The kill switch lifts rules before this waits for anything.
     ///
     /// # Errors
     ///
-    /// When the control side has stopped, or the kill switch was set and cannot be kept for the next start.
+    /// When the control side has stopped, when it cannot follow the order ([`ControlError::is_refused_order`]), or when
+    /// the kill switch was set and cannot be kept for the next start.
     pub async fn order(&self, order: Order) -> Result<Outcome, ControlError> {
         if let Order::KillSwitch(on) = order {
             self.lift.switch(on).map_err(ControlError::switch)?;
@@ -65,7 +76,7 @@ impl ControlHandle {
             .send((order, answer))
             .await
             .map_err(|_| ControlError::stopped())?;
-        outcome.await.map_err(|_| ControlError::stopped())
+        outcome.await.map_err(|_| ControlError::stopped())?
     }
 
     /// The number of the published rule set, and a way to wait for the next.

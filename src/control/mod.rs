@@ -8,10 +8,12 @@
 mod bundled;
 mod config;
 mod controller;
+mod decided;
 mod document_root;
 mod engine;
 mod error;
 mod handle;
+mod history;
 mod kill_switch;
 mod measures;
 mod order;
@@ -24,10 +26,12 @@ mod rule_folder;
 mod status;
 mod transitions;
 
+pub use crate::mitigation::Decision;
 pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
 pub use controller::Controller;
 pub use error::ControlError;
 pub use handle::ControlHandle;
+pub use history::{HISTORY_LIMIT, HISTORY_REASON_LIMIT, TransitionReport};
 pub use order::{Order, Outcome};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};

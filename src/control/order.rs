@@ -2,11 +2,18 @@
 
 use serde::Serialize;
 
+use crate::mitigation::Decision;
+use crate::model::MitigationId;
+
 /// One order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Order {
+    /// Decides something about mitigations. Kept across restarts.
+    Decide(Decision),
     /// Lifts every blocking and response rule, or puts them back. Kept across restarts.
     KillSwitch(bool),
+    /// Brings a mitigation through its gates and publishes it again, as if it were new; `M2` covers every `M2.x`.
+    Reapply(MitigationId),
     /// Reads rule files again now, and fetches every feed now.
     Reload,
 }
@@ -20,4 +27,6 @@ pub struct Outcome {
     pub changed: bool,
     /// What was refused, each with its source and reason.
     pub refused: Vec<String>,
+    /// What whoever gave the order should know about it.
+    pub notes: Vec<String>,
 }

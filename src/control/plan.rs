@@ -19,6 +19,8 @@ pub(super) struct Source {
     pub(super) name: String,
     pub(super) kind: SourceKind,
     pub(super) mitigations: Vec<Arc<Mitigation>>,
+    /// SHA-256 of the document, of a feed.
+    pub(super) digest: Option<String>,
     /// A local file, whose rules are prepared already.
     pub(super) file: Option<Arc<AcceptedFile>>,
 }
@@ -99,7 +101,7 @@ pub(super) fn plan(
             mitigations: &source.mitigations,
         })
         .collect();
-    let resolution = resolve(&origins, policy);
+    let resolution = resolve(&origins, policy, now);
     let entries: Vec<Planned> = resolution
         .entries
         .into_iter()

@@ -324,6 +324,11 @@ impl Cache {
         result
     }
 
+    /// Forgets what became of every mitigation that `id` covers.
+    pub(super) fn forget(&mut self, id: &MitigationId) {
+        self.entries.retain(|(_, own), _| !id.covers(own));
+    }
+
     /// Forgets what was not asked for since the last call.
     pub(super) fn sweep(&mut self) {
         self.entries

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::history::TransitionReport;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
 use super::status::{
@@ -24,6 +25,7 @@ pub(super) struct View {
     pub(super) mitigations: Vec<MitigationView>,
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
+    pub(super) history: Arc<[TransitionReport]>,
 }
 
 /// One feed.

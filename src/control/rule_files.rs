@@ -180,6 +180,14 @@ impl RuleFiles {
         changed || !old.is_empty()
     }
 
+    /// Forgets what became of every content, so that the next look judges all of it again.
+    pub(super) fn forget(&mut self) {
+        for file in &mut self.files {
+            file.seen = None;
+            file.remembered.clear();
+        }
+    }
+
     pub(super) fn files(&self) -> &[RuleFile] {
         &self.files
     }

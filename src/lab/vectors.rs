@@ -343,6 +343,9 @@ mod tests {
             applies: Vec::new(),
             mode: Mode::Enforce,
             approval_required: false,
+            ring: None,
+            not_before: None,
+            not_after: None,
             withdrawn: false,
             failure: None,
         }

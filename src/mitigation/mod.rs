@@ -5,15 +5,17 @@
 //! Holds: pure; the same input gives the same answer; every mitigation that is offered gets exactly one state.
 //! See `guide::lifecycle` for priorities and states.
 
+mod decisions;
 mod ledger;
 mod policy;
 mod resolve;
 mod state;
 
+pub use decisions::{DECISION_LIMIT, Decision, DecisionError, Decisions};
 pub use ledger::{
     Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Missing,
     Order, Record, Stops, Target,
 };
-pub use policy::{KillSwitch, Policy};
+pub use policy::{DEFAULT_RING, KillSwitch, LAST_RING, Policy};
 pub use resolve::{Conflict, Entry, Origin, Resolution, SourceKind, resolve, same_content};
 pub use state::{Facts, Proof, State};

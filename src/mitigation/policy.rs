@@ -1,6 +1,12 @@
 //! What an administrator said about mitigations.
 
-use crate::model::{BuildRange, MitigationId};
+use crate::model::{BuildRange, MitigationId, Mode};
+
+/// The ring of an installation by default: most of them.
+pub const DEFAULT_RING: u8 = 1;
+
+/// The ring of an installation that takes what is offered last.
+pub const LAST_RING: u8 = 2;
 
 /// What an administrator said; the default lets everything be applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +21,12 @@ pub struct Policy {
     pub blocked: Vec<MitigationId>,
     /// What a person approved; `M2` covers every `M2.x`.
     pub approved: Vec<MitigationId>,
+    /// Whether a mitigation of a feed waits for approval even if its publisher does not ask for it.
+    pub approval_required: bool,
+    /// Whether each is enforced or only watched; the last that covers a mitigation counts, before its publisher's word.
+    pub modes: Vec<(MitigationId, Mode)>,
+    /// The ring of this installation: 0 takes what is offered first, 2 what is offered last.
+    pub ring: u8,
     /// Opt-in groups that are enforced.
     pub groups: Vec<String>,
     /// Products and their builds, one entry for each server. A product not listed counts as affected.
@@ -29,6 +41,9 @@ impl Default for Policy {
             server_enabled: true,
             blocked: Vec::new(),
             approved: Vec::new(),
+            approval_required: false,
+            modes: Vec::new(),
+            ring: DEFAULT_RING,
             groups: Vec::new(),
             builds: Vec::new(),
         }
@@ -74,6 +89,11 @@ impl Policy {
 
     pub(super) fn is_approved(&self, id: &MitigationId) -> bool {
         self.approved.iter().any(|approved| approved.covers(id))
+    }
+
+    pub(super) fn mode(&self, id: &MitigationId) -> Option<Mode> {
+        let mut own = self.modes.iter().rev();
+        own.find(|(own, _)| own.covers(id)).map(|(_, mode)| *mode)
     }
 
     /// Whether any server's build lies in any range, or nothing speaks against it.

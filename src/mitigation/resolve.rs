@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::policy::Policy;
 use super::state::{Facts, Proof};
-use crate::model::{ActionKind, Mitigation, MitigationId, Mode};
+use crate::model::{ActionKind, Mitigation, MitigationId, Mode, UnixTime};
 
 /// One source and what it offers, in document order.
 #[derive(Clone, Debug)]
@@ -62,11 +62,11 @@ pub struct Resolution {
     pub conflicts: Vec<Conflict>,
 }
 
-/// Resolves `sources`, the one with the highest priority first.
+/// Resolves `sources` at `now`, the one with the highest priority first.
 ///
 /// An id that a source with a higher priority offered is superseded and left out, whatever became of that one: its
 /// withdrawal and its applicability count too. Within one source the first of two wins, and the later one fails.
-pub fn resolve(sources: &[Origin<'_>], policy: &Policy) -> Resolution {
+pub fn resolve(sources: &[Origin<'_>], policy: &Policy, now: UnixTime) -> Resolution {
     let mut resolution = Resolution::default();
     for (source, origin) in sources.iter().enumerate() {
         for mitigation in origin.mitigations {
@@ -74,7 +74,7 @@ pub fn resolve(sources: &[Origin<'_>], policy: &Policy) -> Resolution {
                 .entries
                 .iter()
                 .find(|entry| entry.mitigation.id.same_mitigation(&mitigation.id));
-            let mut facts = facts(mitigation, origin, policy);
+            let mut facts = facts(mitigation, origin, policy, now);
             if let Some(rival) = rival {
                 if rival.source != source {
                     let winner = rival.source;
@@ -114,18 +114,20 @@ fn is_feed(origin: &Origin<'_>) -> bool {
     matches!(origin.kind, SourceKind::Feed { .. })
 }
 
-fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy) -> Facts {
+fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: UnixTime) -> Facts {
     let id = &mitigation.id;
+    // Whoever wrote a local file approved it by putting it there.
+    let asked = mitigation.approval_required || (policy.approval_required && is_feed(origin));
     Facts {
         killed: policy.kill_switch.lifts(id),
         organisation_enabled: policy.organisation_enabled,
         server_enabled: policy.server_enabled,
         blocked: policy.is_blocked(id),
         withdrawn: mitigation.withdrawn,
-        expired: false,
-        not_applicable: not_applicable(mitigation, policy),
-        awaits_approval: mitigation.approval_required && !policy.is_approved(id),
-        audit: mitigation.mode == Mode::Audit,
+        expired: mitigation.not_after.is_some_and(|end| end <= now),
+        not_applicable: not_applicable(mitigation, policy, now),
+        awaits_approval: asked && !policy.is_approved(id),
+        audit: policy.mode(id).unwrap_or(mitigation.mode) == Mode::Audit,
         failure: mitigation
             .failure
             .clone()
@@ -136,10 +138,19 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy) -> Facts
     }
 }
 
-fn not_applicable(mitigation: &Mitigation, policy: &Policy) -> Option<String> {
+fn not_applicable(mitigation: &Mitigation, policy: &Policy, now: UnixTime) -> Option<String> {
     let group = &mitigation.group;
     if !group.is_empty() && !policy.groups.contains(group) {
         return Some(format!("its group {group} is not chosen"));
+    }
+    if let Some(begin) = mitigation.not_before.filter(|begin| now < *begin) {
+        return Some(format!("it begins at {begin}"));
+    }
+    if let Some(ring) = mitigation.ring.filter(|ring| *ring < policy.ring) {
+        return Some(format!(
+            "offered up to ring {ring} so far, and this installation is in ring {}",
+            policy.ring
+        ));
     }
     (!policy.is_affected(&mitigation.applies))
         .then(|| "the product's build is not affected".to_owned())
@@ -212,6 +223,9 @@ mod tests {
             applies: Vec::new(),
             mode: Mode::Enforce,
             approval_required: false,
+            ring: None,
+            not_before: None,
+            not_after: None,
             withdrawn: false,
             failure: None,
         }
@@ -232,7 +246,7 @@ mod tests {
                 mitigations,
             })
             .collect();
-        let resolution = resolve(&origins, policy);
+        let resolution = resolve(&origins, policy, NOW);
         let entries = resolution.entries.iter().map(|entry| {
             let (id, state) = (&entry.mitigation.id, entry.facts.state());
             format!("{} {id} {}", entry.source, state.name())
@@ -245,6 +259,8 @@ mod tests {
         });
         entries.chain(conflicts).collect()
     }
+
+    const NOW: UnixTime = UnixTime::new(1_000);
 
     const FRESH: SourceKind = SourceKind::Feed { fresh: true };
     const STALE: SourceKind = SourceKind::Feed { fresh: false };
@@ -292,6 +308,60 @@ mod tests {
             shown(&sources, &Policy::default()),
             ["0 M1.1 Applied", "0 M1.1 Failed"]
         );
+    }
+
+    #[test]
+    fn time_ring_approval_and_mode_are_judged_on_both_sides() {
+        let plain = offer("M1.1", rewrite("a", 1));
+        let state = |change: &dyn Fn(&mut Mitigation), policy: &Policy, kind| {
+            let mut changed = plain.clone();
+            change(&mut changed);
+            shown(&[(kind, vec![changed])], policy).remove(0)
+        };
+        let policy = Policy::default();
+        let time = |seconds| Some(UnixTime::new(seconds));
+        for (begin, end, expected) in [
+            (time(1_000), time(1_001), "0 M1.1 Applied"),
+            (time(1_001), None, "0 M1.1 NotApplicable"),
+            (None, time(1_000), "0 M1.1 Expired"),
+        ] {
+            let change = |m: &mut Mitigation| (m.not_before, m.not_after) = (begin, end);
+            assert_eq!(state(&change, &policy, FRESH), expected);
+        }
+        for (offered, own, expected) in [
+            (None, 2, "0 M1.1 Applied"),
+            (Some(0), 0, "0 M1.1 Applied"),
+            (Some(0), 1, "0 M1.1 NotApplicable"),
+            (Some(1), 1, "0 M1.1 Applied"),
+            (Some(1), 2, "0 M1.1 NotApplicable"),
+            (Some(2), 2, "0 M1.1 Applied"),
+        ] {
+            let policy = Policy {
+                ring: own,
+                ..Policy::default()
+            };
+            assert_eq!(state(&|m| m.ring = offered, &policy, FRESH), expected);
+        }
+        let wary = Policy {
+            approval_required: true,
+            ..Policy::default()
+        };
+        assert_eq!(state(&|_| (), &wary, FRESH), "0 M1.1 AwaitingApproval");
+        assert_eq!(state(&|_| (), &wary, SourceKind::Bundled), "0 M1.1 Applied");
+        assert_eq!(state(&|_| (), &wary, SourceKind::Local), "0 M1.1 Applied");
+        let modes = Policy {
+            modes: vec![
+                ("M1".parse().unwrap(), Mode::Audit),
+                ("M1.2".parse().unwrap(), Mode::Enforce),
+            ],
+            ..Policy::default()
+        };
+        assert_eq!(state(&|_| (), &modes, FRESH), "0 M1.1 Audit");
+        let other = |m: &mut Mitigation| {
+            m.id = "M1.2".parse().unwrap();
+            m.mode = Mode::Audit;
+        };
+        assert_eq!(state(&other, &modes, FRESH), "0 M1.2 Applied");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MitigationId, Vector};
+use super::{MitigationId, UnixTime, Vector};
 
 /// One mitigation: a `Config` of a feed, a bundled one, or one from a local file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,6 +29,12 @@ pub struct Mitigation {
     pub mode: Mode,
     /// Whether its publisher asks for a person's approval first.
     pub approval_required: bool,
+    /// The outermost ring of installations that its publisher lets have it by now; nothing: all of them.
+    pub ring: Option<u8>,
+    /// When it begins to count; nothing: at once.
+    pub not_before: Option<UnixTime>,
+    /// When its time is over; nothing: never.
+    pub not_after: Option<UnixTime>,
     /// Whether its publisher took it back.
     pub withdrawn: bool,
     /// Why nothing of it can be used, found while it was read: an action type that is not supported, an

@@ -167,7 +167,15 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("std::process", &["app", "cli", "store", "sidecar"]),
     (
         "std::thread",
-        &["telemetry", "proxy", "control", "app", "net", "feed"],
+        &[
+            "telemetry",
+            "proxy",
+            "control",
+            "app",
+            "net",
+            "feed",
+            "store",
+        ],
     ),
     ("SystemTime", &["app", "cli"]),
 ];

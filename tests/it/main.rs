@@ -13,6 +13,7 @@ mod bodies;
 mod cli;
 mod control;
 mod crash;
+mod decisions;
 mod document_root;
 mod ecmascript;
 mod enforce;

@@ -4,12 +4,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::client::{Client, Lost};
 use crate::support::process::{Daemon, replace_file, run, stopgap};
+
+/// A thrown switch lifts everything within one second; a loaded machine gets more.
+const LIFTED: Duration = Duration::from_secs(20);
 
 const BLOCK: &str = "<rewrite><rules><rule name=\"evil\"><match url=\"^evil\" />\
      <action type=\"AbortRequest\" /></rule></rules></rewrite>";
@@ -203,6 +207,34 @@ fn kill_switch_lifts_what_is_blocked_and_puts_it_back() {
     assert_eq!(status(state.path())["kill_switch"], true);
     assert!(run(state.path(), &["kill-switch", "off"]).status.success());
     assert_eq!(curl(blocked), Err(Lost::Reset));
+}
+
+#[test]
+fn kill_switch_is_thrown_by_a_signal_too() {
+    let state = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(state.path(), &[]);
+    let blocked = said(&daemon, "blocked: ");
+    assert_eq!(curl(blocked), Err(Lost::Reset));
+    daemon.signal("RTMIN");
+    daemon.logged("kill switch thrown by a signal");
+    let began = Instant::now();
+    while curl(blocked) != Ok(404) {
+        assert!(began.elapsed() < LIFTED, "nothing was lifted");
+    }
+    // A restart knows of it, and it is put back as any other.
+    while !state.path().join("kill-switch").exists() {
+        assert!(began.elapsed() < LIFTED, "the switch is not kept");
+    }
+    daemon.kill();
+    let daemon = Daemon::start(state.path(), &[]);
+    let attack = || {
+        let target = "/autodiscover/autodiscover.json?@x/powershell";
+        let reply = Client::connect(daemon.address).get(target, &[]);
+        reply.map(|reply| reply.status)
+    };
+    assert_eq!(attack(), Ok(404));
+    assert!(run(state.path(), &["kill-switch", "off"]).status.success());
+    assert_eq!(attack(), Err(Lost::Reset));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::notices::Notices;
 use super::{Fault, NAMESPACE, Nameless, TypeAliases, actions, fault, not_understood, vectors};
-use crate::model::{BuildRange, Mitigation, MitigationId, Mode};
+use crate::model::{BuildRange, Mitigation, MitigationId, Mode, UnixTime};
 use crate::xml::Element;
 
 /// Reads a `Config`. Whatever is wrong inside it becomes its failure; only without an id it is none.
@@ -28,6 +28,9 @@ pub(super) fn read(
         applies: Vec::new(),
         mode: Mode::Enforce,
         approval_required: false,
+        ring: None,
+        not_before: None,
+        not_after: None,
         withdrawn: false,
         failure: None,
     };
@@ -64,6 +67,9 @@ fn fill(
         "group",
         "mode",
         "approval",
+        "ring",
+        "notBefore",
+        "notAfter",
         "withdrawn",
         "mustUnderstand",
     ];
@@ -76,6 +82,13 @@ fn fill(
     mitigation.withdrawn = choice(config, "withdrawn", &[("false", false), ("true", true)])?;
     mitigation.approval_required =
         choice(config, "approval", &[("auto", false), ("required", true)])?;
+    mitigation.ring = choice(
+        config,
+        "ring",
+        &[("", None), ("0", Some(0)), ("1", Some(1)), ("2", Some(2))],
+    )?;
+    mitigation.not_before = time(config, "notBefore")?;
+    mitigation.not_after = time(config, "notAfter")?;
     mitigation.mode = choice(
         config,
         "mode",
@@ -107,6 +120,19 @@ fn fill(
     Ok(())
 }
 
+/// A time in one of our attributes; nothing when it is not there.
+fn time(element: Element<'_>, name: &str) -> Result<Option<UnixTime>, Fault> {
+    let Some(attribute) = element.attribute_ns(NAMESPACE, name) else {
+        return Ok(None);
+    };
+    let value = attribute.value();
+    let time = UnixTime::parse_rfc3339(value);
+    time.map(Some).ok_or_else(|| {
+        let reason = format!("sg:{name}={value:?}: write a time in UTC like 2026-11-23T09:00:00Z");
+        fault(element, reason)
+    })
+}
+
 /// The meaning of one of our attributes with a closed list of words; the first is what its absence means.
 fn choice<T: Copy>(element: Element<'_>, name: &str, words: &[(&str, T)]) -> Result<T, Fault> {
     let Some(attribute) = element.attribute_ns(NAMESPACE, name) else {
@@ -114,7 +140,8 @@ fn choice<T: Copy>(element: Element<'_>, name: &str, words: &[(&str, T)]) -> Res
     };
     let found = words.iter().find(|(word, _)| *word == attribute.value());
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let known = words.iter().map(|(word, _)| *word);
+        let known: Vec<&str> = known.filter(|word| !word.is_empty()).collect();
         let (value, known) = (attribute.value(), known.join(" or "));
         fault(element, format!("sg:{name}={value:?}: write {known}"))
     })
