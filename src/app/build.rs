@@ -7,7 +7,7 @@ use super::error::AppError;
 use super::now;
 use crate::admin::View;
 use crate::config::{Config, LogTarget, SiteConfig};
-use crate::control::Controller;
+use crate::control::{Controller, ProofListener, ProofTargets};
 use crate::proxy::{AccessLog, Proxy, ProxyConfig, Running, Site, Upstream};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, LineWriter, Metrics, init};
@@ -37,7 +37,7 @@ pub fn build(config: Config) -> Result<App, AppError> {
     let metrics = Metrics::default();
     let alarms = Alarms::new(&metrics);
     let state = open_state(&config, &alarms)?;
-    let controller = Controller::start(
+    let mut controller = Controller::start(
         config.control.clone(),
         &state,
         &metrics,
@@ -54,6 +54,7 @@ pub fn build(config: Config) -> Result<App, AppError> {
             .collect(),
         now,
     );
+    proxy.probes = controller.probes();
     proxy.workers = config.workers;
     proxy.limits = config.limits.clone();
     let dropped = metrics.counter(
@@ -72,6 +73,7 @@ pub fn build(config: Config) -> Result<App, AppError> {
     let access = proxy.access_log.iter().map(|log| log.writer.clone());
     let writers = access.chain(proxy.decision_log.clone()).collect();
     let running = Proxy::bind(proxy, controller.filter(), &metrics)?.start()?;
+    controller.prove(proof_targets(&config, &running));
     Ok(App {
         config,
         state,
@@ -81,6 +83,20 @@ pub fn build(config: Config) -> Result<App, AppError> {
         running: Arc::new(running),
         writers,
     })
+}
+
+/// Every listener with the address it got, and a host of every site.
+fn proof_targets(config: &Config, running: &Running) -> ProofTargets {
+    let listeners = running.addresses().iter().zip(&config.listeners);
+    let listeners = listeners.map(|(address, listener)| ProofListener {
+        address: *address,
+        tls: !listener.tls.is_empty(),
+    });
+    let hosts = config.sites.iter().map(|site| site.hosts.first().cloned());
+    ProofTargets {
+        listeners: listeners.collect(),
+        hosts: hosts.collect(),
+    }
 }
 
 /// Takes the state folder, or goes on in memory with an alarm; only a folder in use is an end.

@@ -13,12 +13,14 @@ use super::error::ControlError;
 use super::handle::{ControlHandle, Obeyed};
 use super::kill_switch::{self, KillSwitchFile};
 use super::order::{Order, Outcome};
+use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
 use crate::feed::{FeedConfig, FeedError, Fetched, Schedule, chance, fetch_with_roots};
-use crate::filter::Handle;
+use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
-use crate::model::UnixTime;
+use crate::model::{Revision, UnixTime};
+use crate::signature::random_octets;
 use crate::store::StateDir;
 use crate::telemetry::{Alarms, Metrics};
 
@@ -33,6 +35,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 pub struct Controller {
     filter: Handle,
     handle: ControlHandle,
+    probes: Probes,
+    targets: Option<oneshot::Sender<ProofTargets>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,6 +83,12 @@ impl Controller {
             clock,
         );
         let (stop, stopped) = oneshot::channel();
+        let (targets, told) = oneshot::channel();
+        let probes = secret_probes()?;
+        let proving = Proving {
+            probes: probes.clone(),
+            targets: told,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -104,7 +114,7 @@ impl Controller {
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        () = tasks.run(feeds, waiting) => {}
+                        () = tasks.run(feeds, waiting, proving) => {}
                         _ = stopped => {}
                     }
                 });
@@ -115,6 +125,8 @@ impl Controller {
         Ok(Self {
             filter,
             handle,
+            probes,
+            targets: Some(targets),
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -123,6 +135,19 @@ impl Controller {
     /// Where filters find the published rule set.
     pub fn filter(&self) -> Handle {
         self.filter.clone()
+    }
+
+    /// How it marks its probes: what serves traffic has to know them.
+    pub fn probes(&self) -> Probes {
+        self.probes.clone()
+    }
+
+    /// Has everything proven that is in force: now, after each swap, and each minute. Only the first call counts.
+    pub fn prove(&mut self, targets: ProofTargets) {
+        if let Some(told) = self.targets.take() {
+            // It has stopped: nothing is left to prove.
+            let _ = told.send(targets);
+        }
     }
 
     /// The way to ask it and to give it orders.
@@ -139,6 +164,15 @@ impl Drop for Controller {
             let _ = thread.join();
         }
     }
+}
+
+/// Probes with a secret of this process alone.
+fn secret_probes() -> Result<Probes, ControlError> {
+    let secret = random_octets().ok_or_else(|| {
+        let reason = "the system gave no random numbers";
+        ControlError::thread(std::io::Error::other(reason))
+    })?;
+    Ok(Probes::new(&secret))
 }
 
 /// The short way to lift everything, which waits for no plan.
@@ -178,18 +212,26 @@ struct Polled {
     next_root: Option<u64>,
 }
 
+/// What proving begins with.
+struct Proving {
+    probes: Probes,
+    targets: oneshot::Receiver<ProofTargets>,
+}
+
 struct Tasks {
     engine: Arc<Mutex<Engine>>,
     publisher: Publisher,
     switch: KillSwitchFile,
-    revision: watch::Sender<crate::model::Revision>,
+    revision: watch::Sender<Revision>,
     view: watch::Sender<Arc<View>>,
     reload: Arc<Notify>,
     watch_interval: Duration,
 }
 
 impl Tasks {
-    async fn run(self, feeds: Vec<Polled>, mut orders: Orders) {
+    async fn run(self, feeds: Vec<Polled>, mut orders: Orders, proving: Proving) {
+        let (proved_in, mut proved) = mpsc::channel(1);
+        tokio::spawn(prove(proving, self.view.subscribe(), proved_in));
         let (fetched_in, mut fetched) = mpsc::channel(feeds.len().max(1));
         for feed in feeds {
             tokio::spawn(poll(feed, fetched_in.clone(), Arc::clone(&self.reload)));
@@ -223,6 +265,12 @@ impl Tasks {
                         let _ = answer.send(taken);
                     }
                     self.cycle().await;
+                }
+                Some((revision, proofs)) = proved.recv() => {
+                    let taken = self.with(move |engine| engine.take_proofs(revision, proofs)).await;
+                    if taken == Some(true) {
+                        self.cycle().await;
+                    }
                 }
                 _ = files.tick() => {
                     let changed = self.with(|engine| engine.look_at_files() || engine.is_outdated()).await;
@@ -329,6 +377,29 @@ async fn poll(mut feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Noti
             () = tokio::time::sleep(wait) => {}
             () = reloaded => {}
         }
+    }
+}
+
+/// Proves what is in force for ever: once it is known where, after each swap, and each minute.
+async fn prove(
+    proving: Proving,
+    mut view: watch::Receiver<Arc<View>>,
+    proved: mpsc::Sender<(Revision, Vec<Proof>)>,
+) {
+    let Ok(targets) = proving.targets.await else {
+        return;
+    };
+    let prover = Prover::new(targets, proving.probes);
+    loop {
+        let current = Arc::clone(&view.borrow_and_update());
+        let proofs = prover.round(&current).await;
+        if proved.send((current.revision, proofs)).await.is_err() {
+            return;
+        }
+        let swapped = view.wait_for(|view| view.revision != current.revision);
+        // Whichever comes first; a control side that has gone ends this with the next send.
+        let _ = tokio::time::timeout(PROOF_INTERVAL, swapped).await;
+        tokio::time::sleep(prove::PAUSE).await;
     }
 }
 

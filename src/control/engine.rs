@@ -14,6 +14,7 @@ use super::measures::Measures;
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
 use super::prepare::{Cache, Gates};
+use super::prove::Proof;
 use super::publisher::Publisher;
 use super::report::{FeedView, FileView, MitigationView, View};
 use super::rule_files::RuleFiles;
@@ -49,6 +50,8 @@ pub(super) struct Engine {
     transitions: Transitions,
     history: History,
     decided: Decided,
+    /// What the last round of probes came to, each with its time.
+    proofs: Vec<(Proof, UnixTime)>,
     /// When time alone changes something next, as far as the last cycle saw.
     next_change: Option<UnixTime>,
 }
@@ -120,6 +123,7 @@ impl Engine {
             transitions: Transitions::default(),
             history: History::open(state),
             decided: Decided::open(state),
+            proofs: Vec::new(),
             next_change: None,
         })
     }
@@ -153,6 +157,46 @@ impl Engine {
     pub(super) fn is_outdated(&self) -> bool {
         let now = (self.clock)();
         self.next_change.is_some_and(|next| next <= now) || self.ages != self.ages(now)
+    }
+
+    /// Takes what a round of probes came to that began while `revision` was published; `false` if that says nothing
+    /// about what is published now.
+    pub(super) fn take_proofs(&mut self, revision: Revision, proofs: Vec<Proof>) -> bool {
+        let now = (self.clock)();
+        if self.publisher.revision() != revision {
+            return false;
+        }
+        for proof in proofs {
+            let own = |(known, _): &&mut (Proof, UnixTime)| {
+                Arc::ptr_eq(&known.mitigation, &proof.mitigation)
+            };
+            match self.proofs.iter_mut().find(own) {
+                Some(known) => *known = (proof, now),
+                None => self.proofs.push((proof, now)),
+            }
+        }
+        true
+    }
+
+    /// What probes found, added to what was judged before the rules were published.
+    fn prove(&mut self, entries: &mut [Planned]) {
+        // What is not in force any more, or in another form, has to be proven anew.
+        self.proofs.retain(|(proof, _)| {
+            let mut enforced = entries.iter().filter(|entry| entry.state.is_enforced());
+            enforced.any(|entry| Arc::ptr_eq(&entry.mitigation, &proof.mitigation))
+        });
+        for (proof, time) in &self.proofs {
+            let own = |entry: &&mut Planned| {
+                matches!(entry.state, State::Applied(_))
+                    && Arc::ptr_eq(&entry.mitigation, &proof.mitigation)
+            };
+            if let Some(entry) = entries.iter_mut().find(own) {
+                entry.state = match &proof.result {
+                    Ok(()) => State::Applied(crate::mitigation::Proof::Proven(*time)),
+                    Err(reason) => State::Drifted(reason.clone()),
+                };
+            }
+        }
     }
 
     /// Takes a decision of an operator; what to tell whoever made it.
@@ -226,6 +270,7 @@ impl Engine {
             }
         }
         self.next_change = next_change(&sources, now);
+        self.prove(&mut plan.entries);
         let mut conditions = self.conditions(&sources, &plan, now);
         if held {
             let reason = "everything in force was refused; the set before it stays in force";
@@ -341,6 +386,13 @@ impl Engine {
             if let (Some(alarm), State::Failed(reason)) = (entry.alarm, &entry.state) {
                 let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
                 conditions.push((alarm, format!("{id} of {source}"), reason.clone()));
+            }
+        }
+        for entry in &plan.entries {
+            if let State::Drifted(reason) = &entry.state {
+                let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
+                let subject = format!("{id} of {source}");
+                conditions.push((AlarmKind::Drifted, subject, reason.clone()));
             }
         }
         for entry in &plan.entries {

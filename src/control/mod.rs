@@ -19,6 +19,7 @@ mod measures;
 mod order;
 mod plan;
 mod prepare;
+mod prove;
 mod publisher;
 mod report;
 mod rule_files;
@@ -33,6 +34,7 @@ pub use error::ControlError;
 pub use handle::ControlHandle;
 pub use history::{HISTORY_LIMIT, HISTORY_REASON_LIMIT, TransitionReport};
 pub use order::{Order, Outcome};
+pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
 pub use status::{

@@ -120,6 +120,8 @@ pub struct ResponseFilter {
     snapshot: Arc<Snapshot>,
     site: usize,
     memory: RequestMemory,
+    /// Whether a rule that acts counts a hit.
+    counts: bool,
 }
 
 /// What response rules made of a head, and of the body to come.
@@ -171,6 +173,16 @@ impl Filter {
     ///
     /// `parts` must hold the fields as received, hop-by-hop fields included: rules see what the client sent.
     pub fn judge(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
+        self.decide(site, parts, peer, true)
+    }
+
+    /// Judges the head of a request that is not traffic: as [`judge`](Self::judge), and no rule counts a hit, nor for
+    /// the response.
+    pub fn judge_uncounted(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
+        self.decide(site, parts, peer, false)
+    }
+
+    fn decide(&mut self, site: usize, parts: &request::Parts, peer: &Peer, counts: bool) -> Judged {
         let snapshot = Arc::clone(self.reader.load());
         let rules = snapshot.site(site);
         let view = RequestView {
@@ -188,7 +200,7 @@ impl Filter {
             variables: &[],
         };
         let decision = rules.judge(&view, &mut self.scratch);
-        if let Some(rule) = decision.rule {
+        if let Some(rule) = decision.rule.filter(|_| counts) {
             rules.rule(rule).hits.fetch_add(1, Ordering::Relaxed);
         }
         let response = (rules.has_response_rules() && !decision.verdict.stops())
@@ -197,6 +209,7 @@ impl Filter {
                 snapshot: Arc::clone(&snapshot),
                 site,
                 memory,
+                counts,
             });
         Judged {
             decision,
@@ -248,7 +261,7 @@ impl ResponseFilter {
             fields: &parts.headers,
         };
         let decision = rules.judge_response(&self.memory, &view, scratch);
-        for rule in &decision.rules {
+        for rule in decision.rules.iter().filter(|_| self.counts) {
             rules.rule(*rule).hits.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(Ok(status)) = decision.status.map(http::StatusCode::from_u16) {

@@ -50,6 +50,8 @@ mod error;
 mod fields;
 mod judge;
 mod layer;
+#[cfg(feature = "daemon")]
+mod probes;
 mod rewrite;
 mod service;
 mod snapshot;
@@ -59,6 +61,8 @@ pub use body::{Data, FilterBody};
 pub use error::FilterError;
 pub use judge::{Filter, Filtered, Judged, Peer, ResponseFilter};
 pub use layer::{FilterLayer, Observe};
+#[cfg(feature = "daemon")]
+pub use probes::{PROBE_FIELD, Probes, Seen};
 pub use rewrite::BodyTransform;
 pub use service::{FilterService, ResponseFuture};
 pub use snapshot::{Handle, Snapshot};

@@ -8,7 +8,7 @@ use http::header::{
 };
 
 use super::Snapshot;
-use crate::rules::{BodyRewriter, BodyRules, BodySkip};
+use crate::rules::{BodyRewriter, BodyRules, BodySkip, RuleId};
 
 /// Fields that would be wrong about a body that was changed (RFC 9530; RFC 1864).
 const DIGESTS: [HeaderName; 4] = [
@@ -62,6 +62,12 @@ impl BodyTransform {
     /// Takes the next piece of the body, and appends what can be sent by now, which may be nothing.
     pub fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         self.rewriter.write(piece, out);
+    }
+
+    /// Appends what is left once the body has ended, and counts no hits; the rules that acted.
+    pub fn finish_uncounted(mut self, out: &mut Vec<u8>) -> Vec<RuleId> {
+        self.rewriter.finish(out);
+        self.rewriter.acted().to_vec()
     }
 
     /// Appends what is left once the body has ended, and counts hits; says why the body, or a part of it, passed as

@@ -133,7 +133,7 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
             .clone()
             .or_else(|| missed_heartbeat(mitigation, origin)),
         missing: missing(mitigation),
-        drifted: false,
+        drifted: None,
         proof: Proof::Unproven,
     }
 }

@@ -29,8 +29,8 @@ pub enum State {
     Failed(String),
     /// It is enforced except for what is named.
     Partial(String),
-    /// It was enforced and something undid it.
-    Drifted,
+    /// Its rules are in force and do not do what they should, for the reason given.
+    Drifted(String),
     /// It is enforced.
     Applied(Proof),
 }
@@ -76,7 +76,7 @@ impl State {
             Self::Audit => "Audit",
             Self::Failed(_) => "Failed",
             Self::Partial(_) => "Partial",
-            Self::Drifted => "Drifted",
+            Self::Drifted(_) => "Drifted",
             Self::Applied(_) => "Applied",
         }
     }
@@ -86,9 +86,10 @@ impl State {
         match self {
             Self::DisabledOrganisation => "organisation".to_owned(),
             Self::DisabledServer => "server".to_owned(),
-            Self::NotApplicable(reason) | Self::Failed(reason) | Self::Partial(reason) => {
-                reason.clone()
-            }
+            Self::Drifted(reason)
+            | Self::Failed(reason)
+            | Self::NotApplicable(reason)
+            | Self::Partial(reason) => reason.clone(),
             Self::Applied(Proof::Judged(time)) => {
                 format!("unproven: judged at {time}")
             }
@@ -100,7 +101,7 @@ impl State {
 
     /// Whether its rewrite rules are in force.
     pub const fn is_enforced(&self) -> bool {
-        matches!(self, Self::Applied(_) | Self::Drifted | Self::Partial(_))
+        matches!(self, Self::Applied(_) | Self::Drifted(_) | Self::Partial(_))
     }
 }
 
@@ -141,8 +142,8 @@ pub struct Facts {
     pub failure: Option<String>,
     /// What of it is not enforced.
     pub missing: Option<String>,
-    /// Whether something undid it.
-    pub drifted: bool,
+    /// Why its rules do not do what they should although they are in force.
+    pub drifted: Option<String>,
     /// How far its effect is known.
     pub proof: Proof,
 }
@@ -162,7 +163,7 @@ impl Default for Facts {
             audit: false,
             failure: None,
             missing: None,
-            drifted: false,
+            drifted: None,
             proof: Proof::Unproven,
         }
     }
@@ -204,8 +205,8 @@ impl Facts {
         if let Some(missing) = &self.missing {
             return State::Partial(missing.clone());
         }
-        if self.drifted {
-            return State::Drifted;
+        if let Some(reason) = &self.drifted {
+            return State::Drifted(reason.clone());
         }
         State::Applied(self.proof)
     }
@@ -238,7 +239,9 @@ mod tests {
         ("Partial(no sidecar)", |facts| {
             facts.missing = Some("no sidecar".into());
         }),
-        ("Drifted", |facts| facts.drifted = true),
+        ("Drifted(passes)", |facts| {
+            facts.drifted = Some("passes".into());
+        }),
         ("Applied(unproven: no vector)", |_| ()),
     ];
 

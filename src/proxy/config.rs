@@ -11,6 +11,7 @@ use http::{Response, request};
 
 use super::Limits;
 use crate::canon::Refusals;
+use crate::filter::Probes;
 use crate::model::UnixTime;
 use crate::net::CertificateFiles;
 use crate::telemetry::LineWriter;
@@ -30,6 +31,8 @@ pub struct ProxyConfig {
     pub access_log: Option<AccessLog>,
     /// Where a JSON line for each decision other than "pass" goes, if anywhere.
     pub decision_log: Option<LineWriter>,
+    /// How this process knows its own probes.
+    pub probes: Probes,
     /// Reads the wall clock, for the logs.
     pub clock: fn() -> UnixTime,
 }
@@ -44,6 +47,7 @@ impl ProxyConfig {
             limits: Limits::default(),
             access_log: None,
             decision_log: None,
+            probes: Probes::new(&[0; 32]),
             clock,
         }
     }

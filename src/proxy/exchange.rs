@@ -25,6 +25,8 @@ pub(super) struct Exchange {
     request_ended: Cell<bool>,
     response_begun: Cell<bool>,
     response_ended: Cell<bool>,
+    /// It is traffic, not a probe.
+    counted: Cell<bool>,
 }
 
 /// How long this exchange may rest.
@@ -60,7 +62,13 @@ impl Exchange {
             request_ended: Cell::new(false),
             response_begun: Cell::new(false),
             response_ended: Cell::new(false),
+            counted: Cell::new(true),
         })
+    }
+
+    /// Has its end not be counted: it is a probe and no traffic.
+    pub(super) fn leave_uncounted(&self) {
+        self.counted.set(false);
     }
 
     pub(super) fn set_patience(&self, patience: Patience) {
@@ -162,6 +170,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if !self.counted.get() {
+            return;
+        }
         let outcome = self.outcome.get();
         self.core.shared.meters.request(outcome);
         if let Some(entry) = &self.access {

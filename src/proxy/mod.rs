@@ -22,6 +22,7 @@ mod headers;
 mod limits;
 mod metrics;
 mod pool;
+mod probe;
 mod record;
 mod request_id;
 mod respond;

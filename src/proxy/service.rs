@@ -92,6 +92,9 @@ impl Client {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let (mut parts, body) = request.into_parts();
+        if self.core.shared.config.probes.recognise(&mut parts.headers) {
+            return self.answer_probe(parts, body);
+        }
         let id = self.core.request_ids.next();
         let entry = self.core.recorder.borrow().wants_access().then(|| {
             AccessEntry::new(
@@ -362,7 +365,7 @@ impl Client {
     }
 
     /// Answers here, and does away with what is left of the request.
-    fn local(
+    pub(super) fn local(
         &self,
         mut answer: Answer,
         outcome: Outcome,

@@ -15,10 +15,12 @@ pub mod envelope;
 mod error;
 mod oid;
 mod profile;
+mod random;
 mod timestamp;
 mod verifier;
 
 pub use algorithm::sha256;
 pub use anchors::TrustAnchors;
 pub use error::{Fault, VerifyError};
+pub use random::random_octets;
 pub use verifier::{Verified, Verifier, XmlDsigPolicy};

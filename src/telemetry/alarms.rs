@@ -15,6 +15,8 @@ pub enum AlarmKind {
     Certificate,
     /// Two feeds carry one mitigation with different content.
     Conflict,
+    /// A mitigation is in force and does not do what it should.
+    Drifted,
     /// A feed carries two documents under one version.
     Equivocation,
     /// A feed's document was issued ahead of this clock.
@@ -53,6 +55,7 @@ impl Label for AlarmKind {
             Self::AdminUnavailable => "admin_unavailable",
             Self::Certificate => "certificate",
             Self::Conflict => "conflict",
+            Self::Drifted => "drifted",
             Self::Equivocation => "equivocation",
             Self::Future => "future",
             Self::Refused => "refused",

@@ -29,6 +29,7 @@ mod layers;
 mod ledger;
 mod matcher;
 mod matcher_service;
+mod prove;
 mod proxy;
 mod proxy_auth;
 mod proxy_limits;

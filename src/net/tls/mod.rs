@@ -1,7 +1,7 @@
 //! Turns certificates and trust into TLS connections, to clients and to servers.
 //!
 //! Layer 1. Part of net.
-//! Holds: a certificate is shown only with its own key; a peer we connect to is verified, always;
+//! Holds: a certificate is shown only with its own key; a peer we connect to is verified, always, unless it is this process;
 //!        new certificates take effect for new connections, and a file that cannot be used for none.
 //! See `guide::operations` for the settings.
 
