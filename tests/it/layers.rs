@@ -168,6 +168,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "std::thread",
         &[
+            // It waits for the lock of an owner that has ended, before anything else runs.
+            "store",
             "telemetry",
             "proxy",
             "control",
