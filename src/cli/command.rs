@@ -104,7 +104,10 @@ pub(super) struct SettingsArguments {
     /// Listen for HTTP/1.1 here; repeatable [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Vec<SocketAddr>,
-    /// Listen here for TLS; repeatable
+    /// Also take prior-knowledge HTTP/2 on plain listeners
+    #[arg(long)]
+    pub(super) http2_cleartext: bool,
+    /// Listen here for TLS, HTTP/2 and HTTP/1.1; repeatable
     #[arg(long, value_name = "ADDR")]
     pub(super) tls_listen: Vec<SocketAddr>,
     /// The certificate chain in PEM for --tls-listen
@@ -141,9 +144,6 @@ pub(super) struct SettingsArguments {
 pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) settings: SettingsArguments,
-    /// Also take prior-knowledge HTTP/2 on plain listeners (not part of this version)
-    #[arg(long)]
-    pub(super) http2_cleartext: bool,
 }
 
 /// `stopgap check`

@@ -6,9 +6,6 @@ use super::settings;
 use crate::app;
 
 pub(super) fn run(arguments: &RunArguments) -> Ended {
-    if arguments.http2_cleartext {
-        return Err(Failure::not_in_this_version("--http2-cleartext"));
-    }
     let config = settings::load(&arguments.settings)?;
     match app::run(config, arguments.settings.config.as_deref()) {
         Ok(()) => Ok(Exit::Done),

@@ -18,7 +18,15 @@ pub(super) fn config(command: &ConfigCommand) -> Ended {
 
 /// The settings of file and flags.
 pub(super) fn load(arguments: &SettingsArguments) -> Result<Config, Failure> {
-    let overrides = Overrides {
+    let config = arguments.config.as_deref();
+    Config::load(config, &overrides(arguments), |name| std::env::var_os(name))
+        .or_exit(Exit::Invalid)
+}
+
+/// What the flags say.
+pub(super) fn overrides(arguments: &SettingsArguments) -> Overrides {
+    Overrides {
+        http2_cleartext: arguments.http2_cleartext,
         listen: arguments.listen.clone(),
         tls_listen: arguments.tls_listen.clone(),
         tls_certificate: arguments.tls_certificate.clone(),
@@ -30,11 +38,7 @@ pub(super) fn load(arguments: &SettingsArguments) -> Result<Config, Failure> {
         workers: arguments.workers.map(usize::from),
         access_log: arguments.access_log.clone(),
         admin: arguments.admin,
-    };
-    Config::load(arguments.config.as_deref(), &overrides, |name| {
-        std::env::var_os(name)
-    })
-    .or_exit(Exit::Invalid)
+    }
 }
 
 /// The settings of a running instance, by its file alone.

@@ -1,6 +1,7 @@
 //! From the file as written to checked settings.
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,10 +79,12 @@ fn listeners(
         })
         .collect();
     for listener in detailed {
+        let tls = certificate_files(listener.tls, document)?;
         listeners.push(Listener {
             address: listener.address.0,
             refusals: refusals(&[all, &listener.refusals]),
-            tls: certificate_files(listener.tls, document)?,
+            http2: listener.http2.unwrap_or(!tls.is_empty()),
+            tls,
         });
     }
     if listeners.is_empty() {
@@ -334,6 +337,9 @@ fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, Config
             written.connections_per_client,
             default.connections_per_client,
         )?,
+        http2_streams: written
+            .http2_streams
+            .map_or(default.http2_streams, NonZero::get),
         idle_upstream_connections: written
             .idle_upstream_connections
             .map_or(default.idle_upstream_connections, Spanned::into_inner),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -46,6 +47,7 @@ pub(super) struct FileConfig {
 pub(super) struct FileListener {
     pub(super) address: Parsed<SocketAddr>,
     pub(super) tls: Option<Spanned<Vec<FileCertificate>>>,
+    pub(super) http2: Option<bool>,
     #[serde(default)]
     pub(super) refusals: FileRefusals,
 }
@@ -125,6 +127,7 @@ pub(super) struct FileLimits {
     pub(super) half_close_timeout: Option<Parsed<FileDuration>>,
     pub(super) connections: Option<Spanned<usize>>,
     pub(super) connections_per_client: Option<Spanned<usize>>,
+    pub(super) http2_streams: Option<NonZero<u32>>,
     pub(super) idle_upstream_connections: Option<Spanned<usize>>,
     pub(super) idle_upstream_timeout: Option<Parsed<FileDuration>>,
     pub(super) drained_body: Option<Parsed<FileSize>>,

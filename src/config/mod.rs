@@ -187,7 +187,7 @@ impl Config {
             .iter()
             .filter(|listener| !listener.tls.is_empty())
         {
-            TlsServer::load(listener.tls.clone())?;
+            TlsServer::load(listener.tls.clone(), listener.http2)?;
         }
         for server in self.sites.iter().flat_map(|site| &site.upstreams) {
             if let Some(tls) = &server.tls {

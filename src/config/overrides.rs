@@ -12,6 +12,8 @@ use crate::proxy::{Listener, Server};
 pub struct Overrides {
     /// Plain listeners; these and [`tls_listen`](Self::tls_listen) together replace the file's.
     pub listen: Vec<SocketAddr>,
+    /// Whether plain listeners also speak HTTP/2 with clients that begin with it, the file's among them.
+    pub http2_cleartext: bool,
     /// TLS listeners, which show [`tls_certificate`](Self::tls_certificate).
     pub tls_listen: Vec<SocketAddr>,
     /// A certificate chain in PEM.
@@ -38,6 +40,9 @@ impl Overrides {
     /// Puts what the flags say in place of what the file says.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         self.apply_listeners(config)?;
+        for listener in &mut config.listeners {
+            listener.http2 |= self.http2_cleartext && listener.tls.is_empty();
+        }
         if !self.upstreams.is_empty() {
             let [site] = config.sites.as_mut_slice() else {
                 return Err(ConfigError::of_flag(
@@ -98,6 +103,7 @@ impl Overrides {
         let listener = |address: &SocketAddr, tls: Vec<CertificateFiles>| Listener {
             address: *address,
             refusals,
+            http2: !tls.is_empty(),
             tls,
         };
         let plain = self

@@ -111,6 +111,7 @@ impl Text {
             let pairs: Vec<String> = listener.tls.iter().map(pair).collect();
             self.value("tls", format!("[{}]", pairs.join(", ")));
         }
+        self.value("http2", listener.http2);
     }
 
     fn site(&mut self, site: &SiteConfig) {
@@ -205,6 +206,7 @@ impl Text {
         self.value("half_close_timeout", duration(limits.half_close_timeout));
         self.value("connections", limits.connections);
         self.value("connections_per_client", limits.connections_per_client);
+        self.value("http2_streams", limits.http2_streams);
         self.value(
             "idle_upstream_connections",
             limits.idle_upstream_connections,

@@ -193,6 +193,13 @@ pub const KEYS: &[Key] = &[
         "Certificate chains and private keys in PEM, which make it a TLS listener. A client gets the first that is for the name it asks for, or else the first. They are read again on SIGHUP and when a file changes.",
     ),
     at(
+        "listener",
+        "http2",
+        "true",
+        "true with `tls`, false without",
+        "Speak HTTP/2: with clients that agree to it within TLS, or that begin with it on a plain listener.",
+    ),
+    at(
         "site",
         "name",
         r#""Default Web Site""#,
@@ -537,6 +544,13 @@ pub const KEYS: &[Key] = &[
         "4096",
         "4096",
         "Client connections from one address.",
+    ),
+    at(
+        "limits",
+        "http2_streams",
+        "100",
+        "100",
+        "Requests that one HTTP/2 connection may have in progress.",
     ),
     at(
         "limits",

@@ -47,7 +47,7 @@ pub struct Inbound<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
-    /// Wraps a stream that was just accepted; the deadline for the first head begins.
+    /// Wraps a stream that was just accepted; the deadline for the first head begins, unless it has.
     pub fn new(
         stream: S,
         link: Link,
@@ -55,7 +55,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         refuse_fragment: bool,
         timeouts: InboundTimeouts,
     ) -> Self {
-        link.deadlines().set(Slot::Read, timeouts.head);
+        if !link.deadlines().is_set(Slot::Read) {
+            link.deadlines().set(Slot::Read, timeouts.head);
+        }
         Self {
             stream,
             link,
@@ -67,6 +69,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
             ended: false,
             served: false,
         }
+    }
+
+    /// Puts bytes before those of the stream that were read from it already.
+    pub fn with_early(mut self, early: Vec<u8>) -> Self {
+        if !early.is_empty() {
+            self.pending = early;
+            self.examine();
+        }
+        self
     }
 
     /// The stream, and what was read from it and not handed over.

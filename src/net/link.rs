@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::clock::{Deadlines, Slot};
+use super::clock::{Deadlines, Registration, Slot};
 use super::framing::Malformed;
 
 /// The state that [`Inbound`](super::Inbound) shares with whoever answers its requests.
@@ -27,6 +27,8 @@ struct Shared {
     body_timeout: Cell<Option<Duration>>,
     /// Whether a read was put off until the exchange ends; nothing but this link would wake its task then.
     put_off: Cell<bool>,
+    /// Of one stream among several on its connection, which has deadlines of its own.
+    stream: Option<Registration>,
 }
 
 /// How far the current exchange is.
@@ -58,6 +60,15 @@ pub enum Awaited {
 impl Link {
     /// The link of a new connection.
     pub fn new(deadlines: Rc<Deadlines>) -> Self {
+        Self::with(deadlines, None)
+    }
+
+    /// The link of one stream among several on its connection.
+    pub fn of_stream(deadlines: Rc<Deadlines>, registration: Registration) -> Self {
+        Self::with(deadlines, Some(registration))
+    }
+
+    fn with(deadlines: Rc<Deadlines>, stream: Option<Registration>) -> Self {
         Self {
             shared: Rc::new(Shared {
                 deadlines,
@@ -68,6 +79,7 @@ impl Link {
                 tunnel: Cell::new(None),
                 body_timeout: Cell::new(None),
                 put_off: Cell::new(false),
+                stream,
             }),
         }
     }
@@ -132,6 +144,35 @@ impl Link {
 
     pub(super) fn set_awaited(&self, awaited: Awaited) {
         self.shared.awaited.set(awaited);
+    }
+
+    /// It is the client's turn to send more of the body of a stream, within this time.
+    pub fn await_body(&self, timeout: Duration) {
+        if self.shared.stream.is_some() && !self.deadlines().is_set(Slot::Read) {
+            self.set_awaited(Awaited::Body);
+            self.deadlines().set(Slot::Read, timeout);
+        }
+    }
+
+    /// More of the body of a stream has come, or its end.
+    pub fn got_body(&self) {
+        if self.shared.stream.is_some() {
+            self.deadlines().clear(Slot::Read);
+        }
+    }
+
+    /// The client of a stream has this time to take what was handed over.
+    pub fn await_taking(&self, timeout: Duration) {
+        if self.shared.stream.is_some() {
+            self.deadlines().set(Slot::Write, timeout);
+        }
+    }
+
+    /// The client of a stream took what was handed over.
+    pub fn taken(&self) {
+        if self.shared.stream.is_some() {
+            self.deadlines().clear(Slot::Write);
+        }
     }
 
     /// Whether the client let a body rest for too long.

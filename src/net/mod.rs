@@ -9,6 +9,7 @@
 mod admission;
 mod clock;
 mod framing;
+mod http2;
 mod inbound;
 mod link;
 mod listener;
@@ -18,6 +19,9 @@ mod tls;
 pub use admission::{Admission, Admitted};
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use framing::{HeadLimits, Malformed};
+pub use http2::{
+    HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts, Http2Watch, StreamReset,
+};
 pub use inbound::{Inbound, InboundTimeouts};
 pub use link::{Awaited, Link};
 pub use listener::{BoundSocket, bind};

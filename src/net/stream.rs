@@ -26,6 +26,11 @@ impl Stream {
         matches!(self, Self::Secure(_))
     }
 
+    /// Whether both sides agreed on HTTP/2 within TLS (RFC 7301).
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Secure(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
     /// The socket beneath.
     pub fn socket(&self) -> &TcpStream {
         match self {

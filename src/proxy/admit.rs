@@ -9,6 +9,8 @@ use crate::canon::{self, Refusals};
 /// Why a well-formed request is not taken.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Inadmissible {
+    /// A login that counts for a connection was begun on one that carries many requests at once.
+    BoundLogin,
     /// A `Connection` option names a field that is not the client's to remove.
     ConnectionOption,
     /// Two hosts: `Host` is repeated, or is not a host and an optional port; or there is none.
@@ -22,6 +24,7 @@ pub(super) enum Inadmissible {
 impl Inadmissible {
     pub(super) const fn word(self) -> &'static str {
         match self {
+            Self::BoundLogin => "bound-login",
             Self::ConnectionOption => "connection-option",
             Self::Host => "host",
             Self::Method => "method-not-served",
@@ -31,6 +34,7 @@ impl Inadmissible {
 
     pub(super) const fn status(self) -> u16 {
         match self {
+            Self::BoundLogin => 421,
             Self::Method => 501,
             Self::ConnectionOption | Self::Host | Self::TargetForm => 400,
         }

@@ -53,7 +53,7 @@ impl ProxyConfig {
     }
 }
 
-/// An address that clients connect to with HTTP/1.1, plain or within TLS.
+/// An address that clients connect to, plain or within TLS.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The address; port 0 takes a free one, see [`Proxy::addresses`](super::Proxy::addresses).
@@ -62,6 +62,9 @@ pub struct Listener {
     pub refusals: Refusals,
     /// Certificates to show, which make this a TLS listener; empty for a plain one.
     pub tls: Vec<CertificateFiles>,
+    /// Whether HTTP/2 is spoken here: with clients that agree to it within TLS, or that begin with it on a plain
+    /// listener (RFC 9113 section 3.3).
+    pub http2: bool,
 }
 
 impl Listener {
@@ -71,6 +74,7 @@ impl Listener {
             address,
             refusals: Refusals::default(),
             tls: Vec::new(),
+            http2: false,
         }
     }
 }

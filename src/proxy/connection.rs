@@ -17,27 +17,29 @@ use tokio::net::TcpStream;
 use super::bond::Bonds;
 use super::core::Core;
 use super::headers::Forwarded;
+use super::http2;
 use super::metrics::{Outcome, Reason};
 use super::record::{AccessEntry, Answered};
 use super::respond;
 use super::service::{Client, ClientService};
 use super::upgrade;
-use crate::canon::Refusals;
+use super::worker::Terms;
 use crate::filter::Peer;
 use crate::net::{
-    Admitted, Awaited, Inbound, InboundTimeouts, Link, Malformed, Slot, Stream, TlsServer,
+    Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed, Slot,
+    Stream, TlsServer,
 };
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
 /// reset (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1_024;
 
 /// How long a client that let its body rest gets to take the answer to that.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a connection on which nothing has come may take for its first request once the proxy drains.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 type Served = Connection<TokioIo<Inbound<Stream>>, ClientService>;
 
@@ -80,13 +82,19 @@ pub(super) async fn secure(core: &Core, tls: &TlsServer, stream: TcpStream) -> O
 /// Serves one connection to its end.
 pub(super) async fn serve(
     core: Rc<Core>,
-    stream: Stream,
+    mut stream: Stream,
     remote: SocketAddr,
-    refusals: Refusals,
+    terms: Rc<Terms>,
     _admitted: Admitted,
 ) {
     let _counted = core.shared.meters.connection();
     let (deadlines, _registration) = core.clock.register();
+    let refusals = terms.refusals;
+    let early = match terms.http2 && !stream.is_secure() {
+        true => preface(&core, &mut stream, &deadlines).await,
+        false => Vec::new(),
+    };
+    let http2 = stream.is_http2() || early == HTTP2_PREFACE;
     let link = Link::new(Rc::clone(&deadlines));
     let limits = &core.shared.config.limits;
     let timeouts = InboundTimeouts {
@@ -97,14 +105,7 @@ pub(super) async fn serve(
     };
     let local = stream.socket().local_addr().ok();
     let secure = stream.is_secure();
-    let inbound = Inbound::new(
-        stream,
-        link.clone(),
-        limits.head,
-        refusals.fragment,
-        timeouts,
-    );
-    let client = Rc::new(Client {
+    let client = Client {
         core: Rc::clone(&core),
         link: link.clone(),
         remote,
@@ -116,8 +117,22 @@ pub(super) async fn serve(
         forwarded: forwarded(remote, local, secure),
         refusals,
         bonds: Rc::new(Bonds::default()),
+        multiplexed: http2,
         tunnel: RefCell::new(None),
-    });
+    };
+    if http2 {
+        // In a box of its own, so that connections by HTTP/1.1 do not carry its size.
+        return Box::pin(http2::serve(client, stream, early, deadlines)).await;
+    }
+    let inbound = Inbound::new(
+        stream,
+        link.clone(),
+        limits.head,
+        refusals.fragment,
+        timeouts,
+    )
+    .with_early(early);
+    let client = Rc::new(client);
     let mut connection = Builder::new()
         .auto_date_header(false)
         .max_headers(limits.head.fields)
@@ -147,6 +162,30 @@ pub(super) async fn serve(
         return;
     }
     end(&client, stream, ending, fault, &pending).await;
+}
+
+/// Reads as much of the preface of HTTP/2 as is there, within the time for a head; what was read is no more than that.
+async fn preface(core: &Core, stream: &mut Stream, deadlines: &Deadlines) -> Vec<u8> {
+    deadlines.set(Slot::Read, core.shared.config.limits.head_timeout);
+    let mut early = Vec::new();
+    let mut buffer = [0; HTTP2_PREFACE.len()];
+    while early.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&early) {
+        let rest = HTTP2_PREFACE.len() - early.len();
+        let mut read = pin!(stream.read(&mut buffer[..rest]));
+        let read = poll_fn(|context| {
+            deadlines.watch(context);
+            match read.as_mut().poll(context) {
+                Poll::Pending if deadlines.has_passed(Slot::Read) => Poll::Ready(Ok(0)),
+                poll => poll,
+            }
+        });
+        // Whoever serves the connection learns of an end, or of too much time, by itself.
+        match read.await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => early.extend_from_slice(&buffer[..count]),
+        }
+    }
+    early
 }
 
 /// The least buffer that the HTTP library works with.
@@ -272,7 +311,7 @@ async fn end(
 }
 
 /// Sends the last bytes, then reads until the client has ended too.
-async fn linger(stream: &mut Stream, last: &[u8]) -> std::io::Result<()> {
+pub(super) async fn linger(stream: &mut Stream, last: &[u8]) -> std::io::Result<()> {
     stream.write_all(last).await?;
     stream.shutdown().await?;
     let mut waste = [0; 4_096];

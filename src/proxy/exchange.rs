@@ -98,6 +98,7 @@ impl Exchange {
 
     /// It is the server's turn to take more of the request.
     pub(super) fn await_server(&self) {
+        self.link.got_body();
         if !self.is_response_in_progress() {
             self.link
                 .deadlines()
@@ -107,6 +108,7 @@ impl Exchange {
 
     /// It is the client's turn to send more of the request.
     pub(super) fn await_client(&self) {
+        self.link.await_body(self.patience.get().body);
         if !self.is_response_in_progress() {
             self.link.deadlines().clear(Slot::Upstream);
         }
@@ -120,6 +122,7 @@ impl Exchange {
     /// All of the request was sent.
     pub(super) fn end_request(&self) {
         self.request_ended.set(true);
+        self.link.got_body();
         let deadlines = self.link.deadlines();
         if !self.response_begun.get() {
             deadlines.set(Slot::Upstream, self.patience.get().response);
@@ -151,6 +154,7 @@ impl Exchange {
 
     /// It is the server's turn to send more of the response.
     pub(super) fn await_response(&self) {
+        self.link.taken();
         let deadlines = self.link.deadlines();
         if !deadlines.is_set(Slot::Upstream) {
             deadlines.set(Slot::Upstream, self.patience.get().body);
@@ -159,6 +163,7 @@ impl Exchange {
 
     /// More of the response has come.
     pub(super) fn got_response(&self) {
+        self.link.await_taking(self.patience.get().body);
         self.link.deadlines().clear(Slot::Upstream);
     }
 

@@ -34,6 +34,8 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections from one address.
     pub connections_per_client: usize,
+    /// Requests that one HTTP/2 connection may have in progress.
+    pub http2_streams: u32,
     /// Idle upstream connections that one worker keeps for one server.
     pub idle_upstream_connections: usize,
     /// How long an upstream connection is kept idle.
@@ -56,6 +58,7 @@ impl Limits {
         half_close_timeout: Duration::from_secs(5),
         connections: 65_536,
         connections_per_client: 4_096,
+        http2_streams: 100,
         idle_upstream_connections: 64,
         idle_upstream_timeout: Duration::from_secs(30),
         drained_body: 64 * 1_024,

@@ -19,6 +19,7 @@ mod escape;
 mod exchange;
 mod forward;
 mod headers;
+mod http2;
 mod limits;
 mod metrics;
 mod pool;

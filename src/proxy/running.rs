@@ -133,6 +133,7 @@ impl Proxy {
                     terms: Terms {
                         refusals: listener.refusals,
                         tls: tls.clone(),
+                        http2: listener.http2,
                     },
                 })
                 .collect();
@@ -165,7 +166,7 @@ fn tls_server(listener: &Listener) -> Result<Option<TlsServer>, ProxyError> {
     if listener.tls.is_empty() {
         return Ok(None);
     }
-    TlsServer::load(listener.tls.clone())
+    TlsServer::load(listener.tls.clone(), listener.http2)
         .map(Some)
         .map_err(|error| ProxyError::certificate(listener.address, error))
 }

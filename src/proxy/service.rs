@@ -11,13 +11,14 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 
 use super::act::{Act, act, filter_response};
-use super::admit::admit;
+use super::admit::{Inadmissible, admit};
 use super::body::{RequestBody, ResponseBody};
 use super::bond::{Bonds, Home, Lease, names_bound_scheme};
 use super::core::{Core, SiteUpstream};
 use super::exchange::{Exchange, Patience};
 use super::forward::{self, Unanswered, forward, forward_bound};
 use super::headers::{self, Forwarded};
+use super::http2;
 use super::metrics::{Outcome, Reason};
 use super::pool::Servers;
 use super::record::AccessEntry;
@@ -26,7 +27,7 @@ use super::upgrade::Tunnel;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
 use crate::filter::{BodyTransform, Peer, ResponseFilter};
-use crate::net::{Link, Malformed};
+use crate::net::{Link, Malformed, StreamReset};
 
 /// Answers the requests of one client connection. Clones serve the same connection.
 #[derive(Clone)]
@@ -44,13 +45,15 @@ pub(super) struct Client {
     pub(super) refusals: Refusals,
     /// The upstream connections that are this client's alone.
     pub(super) bonds: Rc<Bonds>,
+    /// Whether the connection carries other requests at the same time, as one by HTTP/2 does.
+    pub(super) multiplexed: bool,
     /// What the connection becomes after a 101.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
 }
 
-/// The connection ends without an answer; the link says how.
+/// The connection ends without an answer; the link says how. Of several streams on a connection only this one ends.
 #[derive(Debug)]
-pub(super) struct NoAnswer;
+pub(super) struct NoAnswer(StreamReset);
 
 impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,7 +61,11 @@ impl std::fmt::Display for NoAnswer {
     }
 }
 
-impl std::error::Error for NoAnswer {}
+impl std::error::Error for NoAnswer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 impl Service<Request<Incoming>> for ClientService {
     type Response = Response<ResponseBody>;
@@ -87,7 +94,22 @@ impl Service<Request<Incoming>> for ClientService {
 }
 
 impl Client {
-    async fn answer(
+    /// The same for one stream of its connection.
+    pub(super) fn of_stream(&self, link: Link) -> Self {
+        Self {
+            core: Rc::clone(&self.core),
+            link,
+            remote: self.remote,
+            peer: self.peer.clone(),
+            forwarded: self.forwarded.clone(),
+            refusals: self.refusals,
+            bonds: Rc::default(),
+            multiplexed: true,
+            tunnel: RefCell::new(None),
+        }
+    }
+
+    pub(super) async fn answer(
         self: &Rc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
@@ -105,7 +127,7 @@ impl Client {
             )
         });
         let exchange = Exchange::new(&self.core, &self.link, id, entry);
-        if let Err(reason) = admit(&mut parts, &self.refusals) {
+        if let Err(reason) = self.admit(&mut parts) {
             return Ok(self.refuse(reason, body, &parts, exchange));
         }
         if self.refusals.override_fields {
@@ -138,9 +160,16 @@ impl Client {
             Act::Reset => {
                 exchange.settle(Outcome::Aborted, 0);
                 self.link.reset();
-                Err(NoAnswer)
+                Err(NoAnswer(StreamReset::unanswered()))
             }
         }
+    }
+
+    fn admit(&self, parts: &mut request::Parts) -> Result<(), Reason> {
+        if self.multiplexed {
+            http2::check(parts, &self.core.shared.config.limits.head)?;
+        }
+        admit(parts, &self.refusals)
     }
 
     async fn pass_on(
@@ -182,6 +211,9 @@ impl Client {
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         self.allow_long_poll(&parts, &exchange);
         if names_bound_scheme(&parts.headers, AUTHORIZATION) {
+            if self.multiplexed {
+                return Err(self.require_http1(&exchange));
+            }
             self.bonds.bind();
         }
         let request = Request::from_parts(parts, RequestBody::new(body, &exchange));
@@ -207,6 +239,10 @@ impl Client {
         } = answer;
         let (mut parts, incoming) = response.into_parts();
         if names_bound_scheme(&parts.headers, WWW_AUTHENTICATE) {
+            if self.multiplexed {
+                // The connection goes with its sender: nobody else may meet what was begun on it.
+                return Err(self.require_http1(&exchange));
+            }
             self.bonds.bind();
         }
         let (home, ends) = match self.bonds.is_bound() {
@@ -233,6 +269,15 @@ impl Client {
             respond::close(&mut response);
         }
         Ok(response)
+    }
+
+    /// Sends the client to HTTP/1.1, where its login gets a connection of its own (RFC 9113 section 9.1 and 7).
+    fn require_http1(&self, exchange: &Exchange) -> NoAnswer {
+        let reason = Reason::Inadmissible(Inadmissible::BoundLogin);
+        self.core.shared.meters.refusal(reason);
+        exchange.settle(Outcome::Refused, 0);
+        self.link.reset();
+        NoAnswer(StreamReset::http1_required())
     }
 
     /// Leaves HTTP behind, if that was asked for.
@@ -349,7 +394,7 @@ impl Client {
             Unanswered::Ended => {
                 meters.error(Party::Upstream);
                 self.link.reset();
-                return Err(NoAnswer);
+                return Err(NoAnswer(StreamReset::unanswered()));
             }
             Unanswered::Server(error) => {
                 meters.error(error.party());
@@ -374,7 +419,8 @@ impl Client {
         exchange: Rc<Exchange>,
     ) -> Response<ResponseBody> {
         let limit = self.core.shared.config.limits.drained_body;
-        if !body.is_end_stream() {
+        // The library ends a stream whose request nobody reads on, once it was answered.
+        if !body.is_end_stream() && !self.multiplexed {
             // A client that waits for 100 may send its body after the answer, or not: nobody could tell.
             if parts.headers.contains_key(EXPECT) || body.size_hint().lower() > limit {
                 respond::close(&mut answer);

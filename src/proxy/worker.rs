@@ -40,6 +40,8 @@ pub(super) struct WorkerListener {
 pub(super) struct Terms {
     pub(super) refusals: Refusals,
     pub(super) tls: Option<TlsServer>,
+    /// Whether HTTP/2 is spoken with clients that begin with it, or agree to it within TLS.
+    pub(super) http2: bool,
 }
 
 impl Worker {
@@ -122,6 +124,7 @@ async fn accept(
     terms: Terms,
     mut orders: watch::Receiver<Order>,
 ) {
+    let terms = Rc::new(terms);
     loop {
         tokio::select! {
             _ = orders.wait_for(|order| *order != Order::Serve) => break,
@@ -152,7 +155,7 @@ async fn accept(
     }
 }
 
-fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Terms) {
+fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Rc<Terms>) {
     // A client that is gone already has no address.
     let Ok(remote) = stream.peer_addr() else {
         return;
@@ -161,17 +164,19 @@ fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Terms) {
         core.shared.meters.connections_refused.inc();
         return;
     };
-    let (core, refusals) = (Rc::clone(core), terms.refusals);
-    let Some(tls) = terms.tls.clone() else {
+    let (core, terms) = (Rc::clone(core), Rc::clone(terms));
+    if terms.tls.is_none() {
         let stream = Stream::Plain(stream);
-        let serve = connection::serve(core, stream, remote, refusals, admitted);
+        let serve = connection::serve(core, stream, remote, terms, admitted);
         tokio::task::spawn_local(serve);
         return;
-    };
+    }
     // A task of its own shape, so that plain connections do not carry the size of a handshake.
     tokio::task::spawn_local(async move {
-        if let Some(stream) = connection::secure(&core, &tls, stream).await {
-            connection::serve(core, stream, remote, refusals, admitted).await;
+        if let Some(tls) = &terms.tls
+            && let Some(stream) = connection::secure(&core, tls, stream).await
+        {
+            connection::serve(core, stream, remote, terms, admitted).await;
         }
     });
 }

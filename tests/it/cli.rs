@@ -146,10 +146,6 @@ fn command_line_faults_are_usage() {
                 &["run", "--upstream", "ftp://10.0.0.1"],
                 &["the scheme must be http or https"],
             ),
-            usage(
-                &["run", "--http2-cleartext"],
-                &["error: --http2-cleartext is not part of this version"],
-            ),
             usage(&["feed", "verify", "x.xml"], &["--trust microsoft-eocs"]),
             usage(
                 &["feed", "verify", "--trust", "xmldsig-x509", "x.xml"],

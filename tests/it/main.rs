@@ -25,6 +25,8 @@ mod examples;
 mod explain;
 mod feed;
 mod feed_dsse;
+mod http2;
+mod http2_malformed;
 mod layers;
 mod ledger;
 mod matcher;

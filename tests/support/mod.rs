@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod ecmascript;
 pub(crate) mod encoding;
 pub(crate) mod feed_server;
+pub(crate) mod http2;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod proxy;

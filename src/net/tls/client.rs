@@ -56,7 +56,7 @@ impl TlsClient {
             .map_err(TlsError::library)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = protocols();
+        config.alpn_protocols = protocols(false);
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name: server,

@@ -15,11 +15,14 @@ pub use client::TlsClient;
 pub use error::TlsError;
 pub use server::TlsServer;
 
-/// The application protocols offered and accepted (RFC 7301).
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
-
-fn protocols() -> Vec<Vec<u8>> {
-    PROTOCOLS.iter().map(|name| name.to_vec()).collect()
+/// The application protocols offered and accepted (RFC 7301), the preferred one first.
+fn protocols(http2: bool) -> Vec<Vec<u8>> {
+    let names: &[&[u8]] = if http2 {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    };
+    names.iter().map(|name| name.to_vec()).collect()
 }
 
 /// The one provider of cryptography in this process.

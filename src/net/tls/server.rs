@@ -21,19 +21,19 @@ pub struct TlsServer {
 
 impl TlsServer {
     /// Reads certificates and keys. The first one also answers clients that name no host, or an unknown one; of
-    /// several for one name, the first that fits the client's algorithms is shown.
+    /// several for one name, the first that fits the client's algorithms is shown. `http2` offers HTTP/2 before HTTP/1.1.
     ///
     /// # Errors
     ///
     /// When there is none, a file cannot be read or used, or a key belongs to another certificate.
-    pub fn load(files: Vec<CertificateFiles>) -> Result<Self, TlsError> {
+    pub fn load(files: Vec<CertificateFiles>, http2: bool) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates::load(files)?);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::library)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificates) as Arc<_>);
-        config.alpn_protocols = protocols();
+        config.alpn_protocols = protocols(http2);
         // Tickets need no memory here, and any worker can resume what another began.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::library)?;
         Ok(Self {
