@@ -48,7 +48,10 @@ fn with_orders() -> Router<View> {
     read_only()
         .route(
             "/reload",
-            post(async |State(view): State<View>| order(&view, Order::Reload).await),
+            post(async |State(view): State<View>| {
+                let refused = view.reload_settings().await;
+                order_after(&view, refused, Order::Reload).await
+            }),
         )
         .route(
             "/mitigations/{verb}/{id}",
@@ -93,9 +96,17 @@ async fn decide(view: &View, verb: &str, id: &str) -> Response<Body> {
 }
 
 async fn order(view: &View, order: Order) -> Response<Body> {
+    order_after(view, Vec::new(), order).await
+}
+
+/// Gives an order; `refused` was refused before it.
+async fn order_after(view: &View, refused: Vec<String>, order: Order) -> Response<Body> {
     tracing::info!(?order, "order over the control socket");
     let answered = match view.control().order(order).await {
-        Ok(outcome) => serde_json::to_vec(&outcome).map_err(|error| error.to_string()),
+        Ok(mut outcome) => {
+            outcome.refused.splice(..0, refused);
+            serde_json::to_vec(&outcome).map_err(|error| error.to_string())
+        }
         Err(error) if error.is_refused_order() => {
             return body(text(StatusCode::CONFLICT, &format!("{error}\n")));
         }

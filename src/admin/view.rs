@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
 
 use super::about::About;
 use super::page;
@@ -21,8 +22,12 @@ struct Inner {
     control: ControlHandle,
     metrics: Metrics,
     about: OnceLock<About>,
+    reloads: OnceLock<mpsc::Sender<ReloadOrder>>,
     ready: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
+
+/// An order to read settings again: where to say what of them was refused.
+pub type ReloadOrder = oneshot::Sender<Vec<String>>;
 
 /// The status document.
 #[derive(Serialize)]
@@ -40,6 +45,7 @@ impl View {
                 control,
                 metrics,
                 about: OnceLock::new(),
+                reloads: OnceLock::new(),
                 ready: OnceLock::new(),
             }),
         }
@@ -51,6 +57,26 @@ impl View {
         // Set by an earlier call already: that one stays.
         let _ = self.inner.about.set(about);
         let _ = self.inner.ready.set(Box::new(ready));
+    }
+
+    /// The orders to read settings again, each with where to say what of them was refused; once, later calls get none.
+    pub fn reloads(&self) -> mpsc::Receiver<ReloadOrder> {
+        let (give, orders) = mpsc::channel(1);
+        // Set by an earlier call already: that one stays.
+        let _ = self.inner.reloads.set(give);
+        orders
+    }
+
+    /// Has settings read again, if somebody does that here; what of them was refused.
+    pub(super) async fn reload_settings(&self) -> Vec<String> {
+        let Some(orders) = self.inner.reloads.get() else {
+            return Vec::new();
+        };
+        let (answer, refused) = oneshot::channel();
+        match orders.send(answer).await {
+            Ok(()) => refused.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Answers a client of a site that has no servers: the welcome page at `/`, and a short text elsewhere.

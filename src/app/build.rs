@@ -1,16 +1,21 @@
 //! From checked settings to parts that run.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::error::AppError;
+use super::handover::Inheritance;
 use super::now;
 use crate::admin::View;
-use crate::config::{Config, LogTarget, SiteConfig};
+use crate::config::{Config, LogConfig, LogTarget, SiteConfig};
 use crate::control::{Controller, ProofListener, ProofTargets};
+use crate::filter::Probes;
+use crate::net::Handover;
 use crate::proxy::{AccessLog, Proxy, ProxyConfig, Running, Site, Upstream};
 use crate::store::StateDir;
-use crate::telemetry::{AlarmKind, Alarms, LineWriter, Metrics, init};
+use crate::telemetry::{AlarmKind, Alarms, Counter, LineWriter, Metrics, init};
 
 /// The subject of alarms about the state folder.
 const STATE: &str = "state folder";
@@ -23,8 +28,42 @@ pub struct App {
     pub(super) view: View,
     pub(super) controller: Controller,
     pub(super) running: Arc<Running>,
-    /// The writers of logs, which get to write what is left at the end.
-    pub(super) writers: Vec<LineWriter>,
+    /// The same, for whoever asks whether it runs.
+    pub(super) current: watch::Sender<Arc<Running>>,
+    /// Workers of earlier settings, until they have finished what they had.
+    pub(super) retired: Vec<Arc<Running>>,
+    pub(super) logs: Logs,
+    pub(super) dropped: Counter,
+    /// Where the process before this one waits, until it was told.
+    pub(super) handover: Option<Handover>,
+}
+
+/// The writers of logs, which get to write what is left at the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Logs {
+    access: Option<AccessLog>,
+    decisions: Option<LineWriter>,
+}
+
+impl Logs {
+    pub(super) fn open(config: &LogConfig, dropped: &Counter) -> Result<Self, AppError> {
+        let mut logs = Self::default();
+        if let Some(target) = &config.access {
+            logs.access = Some(AccessLog {
+                writer: writer("access-log", target, dropped.clone())?,
+                format: config.access_format,
+            });
+        }
+        if let Some(target) = &config.decisions {
+            logs.decisions = Some(writer("decision-log", target, dropped.clone())?);
+        }
+        Ok(logs)
+    }
+
+    pub(super) fn writers(&self) -> impl Iterator<Item = &LineWriter> {
+        let access = self.access.iter().map(|log| &log.writer);
+        access.chain(&self.decisions)
+    }
 }
 
 /// Builds every part: the state folder, then rules, and only then sockets.
@@ -32,11 +71,12 @@ pub struct App {
 /// # Errors
 ///
 /// When another process has the state folder, settings or rules cannot be used, or an address cannot be bound.
-pub fn build(config: Config) -> Result<App, AppError> {
+pub fn build(config: Config, inheritance: Inheritance) -> Result<App, AppError> {
     init();
     let metrics = Metrics::default();
     let alarms = Alarms::new(&metrics);
-    let state = open_state(&config, &alarms)?;
+    let (mut received, handover) = inheritance.into_parts();
+    let state = open_state(&config, &alarms, received.lock)?;
     let mut controller = Controller::start(
         config.control.clone(),
         &state,
@@ -45,34 +85,16 @@ pub fn build(config: Config) -> Result<App, AppError> {
         now,
     )?;
     let view = View::new(controller.handle(), metrics.clone());
-    let mut proxy = ProxyConfig::new(
-        config.listeners.clone(),
-        config
-            .sites
-            .iter()
-            .map(|site| proxy_site(site, &view))
-            .collect(),
-        now,
-    );
-    proxy.probes = controller.probes();
-    proxy.workers = config.workers;
-    proxy.limits = config.limits.clone();
     let dropped = metrics.counter(
         "stopgap_log_lines_dropped",
         "Batches of access and decision lines dropped because their writer was behind",
     );
-    if let Some(target) = &config.log.access {
-        proxy.access_log = Some(AccessLog {
-            writer: writer("access-log", target, dropped.clone())?,
-            format: config.log.access_format,
-        });
-    }
-    if let Some(target) = &config.log.decisions {
-        proxy.decision_log = Some(writer("decision-log", target, dropped)?);
-    }
-    let access = proxy.access_log.iter().map(|log| log.writer.clone());
-    let writers = access.chain(proxy.decision_log.clone()).collect();
-    let running = Proxy::bind(proxy, controller.filter(), &metrics)?.start()?;
+    let logs = Logs::open(&config.log, &dropped)?;
+    let proxy = proxy_config(&config, &view, &logs, controller.probes());
+    let filter = controller.filter();
+    let proxy = Proxy::inherit(proxy, filter, &metrics, &mut received.sockets)?;
+    Inheritance::report(&received.sockets);
+    let running = Arc::new(proxy.start()?);
     controller.prove(proof_targets(&config, &running));
     Ok(App {
         config,
@@ -80,13 +102,17 @@ pub fn build(config: Config) -> Result<App, AppError> {
         alarms,
         view,
         controller,
-        running: Arc::new(running),
-        writers,
+        current: watch::Sender::new(Arc::clone(&running)),
+        running,
+        retired: Vec::new(),
+        logs,
+        dropped,
+        handover,
     })
 }
 
 /// Every listener with the address it got, and a host of every site.
-fn proof_targets(config: &Config, running: &Running) -> ProofTargets {
+pub(super) fn proof_targets(config: &Config, running: &Running) -> ProofTargets {
     let listeners = running.addresses().iter().zip(&config.listeners);
     let listeners = listeners.map(|(address, listener)| ProofListener {
         address: *address,
@@ -99,14 +125,30 @@ fn proof_targets(config: &Config, running: &Running) -> ProofTargets {
     }
 }
 
+/// What the settings say of the data plane.
+pub(super) fn proxy_config(config: &Config, view: &View, logs: &Logs, probes: Probes) -> ProxyConfig {
+    let sites = config.sites.iter().map(|site| proxy_site(site, view));
+    let mut proxy = ProxyConfig::new(config.listeners.clone(), sites.collect(), now);
+    proxy.probes = probes;
+    proxy.workers = config.workers;
+    proxy.limits = config.limits.clone();
+    proxy.access_log.clone_from(&logs.access);
+    proxy.decision_log.clone_from(&logs.decisions);
+    proxy
+}
+
 /// Takes the state folder, or goes on in memory with an alarm; only a folder in use is an end.
-fn open_state(config: &Config, alarms: &Alarms) -> Result<StateDir, AppError> {
+fn open_state(config: &Config, alarms: &Alarms, lock: Option<File>) -> Result<StateDir, AppError> {
     let Some(path) = &config.state_dir else {
         let reason = "neither a setting nor the environment names one: state is kept in memory; set STOPGAP_STATE_DIR";
         alarms.raise(AlarmKind::State, STATE, reason, now());
         return Ok(StateDir::memory());
     };
-    match StateDir::open(path) {
+    let opened = match lock {
+        Some(lock) => StateDir::adopt(path, lock),
+        None => StateDir::open(path),
+    };
+    match opened {
         Ok(state) => Ok(state),
         Err(error) if error.is_locked() => Err(AppError::state(error)),
         Err(error) => {
@@ -136,11 +178,7 @@ fn proxy_site(site: &SiteConfig, view: &View) -> Site {
     }
 }
 
-fn writer(
-    name: &str,
-    target: &LogTarget,
-    dropped: crate::telemetry::Counter,
-) -> Result<LineWriter, AppError> {
+fn writer(name: &str, target: &LogTarget, dropped: Counter) -> Result<LineWriter, AppError> {
     match target {
         LogTarget::Stderr => LineWriter::spawn(name, std::io::stderr(), dropped),
         LogTarget::Stdout => LineWriter::spawn(name, std::io::stdout(), dropped),

@@ -17,6 +17,7 @@ pub struct AppError {
 #[derive(Debug)]
 enum Kind {
     Control(ControlError),
+    Inheritance(io::Error),
     Log(PathBuf, io::Error),
     Proxy(ProxyError),
     Runtime(io::Error),
@@ -24,6 +25,12 @@ enum Kind {
 }
 
 impl AppError {
+    pub(super) const fn inheritance(error: io::Error) -> Self {
+        Self {
+            kind: Kind::Inheritance(error),
+        }
+    }
+
     pub(super) const fn log(path: PathBuf, error: io::Error) -> Self {
         Self {
             kind: Kind::Log(path, error),
@@ -47,7 +54,7 @@ impl AppError {
         match &self.kind {
             Kind::Control(error) => error.is_invalid_input(),
             Kind::Proxy(error) => error.is_invalid_input(),
-            Kind::Log(..) | Kind::Runtime(_) | Kind::State(_) => false,
+            Kind::Inheritance(_) | Kind::Log(..) | Kind::Runtime(_) | Kind::State(_) => false,
         }
     }
 }
@@ -74,6 +81,9 @@ impl fmt::Display for AppError {
             Kind::Control(_) | Kind::Proxy(_) | Kind::State(_) => {
                 f.write_str("stopgap cannot start")
             }
+            Kind::Inheritance(_) => {
+                f.write_str("the sockets that were passed to this process cannot be used")
+            }
             Kind::Log(path, _) => write!(f, "the log {} cannot be written", path.display()),
             Kind::Runtime(_) => {
                 f.write_str("the operating system grants no runtime for signals and the admin side")
@@ -86,7 +96,7 @@ impl std::error::Error for AppError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
             Kind::Control(error) => Some(error),
-            Kind::Log(_, error) | Kind::Runtime(error) => Some(error),
+            Kind::Inheritance(error) | Kind::Log(_, error) | Kind::Runtime(error) => Some(error),
             Kind::Proxy(error) => Some(error),
             Kind::State(error) => Some(error),
         }

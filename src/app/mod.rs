@@ -8,12 +8,14 @@
 mod build;
 mod error;
 mod greeting;
+mod handover;
+mod reload;
 mod signals;
-
-use std::path::Path;
 
 pub use build::{App, build};
 pub use error::AppError;
+pub use handover::Inheritance;
+pub use reload::SettingsSource;
 
 use crate::config::Config;
 use crate::model::UnixTime;
@@ -31,11 +33,11 @@ pub fn now() -> UnixTime {
 
 /// Builds everything, says what runs, and serves until a signal ends it.
 ///
-/// `file` is the settings file, which is read again at SIGHUP to tell whether it could be used.
+/// `source` is where the settings came from, which are read again at SIGHUP.
 ///
 /// # Errors
 ///
 /// When a part cannot be started.
-pub fn run(config: Config, file: Option<&Path>) -> Result<(), AppError> {
-    build(config)?.serve(file)
+pub fn run(config: Config, source: &SettingsSource) -> Result<(), AppError> {
+    build(config, Inheritance::take()?)?.serve(source)
 }

@@ -1,7 +1,6 @@
 //! A process between its start and its end: admin side, signals, drain.
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,10 +13,12 @@ use tokio::task::JoinHandle;
 use super::build::App;
 use super::error::AppError;
 use super::greeting::{greet, stopped_example};
+use super::handover::relieve;
 use super::now;
+use super::reload::SettingsSource;
 use crate::admin::{About, ControlSocket, SiteAbout, serve_address, serve_socket};
-use crate::config::{Config, Overrides};
 use crate::control::Order;
+use crate::proxy::Running;
 use crate::telemetry::AlarmKind;
 
 /// The subject of alarms about certificates.
@@ -25,6 +26,8 @@ const CERTIFICATES: &str = "certificates";
 
 /// The first of the real-time signals that a program may use: the C library keeps some for itself (signal(7)).
 const SIGRTMIN: i32 = if cfg!(target_env = "musl") { 35 } else { 34 };
+/// How long clients of the admin side get at the end.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the writers of logs get at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -32,67 +35,101 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 impl App {
     /// Starts the admin side, says what runs, and serves until a signal ends it.
     ///
-    /// SIGHUP reads rules and certificates again, SIGRTMIN throws the kill switch. The first SIGTERM or SIGINT drains, the second ends at once.
+    /// SIGHUP reads settings, rules and certificates again, SIGUSR2 starts the next process, SIGRTMIN throws the kill
+    /// switch. The first SIGTERM or SIGINT drains, the second ends at once.
     ///
     /// # Errors
     ///
     /// When the operating system grants no runtime or no signal handlers.
-    pub fn serve(self, file: Option<&Path>) -> Result<(), AppError> {
+    pub fn serve(self, source: &SettingsSource) -> Result<(), AppError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(AppError::runtime)?;
-        let ended = runtime.block_on(self.until_stopped(file));
+        let ended = runtime.block_on(self.until_stopped(source));
         // Connections to the admin side that still wait have nothing to wait for.
         runtime.shutdown_background();
         ended
     }
 
-    async fn until_stopped(self, file: Option<&Path>) -> Result<(), AppError> {
+    async fn until_stopped(mut self, source: &SettingsSource) -> Result<(), AppError> {
         let mut signals = Signals::install()?;
         let (stop, stopped) = watch::channel(false);
         let draining = Arc::new(AtomicBool::new(false));
-        let admin = self.start_admin(&stopped).await;
+        relieve(self.handover.take()).await;
+        let mut admin = self.start_admin(&stopped).await;
         let about = self.about(&admin);
-        let (running, drains) = (Arc::clone(&self.running), Arc::clone(&draining));
+        let (running, drains) = (self.current.subscribe(), Arc::clone(&draining));
+        let mut reloads = self.view.reloads();
         self.view.started(about.clone(), move || {
-            running.workers() > 0 && !drains.load(Ordering::Relaxed)
+            running.borrow().workers() > 0 && !drains.load(Ordering::Relaxed)
         });
         greet(&about, &self.controller.handle().status());
         let mut watch = tokio::time::interval(self.config.control.watch_interval);
-        loop {
+        let next = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::End => break,
+                    Asked::End => break None,
+                    Asked::HandOver => {
+                        if let Some(next) = self.start_next().await {
+                            break Some(next);
+                        }
+                    }
                     Asked::KillSwitch => self.throw_kill_switch(),
-                    Asked::Reload => self.reload(file).await,
+                    Asked::Reload => drop(self.reload(source).await),
                 },
+                Some(answer) = reloads.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.apply_settings(source).await);
+                }
                 _ = watch.tick() => self.reload_certificates().await,
             }
-        }
+        };
         draining.store(true, Ordering::Relaxed);
+        if let Some(next) = &next {
+            tracing::info!(process = next.process, "the next process serves");
+            end_admin(&stop, &mut admin).await;
+            next.release();
+        }
         let deadline = self.config.drain_timeout;
         tracing::info!(
             deadline_seconds = deadline.as_secs(),
             "draining; a second signal ends at once"
         );
         tokio::select! {
-            () = self.running.drain(deadline) => {}
+            () = self.drain(deadline) => {}
             () = signals.end() => {
                 tracing::warn!("ended at once; requests in progress were cut off");
-                self.running.stop().await;
+                for running in self.generations() {
+                    running.stop().await;
+                }
             }
         }
-        if !self.writers.iter().all(|writer| writer.flush(LOG_PATIENCE)) {
+        if !self.logs.writers().all(|writer| writer.flush(LOG_PATIENCE)) {
             tracing::warn!("the last lines of a log could not be written");
         }
-        stop.send_replace(true);
-        if let Some(socket) = admin.socket {
-            // Removes the control socket; its failure is told where it happened.
-            let _ = socket.await;
-        }
+        end_admin(&stop, &mut admin).await;
         tracing::info!("ended");
         Ok(())
+    }
+
+    /// All workers: those that serve, and those of earlier settings.
+    fn generations(&self) -> impl Iterator<Item = &Arc<Running>> {
+        self.retired.iter().chain([&self.running])
+    }
+
+    async fn drain(&self, deadline: Duration) {
+        let drains: Vec<_> = self
+            .generations()
+            .map(|running| {
+                let running = Arc::clone(running);
+                tokio::spawn(async move { running.drain(deadline).await })
+            })
+            .collect();
+        for drain in drains {
+            // It cannot fail but by a fault of ours, which ends nothing else.
+            let _ = drain.await;
+        }
     }
 
     /// Binds the read-only address and the control socket. Neither is a reason not to serve traffic.
@@ -103,7 +140,7 @@ impl App {
             Ok(listener) => {
                 admin.address = listener.local_addr().ok();
                 let serve = serve_address(listener, self.view.clone(), ended(stopped.clone()));
-                tokio::spawn(told(serve));
+                admin.read_only = Some(tokio::spawn(told(serve)));
             }
             Err(error) => self.admin_alarm(&address.to_string(), &error.to_string()),
         }
@@ -156,7 +193,7 @@ impl App {
     }
 
     /// Looks whether the certificates of TLS listeners have changed.
-    async fn reload_certificates(&self) {
+    pub(super) async fn reload_certificates(&self) {
         if self
             .config
             .listeners
@@ -204,47 +241,20 @@ impl App {
             }
         });
     }
-
-    /// Reads certificates and rules again, and says what of the settings would take a restart.
-    async fn reload(&self, file: Option<&Path>) {
-        self.reload_certificates().await;
-        if let Some(path) = file {
-            match Config::load(Some(path), &Overrides::default(), |_| None) {
-                Ok(_) => tracing::info!(
-                    file = %path.display(),
-                    "the settings file can be used; changes in it take effect at the next start, rules now"
-                ),
-                Err(error) => {
-                    tracing::error!(%error, "the settings file cannot be used; what runs stays");
-                }
-            }
-        }
-        match self.controller.handle().order(Order::Reload).await {
-            Ok(outcome) => {
-                for reason in &outcome.refused {
-                    tracing::error!(reason, "refused at reload; what was in force stays");
-                }
-                tracing::info!(
-                    revision = outcome.revision,
-                    changed = outcome.changed,
-                    "reloaded"
-                );
-            }
-            Err(error) => tracing::error!(%error, "not reloaded"),
-        }
-    }
 }
 
 /// What of the admin side could be started.
 #[derive(Default)]
 struct Admin {
     address: Option<std::net::SocketAddr>,
+    read_only: Option<JoinHandle<()>>,
     socket: Option<JoinHandle<()>>,
 }
 
 /// What a signal asks for.
 enum Asked {
     End,
+    HandOver,
     KillSwitch,
     Reload,
 }
@@ -254,6 +264,7 @@ struct Signals {
     interrupt: Signal,
     kill_switch: Signal,
     terminate: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -264,6 +275,7 @@ impl Signals {
             interrupt: handler(SignalKind::interrupt())?,
             kill_switch: handler(SignalKind::from_raw(SIGRTMIN))?,
             terminate: handler(SignalKind::terminate())?,
+            user: handler(SignalKind::user_defined2())?,
         })
     }
 
@@ -273,12 +285,25 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::End,
             _ = self.kill_switch.recv() => Asked::KillSwitch,
             _ = self.terminate.recv() => Asked::End,
+            _ = self.user.recv() => Asked::HandOver,
         }
     }
 
     /// Waits for SIGTERM or SIGINT; there is nothing to reload any more.
     async fn end(&mut self) {
         while !matches!(self.next().await, Asked::End) {}
+    }
+}
+
+/// Has the admin side end, and waits until its places are free.
+async fn end_admin(stop: &watch::Sender<bool>, admin: &mut Admin) {
+    stop.send_replace(true);
+    for served in [admin.read_only.take(), admin.socket.take()]
+        .into_iter()
+        .flatten()
+    {
+        // A client that does not go has had its time; failures are told where they happened.
+        let _ = tokio::time::timeout(ADMIN_PATIENCE, served).await;
     }
 }
 

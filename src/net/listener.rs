@@ -12,6 +12,24 @@ const BACKLOG: i32 = 4_096;
 #[derive(Debug)]
 pub struct BoundSocket(TcpListener);
 
+impl TryFrom<TcpListener> for BoundSocket {
+    type Error = io::Error;
+
+    /// Of a socket that somebody else has bound.
+    fn try_from(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
+        Ok(Self(listener))
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for BoundSocket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl BoundSocket {
     /// Where it listens.
     ///
@@ -20,6 +38,15 @@ impl BoundSocket {
     /// When the kernel does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+
+    /// Another descriptor of the same socket, with the same queue.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has none left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// Hands it to the runtime of this thread.

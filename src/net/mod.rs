@@ -9,8 +9,10 @@
 mod admission;
 mod clock;
 mod framing;
+mod handover;
 mod http2;
 mod inbound;
+mod inherited;
 mod link;
 mod listener;
 mod stream;
@@ -19,10 +21,12 @@ mod tls;
 pub use admission::{Admission, Admitted};
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use framing::{HeadLimits, Malformed};
+pub use handover::{Handover, Received, activated};
 pub use http2::{
     HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts, Http2Watch, StreamReset,
 };
 pub use inbound::{Inbound, InboundTimeouts};
+pub use inherited::{Inherited, share_out};
 pub use link::{Awaited, Link};
 pub use listener::{BoundSocket, bind};
 pub use stream::Stream;

@@ -38,7 +38,7 @@ const LINGER_BYTES: usize = 256 * 1_024;
 /// How long a client that let its body rest gets to take the answer to that.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
-/// How long a connection on which nothing has come may take for its first request once the proxy drains.
+/// How long a connection may still take for a request once the proxy drains.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 type Served = Connection<TokioIo<Inbound<Stream>>, ClientService>;
@@ -230,7 +230,7 @@ async fn run(client: &Client, connection: &mut Served) -> Ending {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Farewell {
     None,
-    /// It has a moment for a first request.
+    /// It has a moment for one more request.
     Hurried,
     /// It ends after the exchange in progress.
     Told,
@@ -239,13 +239,14 @@ enum Farewell {
 impl Farewell {
     /// A head that may be on its way is still served: the library would close the connection under it.
     fn go_on(self, link: &Link, connection: &mut Served) -> Self {
-        let served = link.is_busy() || matches!(link.awaited(), Awaited::Body | Awaited::Request);
+        let served = link.is_busy() || link.awaited() == Awaited::Body;
         match self {
             Self::None | Self::Hurried if served => {
                 Pin::new(connection).graceful_shutdown();
                 Self::Told
             }
-            Self::None if link.awaited() == Awaited::First => {
+            // A request may be on its way on a connection that rests, too.
+            Self::None if matches!(link.awaited(), Awaited::First | Awaited::Request) => {
                 link.deadlines().set(Slot::Read, LAST_REQUEST);
                 Self::Hurried
             }

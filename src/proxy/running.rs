@@ -1,9 +1,9 @@
 //! A proxy from its sockets to its end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::metrics::Meters;
 use super::worker::{Terms, Worker, WorkerListener};
 use super::{Listener, ProxyConfig, ProxyError, Upstream};
 use crate::filter::Handle;
-use crate::net::{self, BoundSocket, TlsServer};
+use crate::net::{self, BoundSocket, Inherited, TlsServer};
 use crate::telemetry::Metrics;
 
 /// A proxy whose sockets are bound and that serves nobody yet.
@@ -22,16 +22,20 @@ use crate::telemetry::Metrics;
 pub struct Proxy {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
-    /// The sockets of each worker, in the order of the listeners.
-    listeners: Vec<Vec<BoundSocket>>,
+    /// The sockets of each worker, each with the index of its listener.
+    listeners: Vec<Vec<(usize, BoundSocket)>>,
+    kept: Vec<(SocketAddr, BoundSocket)>,
     tls: Vec<Option<TlsServer>>,
 }
 
 /// A proxy that serves. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
+    shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     tls: Vec<Option<TlsServer>>,
+    /// The sockets once more, to be handed on; gone once this drains.
+    kept: Mutex<Vec<(SocketAddr, BoundSocket)>>,
     order: watch::Sender<Order>,
     alive: watch::Receiver<usize>,
     threads: Vec<JoinHandle<()>>,
@@ -58,9 +62,32 @@ impl Proxy {
     /// When there is nothing to serve, certificates cannot be used or an address cannot be bound; nothing is left
     /// behind then.
     pub fn bind(
-        mut config: ProxyConfig,
+        config: ProxyConfig,
         handle: Handle,
         metrics: &Metrics,
+    ) -> Result<Self, ProxyError> {
+        Self::inherit(config, handle, metrics, &mut Inherited::default())
+    }
+
+    /// The same, with sockets that somebody else has bound where there are any for a listener's address.
+    ///
+    /// # Errors
+    ///
+    /// As for [`bind`](Self::bind).
+    pub fn inherit(
+        config: ProxyConfig,
+        handle: Handle,
+        metrics: &Metrics,
+        inherited: &mut Inherited,
+    ) -> Result<Self, ProxyError> {
+        Self::with(config, handle, Meters::register(metrics), inherited)
+    }
+
+    fn with(
+        mut config: ProxyConfig,
+        handle: Handle,
+        meters: Meters,
+        inherited: &mut Inherited,
     ) -> Result<Self, ProxyError> {
         if config.listeners.is_empty() {
             return Err(ProxyError::no_listener());
@@ -78,23 +105,31 @@ impl Proxy {
         }
         let tls = config.listeners.iter().map(tls_server);
         let tls = tls.collect::<Result<Vec<_>, _>>()?;
-        let shared = Shared::new(config, handle, Meters::register(metrics))?;
+        let shared = Shared::new(config, handle, meters)?;
         let config = &shared.config;
-        let mut addresses = Vec::new();
-        let mut listeners: Vec<Vec<BoundSocket>> =
+        let (mut addresses, mut kept) = (Vec::new(), Vec::new());
+        let mut listeners: Vec<Vec<(usize, BoundSocket)>> =
             (0..config.workers).map(|_| Vec::new()).collect();
-        for listener in &config.listeners {
+        for (index, listener) in config.listeners.iter().enumerate() {
             let failed = |source| ProxyError::bind(listener.address, source);
-            let sockets = net::bind(listener.address, config.workers).map_err(failed)?;
+            let mut sockets = inherited.take(listener.address);
+            if sockets.is_empty() {
+                sockets = net::bind(listener.address, config.workers).map_err(failed)?;
+            }
             addresses.push(sockets[0].address().map_err(failed)?);
-            for (worker, socket) in listeners.iter_mut().zip(sockets) {
-                worker.push(socket);
+            for socket in &sockets {
+                kept.push((listener.address, socket.try_clone().map_err(failed)?));
+            }
+            let shares = net::share_out(sockets, config.workers).map_err(failed)?;
+            for (worker, share) in listeners.iter_mut().zip(shares) {
+                worker.extend(share.into_iter().map(|socket| (index, socket)));
             }
         }
         Ok(Self {
             shared: Arc::new(shared),
             addresses,
             listeners,
+            kept,
             tls,
         })
     }
@@ -117,8 +152,10 @@ impl Proxy {
             told: count,
         });
         let mut running = Running {
+            shared: Arc::clone(&self.shared),
             addresses: self.addresses,
             tls: self.tls,
+            kept: Mutex::new(self.kept),
             order,
             alive,
             threads: Vec::new(),
@@ -126,9 +163,11 @@ impl Proxy {
         for (index, sockets) in self.listeners.into_iter().enumerate() {
             let listeners = sockets
                 .into_iter()
-                .zip(&self.shared.config.listeners)
-                .zip(&running.tls)
-                .map(|((socket, listener), tls)| WorkerListener {
+                .map(|(index, socket)| {
+                    let listener = &self.shared.config.listeners[index];
+                    (socket, listener, &running.tls[index])
+                })
+                .map(|(socket, listener, tls)| WorkerListener {
                     socket,
                     terms: Terms {
                         refusals: listener.refusals,
@@ -217,17 +256,53 @@ impl Running {
         *self.alive.borrow()
     }
 
+    /// Binds a proxy with other settings that can take over from this one: it counts with the same counters, judges by
+    /// the same rule sets, and has the sockets of every listener whose address stays, so that no connection is lost
+    /// between the two. This one goes on until it drains.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Proxy::bind`]; this one is as it was then.
+    pub fn successor(&self, config: ProxyConfig) -> Result<Proxy, ProxyError> {
+        let mut inherited = self.sockets().map_err(ProxyError::worker)?;
+        let (handle, meters) = (self.shared.handle.clone(), self.shared.meters.clone());
+        Proxy::with(config, handle, meters, &mut inherited)
+    }
+
+    /// The listening sockets once more, each with the address that it was asked for by; none once this drains.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no descriptors left.
+    pub fn sockets(&self) -> std::io::Result<Inherited> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inherited = Inherited::default();
+        for (address, socket) in kept.iter() {
+            inherited.add(*address, socket.try_clone()?);
+        }
+        Ok(inherited)
+    }
+
     /// Takes no new connection, finishes requests in progress, and returns when all workers have ended: after
     /// `deadline` at the latest, when what is left is cut off.
     ///
-    /// Connections that the kernel has queued are still accepted, and served one request.
+    /// Connections that the kernel has queued are still accepted, and served one request. An earlier deadline stands.
     pub async fn drain(&self, deadline: Duration) {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        let deadline = Instant::now() + deadline;
         self.order.send_if_modified(|order| {
-            let drains = *order == Order::Serve;
-            if drains {
-                *order = Order::Drain(Instant::now() + deadline);
+            let sooner = match *order {
+                Order::Serve => true,
+                Order::Drain(other) => deadline < other,
+                Order::Stop => false,
+            };
+            if sooner {
+                *order = Order::Drain(deadline);
             }
-            drains
+            sooner
         });
         self.ended().await;
     }

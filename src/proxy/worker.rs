@@ -77,19 +77,20 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "worker {} cannot listen", self.index),
             }
         }
-        let deadline = loop {
+        loop {
             let order = *self.orders.borrow_and_update();
             match order {
-                Order::Drain(deadline) => break deadline,
+                Order::Drain(_) => break,
                 Order::Stop => return,
                 Order::Serve => {}
             }
             if self.orders.changed().await.is_err() {
                 return;
             }
-        };
+        }
+        let orders = self.orders.clone();
         tokio::select! {
-            () = drain(&core, accepting, deadline) => {}
+            () = drain(&core, accepting, &orders) => {}
             _ = self.orders.wait_for(|order| *order == Order::Stop) => {}
         }
         core.recorder.borrow_mut().flush();
@@ -104,15 +105,22 @@ async fn tick(core: Rc<Core>) {
 }
 
 /// Ends when no connection is left.
-async fn drain(core: &Rc<Core>, accepting: Vec<JoinHandle<()>>, deadline: Instant) {
+async fn drain(core: &Rc<Core>, accepting: Vec<JoinHandle<()>>, orders: &watch::Receiver<Order>) {
     for task in accepting {
         // Ends by itself, since it got the same order.
         let _ = task.await;
     }
     core.draining.set(true);
     core.clock.wake_all();
-    while !core.clock.is_empty() && Instant::now() < deadline {
+    while !core.clock.is_empty() {
+        // It may have been moved up since.
+        let Order::Drain(deadline) = *orders.borrow() else {
+            return;
+        };
         let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return;
+        }
         tokio::time::sleep(rest.min(Clock::TICK / 10)).await;
     }
 }

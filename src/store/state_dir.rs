@@ -30,7 +30,7 @@ pub struct StateDir {
 
 #[derive(Clone, Debug)]
 enum Place {
-    Folder { path: PathBuf, _lock: Arc<File> },
+    Folder { path: PathBuf, lock: Arc<File> },
     Memory(Arc<Mutex<BTreeMap<String, MemorySlot>>>),
 }
 
@@ -69,9 +69,42 @@ impl StateDir {
         Ok(Self {
             place: Place::Folder {
                 path: path.to_owned(),
-                _lock: Arc::new(lock),
+                lock: Arc::new(lock),
             },
         })
+    }
+
+    /// Takes the folder at `path` over from a process whose lock this is: both have it until that one ends.
+    ///
+    /// # Errors
+    ///
+    /// When the lock is not that of this folder, or cannot be written.
+    pub fn adopt(path: &Path, mut lock: File) -> Result<Self, StoreError> {
+        let unusable = |error| StoreError::new(path, Kind::Folder(error));
+        if !is_lock_of(&lock, path).map_err(unusable)? {
+            return Err(unusable(io::Error::other(
+                "the lock handed over is that of another folder",
+            )));
+        }
+        record_owner(&mut lock).map_err(unusable)?;
+        Ok(Self {
+            place: Place::Folder {
+                path: path.to_owned(),
+                lock: Arc::new(lock),
+            },
+        })
+    }
+
+    /// The file whose lock stands for the folder, to be handed over; `None` for a stand-in in memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        match &self.place {
+            Place::Folder { lock, .. } => lock.try_clone().map(Some),
+            Place::Memory(_) => Ok(None),
+        }
     }
 
     /// A stand-in that forgets everything when the process ends.
@@ -102,6 +135,18 @@ impl StateDir {
             }
         }
     }
+}
+
+#[cfg(unix)]
+fn is_lock_of(lock: &File, folder: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (ours, theirs) = (lock.metadata()?, std::fs::metadata(folder.join(LOCK))?);
+    Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_lock_of(_lock: &File, _folder: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 fn file_name(name: &str) -> String {

@@ -1,0 +1,163 @@
+//! Settings that take effect while the process runs, by a new generation of workers beside the old one.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::build::{App, Logs, proxy_config};
+use super::error::AppError;
+use crate::config::{Config, Overrides};
+use crate::control::Order;
+
+/// Where settings come from, each time they are read.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsSource {
+    /// The settings file.
+    pub file: Option<PathBuf>,
+    /// What flags say.
+    pub overrides: Overrides,
+}
+
+impl App {
+    /// Reads settings, certificates and rules again. What of them was refused, or has to wait, is the result.
+    pub(super) async fn reload(&mut self, source: &SettingsSource) -> Vec<String> {
+        self.reload_certificates().await;
+        let mut notes = self.apply_settings(source).await;
+        for note in &notes {
+            tracing::error!(note, "not taken from the settings; what was in force stays");
+        }
+        match self.controller.handle().order(Order::Reload).await {
+            Ok(outcome) => {
+                for reason in &outcome.refused {
+                    tracing::error!(reason, "refused at reload; what was in force stays");
+                }
+                tracing::info!(
+                    revision = outcome.revision,
+                    changed = outcome.changed,
+                    "reloaded"
+                );
+                notes.extend(outcome.refused);
+            }
+            Err(error) => tracing::error!(%error, "not reloaded"),
+        }
+        notes
+    }
+
+    /// Puts in force what has changed in the settings; what of it could not be is the result.
+    pub(super) async fn apply_settings(&mut self, source: &SettingsSource) -> Vec<String> {
+        let loaded = Config::load(source.file.as_deref(), &source.overrides, |name| {
+            std::env::var_os(name)
+        });
+        let mut new = match loaded {
+            Ok(new) => new,
+            Err(error) => return vec![explain(&error)],
+        };
+        let mut notes = self.waiting(&new);
+        if new.control.sites != self.config.control.sites {
+            // Rule sets are numbered by sites.
+            new.sites.clone_from(&self.config.sites);
+        }
+        if data_plane(&new) != data_plane(&self.config) {
+            match self.replace_proxy(&new).await {
+                Ok(()) => tracing::info!("settings of listeners, sites and limits are in force"),
+                Err(error) => {
+                    notes.push(explain(&error));
+                    return notes;
+                }
+            }
+        }
+        self.config.listeners = new.listeners;
+        self.config.sites = new.sites;
+        self.config.workers = new.workers;
+        self.config.limits = new.limits;
+        self.config.log = new.log;
+        self.config.drain_timeout = new.drain_timeout;
+        notes
+    }
+
+    /// What has changed and takes effect at the next start only.
+    fn waiting(&self, new: &Config) -> Vec<String> {
+        let (old, control) = (&self.config, &self.config.control);
+        let differing = [
+            (
+                "the names and number of [[site]]",
+                differ(&control.sites, &new.control.sites),
+            ),
+            ("rules", differ(&control.rules, &new.control.rules)),
+            (
+                "with_baseline",
+                differ(&control.with_baseline, &new.control.with_baseline),
+            ),
+            (
+                "[policy] groups",
+                differ(&control.groups, &new.control.groups),
+            ),
+            ("[policy]", differ(&control.policy, &new.control.policy)),
+            ("[[feed]]", differ(&control.feeds, &new.control.feeds)),
+            (
+                "health_paths and long_poll_paths as honest requests",
+                differ(&control.honest_paths, &new.control.honest_paths),
+            ),
+            (
+                "watch_interval",
+                differ(&control.watch_interval, &new.control.watch_interval),
+            ),
+            ("[admin]", differ(&old.admin, &new.admin)),
+            ("state_dir", differ(&old.state_dir, &new.state_dir)),
+        ];
+        let waiting = differing.into_iter().filter(|(_, differs)| *differs);
+        waiting
+            .map(|(name, _)| format!("{name}: the change takes effect at the next start, which SIGUSR2 does without losing a connection"))
+            .collect()
+    }
+
+    /// Starts workers with the new settings on the same sockets, then has the old ones finish what they have.
+    async fn replace_proxy(&mut self, new: &Config) -> Result<(), AppError> {
+        let logs = match differ(&self.config.log, &new.log) {
+            true => Logs::open(&new.log, &self.dropped)?,
+            false => self.logs.clone(),
+        };
+        let proxy = proxy_config(new, &self.view, &logs, self.controller.probes());
+        let running = Arc::clone(&self.running);
+        let start = tokio::task::spawn_blocking(move || running.successor(proxy)?.start());
+        let started = start
+            .await
+            .map_err(|error| AppError::runtime(error.into()))??;
+        let old = std::mem::replace(&mut self.running, Arc::new(started));
+        self.current.send_replace(Arc::clone(&self.running));
+        self.logs = logs;
+        self.retired.retain(|retired| retired.workers() > 0);
+        self.retired.push(Arc::clone(&old));
+        // A long poll gets the time that it had.
+        let deadline = new.drain_timeout.max(self.config.limits.long_poll_timeout);
+        tokio::spawn(async move { old.drain(deadline).await });
+        Ok(())
+    }
+}
+
+/// What the data plane is made from, in a form that shows every difference.
+fn data_plane(config: &Config) -> String {
+    let parts = (
+        &config.listeners,
+        &config.sites,
+        config.workers,
+        &config.limits,
+        &config.log,
+    );
+    format!("{parts:?}")
+}
+
+fn differ(old: &impl Debug, new: &impl Debug) -> bool {
+    format!("{old:?}") != format!("{new:?}")
+}
+
+fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
