@@ -16,4 +16,4 @@ pub use about::{About, SiteAbout};
 pub use config::AdminConfig;
 pub use router::{serve_address, serve_socket};
 pub use socket::{ControlSocket, SocketError};
-pub use view::View;
+pub use view::{ReloadOrder, View};

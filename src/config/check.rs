@@ -84,6 +84,11 @@ fn listeners(
             address: listener.address.0,
             refusals: refusals(&[all, &listener.refusals]),
             http2: listener.http2.unwrap_or(!tls.is_empty()),
+            proxies: listener
+                .proxy_protocol
+                .iter()
+                .map(|network| network.0)
+                .collect(),
             tls,
         });
     }

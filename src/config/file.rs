@@ -16,6 +16,7 @@ use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
 use crate::feed::{ActionType, Source};
 use crate::model::Digest;
+use crate::net::Network;
 use crate::proxy::Server;
 
 /// A whole file.
@@ -48,6 +49,8 @@ pub(super) struct FileListener {
     pub(super) address: Parsed<SocketAddr>,
     pub(super) tls: Option<Spanned<Vec<FileCertificate>>>,
     pub(super) http2: Option<bool>,
+    #[serde(default)]
+    pub(super) proxy_protocol: Vec<Parsed<Network>>,
     #[serde(default)]
     pub(super) refusals: FileRefusals,
 }

@@ -104,6 +104,7 @@ impl Overrides {
             address: *address,
             refusals,
             http2: !tls.is_empty(),
+            proxies: Vec::new(),
             tls,
         };
         let plain = self

@@ -112,6 +112,7 @@ impl Text {
             self.value("tls", format!("[{}]", pairs.join(", ")));
         }
         self.value("http2", listener.http2);
+        self.value("proxy_protocol", list(&listener.proxies));
     }
 
     fn site(&mut self, site: &SiteConfig) {

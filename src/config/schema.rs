@@ -200,6 +200,13 @@ pub const KEYS: &[Key] = &[
         "Speak HTTP/2: with clients that agree to it within TLS, or that begin with it on a plain listener.",
     ),
     at(
+        "listener",
+        "proxy_protocol",
+        r#"["10.0.0.0/8"]"#,
+        "none",
+        "Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2. Connections from elsewhere are those of clients.",
+    ),
+    at(
         "site",
         "name",
         r#""Default Web Site""#,

@@ -15,6 +15,8 @@ mod inbound;
 mod inherited;
 mod link;
 mod listener;
+mod network;
+mod proxy_protocol;
 mod stream;
 mod tls;
 
@@ -29,5 +31,7 @@ pub use inbound::{Inbound, InboundTimeouts};
 pub use inherited::{Inherited, share_out};
 pub use link::{Awaited, Link};
 pub use listener::{BoundSocket, bind};
+pub use network::{InvalidNetwork, Network};
+pub use proxy_protocol::read_proxy_header;
 pub use stream::Stream;
 pub use tls::{CertificateFiles, TlsClient, TlsError, TlsServer};

@@ -43,7 +43,10 @@ pub async fn read_proxy_header(
 }
 
 fn invalid() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no header of the PROXY protocol")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "no header of the PROXY protocol",
+    )
 }
 
 /// Section 2.1: words with one space between, and nothing that two readers could read differently.
@@ -84,12 +87,19 @@ async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option
     match (command, family) {
         (0x20, _) | (0x21, 0x00 | 0x31) => Ok(None),
         (0x21, 0x11) => {
-            let source = tail.get(..4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+            let source = tail
+                .get(..4)
+                .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
             found(source.map(Ipv4Addr::from), tail.get(8..10))
         }
         (0x21, 0x21) => {
-            let source = tail.get(..16).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-            found(source.map(Ipv6Addr::from), tail.get(32..34).filter(|_| tail.len() >= 36))
+            let source = tail
+                .get(..16)
+                .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+            found(
+                source.map(Ipv6Addr::from),
+                tail.get(32..34).filter(|_| tail.len() >= 36),
+            )
         }
         _ => Err(invalid()),
     }
@@ -111,7 +121,9 @@ mod tests {
 
     /// What a header comes to, and what is left behind it.
     fn read(bytes: &[u8]) -> Option<(Option<String>, usize)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let mut rest = bytes;
         let found = runtime.block_on(read_proxy_header(&mut rest)).ok()?;
         Some((found.map(|address| address.to_string()), rest.len()))
@@ -126,14 +138,23 @@ mod tests {
     fn headers_of_both_versions_are_read_and_no_byte_more() {
         let found = |address: &str| Some((Some(address.to_owned()), 3));
         let v1 = |text: &str| read(format!("{text}\r\nGET").as_bytes());
-        assert_eq!(v1("PROXY TCP4 192.0.2.1 198.51.100.1 1234 443"), found("192.0.2.1:1234"));
-        assert_eq!(v1("PROXY TCP6 2001:db8::1 ::1 1 0"), found("[2001:db8::1]:1"));
+        assert_eq!(
+            v1("PROXY TCP4 192.0.2.1 198.51.100.1 1234 443"),
+            found("192.0.2.1:1234")
+        );
+        assert_eq!(
+            v1("PROXY TCP6 2001:db8::1 ::1 1 0"),
+            found("[2001:db8::1]:1")
+        );
         assert_eq!(v1("PROXY UNKNOWN"), Some((None, 3)));
         assert_eq!(v1("PROXY UNKNOWN ffff::1 ::1 1 2"), Some((None, 3)));
         let four = [192, 0, 2, 1, 198, 51, 100, 1, 4, 210, 1, 187];
         assert_eq!(read(&binary(0x21, 0x11, &four)), found("192.0.2.1:1234"));
         let with_more = [&four[..], &[4, 0, 1, 9]].concat();
-        assert_eq!(read(&binary(0x21, 0x11, &with_more)), found("192.0.2.1:1234"));
+        assert_eq!(
+            read(&binary(0x21, 0x11, &with_more)),
+            found("192.0.2.1:1234")
+        );
         let mut six = [0; 36];
         (six[0], six[15], six[33]) = (0x20, 1, 80);
         assert_eq!(read(&binary(0x21, 0x21, &six)), found("[2000::1]:80"));
@@ -158,9 +179,18 @@ mod tests {
             assert_eq!(read(format!("{text}\r\nGET").as_bytes()), None, "{text}");
         }
         assert_eq!(read(b"PROXY TCP4 192.0.2.1 198.51.100.1 1 2\nGET"), None);
-        assert_eq!(read(format!("PROXY UNKNOWN {}\r\n", "x".repeat(200)).as_bytes()), None);
+        assert_eq!(
+            read(format!("PROXY UNKNOWN {}\r\n", "x".repeat(200)).as_bytes()),
+            None
+        );
         assert_eq!(read(b"PROXY"), None);
-        for (command, family, length) in [(0x11, 0x11, 12), (0x22, 0x11, 12), (0x21, 0x12, 12), (0x21, 0x11, 9), (0x21, 0x21, 35)] {
+        for (command, family, length) in [
+            (0x11, 0x11, 12),
+            (0x22, 0x11, 12),
+            (0x21, 0x12, 12),
+            (0x21, 0x11, 9),
+            (0x21, 0x21, 35),
+        ] {
             assert_eq!(read(&binary(command, family, &vec![0; length])), None);
         }
         assert_eq!(read(&binary(0x21, 0x11, &vec![0; TAIL_LIMIT + 1])), None);

@@ -13,7 +13,7 @@ use super::Limits;
 use crate::canon::Refusals;
 use crate::filter::Probes;
 use crate::model::UnixTime;
-use crate::net::CertificateFiles;
+use crate::net::{CertificateFiles, Network};
 use crate::telemetry::LineWriter;
 
 /// Settings of a [`Proxy`](super::Proxy).
@@ -65,6 +65,9 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken here: with clients that agree to it within TLS, or that begin with it on a plain
     /// listener (RFC 9113 section 3.3).
     pub http2: bool,
+    /// Proxies in front, which begin each connection by saying who its client is (the PROXY protocol). Nobody else is
+    /// believed.
+    pub proxies: Vec<Network>,
 }
 
 impl Listener {
@@ -75,6 +78,7 @@ impl Listener {
             refusals: Refusals::default(),
             tls: Vec::new(),
             http2: false,
+            proxies: Vec::new(),
         }
     }
 }

@@ -26,8 +26,8 @@ use super::upgrade;
 use super::worker::Terms;
 use crate::filter::Peer;
 use crate::net::{
-    Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed, Slot,
-    Stream, TlsServer,
+    self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
+    Slot, Stream, TlsServer,
 };
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
@@ -77,6 +77,29 @@ pub(super) async fn secure(core: &Core, tls: &TlsServer, stream: TcpStream) -> O
         tracing::debug!(%error, "no TLS with a client");
     }
     accepted.ok()
+}
+
+/// Reads who a connection's client is, from the proxy in front: its address, or nothing when the proxy speaks for
+/// itself. `None` when that fails, or takes longer than a head may.
+pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Option<SocketAddr>> {
+    let (deadlines, _registration) = core.clock.register();
+    deadlines.set(Slot::Read, core.shared.config.limits.head_timeout);
+    let mut read = pin!(net::read_proxy_header(stream));
+    let read = poll_fn(|context| {
+        deadlines.watch(context);
+        match read.as_mut().poll(context) {
+            Poll::Pending if deadlines.has_passed(Slot::Read) => {
+                Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
+            }
+            poll => poll,
+        }
+    });
+    let read = read.await;
+    if let Err(error) = &read {
+        core.shared.meters.connections_refused.inc();
+        tracing::debug!(%error, "a proxy in front did not say who its client is");
+    }
+    read.ok()
 }
 
 /// Serves one connection to its end.

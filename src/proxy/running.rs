@@ -173,6 +173,7 @@ impl Proxy {
                         refusals: listener.refusals,
                         tls: tls.clone(),
                         http2: listener.http2,
+                        proxies: listener.proxies.clone(),
                     },
                 })
                 .collect();

@@ -1,6 +1,7 @@
 //! One data-plane thread: its runtime, its listeners, its clock.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -15,7 +16,7 @@ use super::connection;
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::net::{BoundSocket, Clock, Stream, TlsServer};
+use crate::net::{BoundSocket, Clock, Network, Stream, TlsServer};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub(super) struct Terms {
     pub(super) tls: Option<TlsServer>,
     /// Whether HTTP/2 is spoken with clients that begin with it, or agree to it within TLS.
     pub(super) http2: bool,
+    /// Proxies that say who their clients are.
+    pub(super) proxies: Vec<Network>,
 }
 
 impl Worker {
@@ -168,6 +171,24 @@ fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Rc<Terms>) {
     let Ok(remote) = stream.peer_addr() else {
         return;
     };
+    if !terms
+        .proxies
+        .iter()
+        .any(|proxy| proxy.contains(remote.ip()))
+    {
+        return enter(core, stream, remote, terms);
+    }
+    let (core, terms) = (Rc::clone(core), Rc::clone(terms));
+    tokio::task::spawn_local(async move {
+        let mut stream = stream;
+        if let Some(client) = connection::introduced(&core, &mut stream).await {
+            enter(&core, stream, client.unwrap_or(remote), &terms);
+        }
+    });
+}
+
+/// Serves a client, if there is room for it.
+fn enter(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Terms>) {
     let Some(admitted) = core.shared.admission.admit(remote.ip()) else {
         core.shared.meters.connections_refused.inc();
         return;
