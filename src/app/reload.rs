@@ -51,7 +51,12 @@ impl App {
         });
         let mut new = match loaded {
             Ok(new) => new,
-            Err(error) => return vec![explain(&error)],
+            Err(error) => {
+                return vec![format!(
+                    "the settings file cannot be used: {}",
+                    explain(&error)
+                )];
+            }
         };
         let mut notes = self.waiting(&new);
         if new.control.sites != self.config.control.sites {

@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
-    FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener, FileLog,
-    FileRefusals, FileSite, FormatWord, HostName, Parsed,
+    ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener,
+    FileLog, FileRefusals, FileSite, FormatWord, HostName, Parsed,
 };
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
@@ -24,7 +24,7 @@ use crate::admin::AdminConfig;
 use crate::canon::Refusals;
 use crate::control::{ControlConfig, DEFAULT_SITE, WATCH_INTERVAL};
 use crate::feed::{FeedConfig, TypeAliases};
-use crate::net::{CertificateFiles, HeadLimits};
+use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
 use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
 
 pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
@@ -80,9 +80,16 @@ fn listeners(
         .collect();
     for listener in detailed {
         let tls = certificate_files(listener.tls, document)?;
+        let clients = client_certificates(
+            listener.client_ca,
+            listener.client_certificates,
+            tls.is_empty(),
+            document,
+        )?;
         listeners.push(Listener {
             address: listener.address.0,
             refusals: refusals(&[all, &listener.refusals]),
+            clients,
             http2: listener.http2.unwrap_or(!tls.is_empty()),
             proxies: listener
                 .proxy_protocol
@@ -99,6 +106,28 @@ fn listeners(
         });
     }
     Ok(listeners)
+}
+
+fn client_certificates(
+    authorities: Option<Spanned<PathBuf>>,
+    word: Option<Spanned<Parsed<ClientWord>>>,
+    plain: bool,
+    document: &Document<'_>,
+) -> Result<Option<ClientCertificates>, ConfigError> {
+    let Some(authorities) = authorities else {
+        return match word {
+            Some(word) => Err(document.fault(word.span(), "needs `client_ca` beside it")),
+            None => Ok(None),
+        };
+    };
+    if plain {
+        let problem = "only a TLS listener can ask for certificates; add `tls`";
+        return Err(document.fault(authorities.span(), problem));
+    }
+    Ok(Some(ClientCertificates {
+        authorities: document.resolve(authorities.get_ref()),
+        required: word.is_none_or(|word| word.into_inner().0 == ClientWord::Required),
+    }))
 }
 
 fn certificate_files(
@@ -711,6 +740,10 @@ mod tests {
                 }
                 "feed" => vec!["name", "url", "trust", "roots", "timestamp_roots"],
                 "site" => vec!["name"],
+                "listener" if key.name == "client_ca" => vec!["address", "tls"],
+                "listener" if key.name == "client_certificates" => {
+                    vec!["address", "tls", "client_ca"]
+                }
                 "listener" => vec!["address"],
                 _ => vec![],
             };

@@ -48,6 +48,8 @@ pub(super) struct FileConfig {
 pub(super) struct FileListener {
     pub(super) address: Parsed<SocketAddr>,
     pub(super) tls: Option<Spanned<Vec<FileCertificate>>>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
+    pub(super) client_certificates: Option<Spanned<Parsed<ClientWord>>>,
     pub(super) http2: Option<bool>,
     #[serde(default)]
     pub(super) proxy_protocol: Vec<Parsed<Network>>,
@@ -202,6 +204,25 @@ impl FromStr for TrustWord {
                 other,
                 &["dsse", "microsoft-eocs", "xmldsig-x509"],
             )),
+        }
+    }
+}
+
+/// The word for what is asked of clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ClientWord {
+    Optional,
+    Required,
+}
+
+impl FromStr for ClientWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            other => Err(unknown_word(other, &["optional", "required"])),
         }
     }
 }

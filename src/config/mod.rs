@@ -187,7 +187,11 @@ impl Config {
             .iter()
             .filter(|listener| !listener.tls.is_empty())
         {
-            TlsServer::load(listener.tls.clone(), listener.http2)?;
+            TlsServer::load(
+                listener.tls.clone(),
+                listener.http2,
+                listener.clients.as_ref(),
+            )?;
         }
         for server in self.sites.iter().flat_map(|site| &site.upstreams) {
             if let Some(tls) = &server.tls {

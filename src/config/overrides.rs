@@ -103,6 +103,7 @@ impl Overrides {
         let listener = |address: &SocketAddr, tls: Vec<CertificateFiles>| Listener {
             address: *address,
             refusals,
+            clients: None,
             http2: !tls.is_empty(),
             proxies: Vec::new(),
             tls,

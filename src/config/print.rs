@@ -111,6 +111,15 @@ impl Text {
             let pairs: Vec<String> = listener.tls.iter().map(pair).collect();
             self.value("tls", format!("[{}]", pairs.join(", ")));
         }
+        if let Some(clients) = &listener.clients {
+            let word = if clients.required {
+                "required"
+            } else {
+                "optional"
+            };
+            self.value("client_ca", path_text(&clients.authorities));
+            self.value("client_certificates", quoted(word));
+        }
         self.value("http2", listener.http2);
         self.value("proxy_protocol", list(&listener.proxies));
     }

@@ -194,6 +194,20 @@ pub const KEYS: &[Key] = &[
     ),
     at(
         "listener",
+        "client_ca",
+        r#""clients.pem""#,
+        "none",
+        "Authorities in PEM whose certificates clients are asked for, on a TLS listener.",
+    ),
+    at(
+        "listener",
+        "client_certificates",
+        r#""required""#,
+        "required with `client_ca`",
+        "\"optional\" also takes clients without a certificate, \"required\" refuses them. Certificates of others are refused by both.",
+    ),
+    at(
+        "listener",
         "http2",
         "true",
         "true with `tls`, false without",

@@ -34,4 +34,4 @@ pub use listener::{BoundSocket, bind};
 pub use network::{InvalidNetwork, Network};
 pub use proxy_protocol::read_proxy_header;
 pub use stream::Stream;
-pub use tls::{CertificateFiles, TlsClient, TlsError, TlsServer};
+pub use tls::{CertificateFiles, ClientCertificates, TlsClient, TlsError, TlsServer};

@@ -13,7 +13,7 @@ use super::Limits;
 use crate::canon::Refusals;
 use crate::filter::Probes;
 use crate::model::UnixTime;
-use crate::net::{CertificateFiles, Network};
+use crate::net::{CertificateFiles, ClientCertificates, Network};
 use crate::telemetry::LineWriter;
 
 /// Settings of a [`Proxy`](super::Proxy).
@@ -62,6 +62,8 @@ pub struct Listener {
     pub refusals: Refusals,
     /// Certificates to show, which make this a TLS listener; empty for a plain one.
     pub tls: Vec<CertificateFiles>,
+    /// Certificates that clients are asked for, on a TLS listener.
+    pub clients: Option<ClientCertificates>,
     /// Whether HTTP/2 is spoken here: with clients that agree to it within TLS, or that begin with it on a plain
     /// listener (RFC 9113 section 3.3).
     pub http2: bool,
@@ -77,6 +79,7 @@ impl Listener {
             address,
             refusals: Refusals::default(),
             tls: Vec::new(),
+            clients: None,
             http2: false,
             proxies: Vec::new(),
         }

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Limits;
 use super::bond::Bonds;
 use super::core::Core;
 use super::headers::Forwarded;
@@ -120,12 +121,6 @@ pub(super) async fn serve(
     let http2 = stream.is_http2() || early == HTTP2_PREFACE;
     let link = Link::new(Rc::clone(&deadlines));
     let limits = &core.shared.config.limits;
-    let timeouts = InboundTimeouts {
-        body: limits.body_timeout,
-        half_close: limits.half_close_timeout,
-        head: limits.head_timeout,
-        idle: limits.idle_timeout,
-    };
     let local = stream.socket().local_addr().ok();
     let secure = stream.is_secure();
     let client = Client {
@@ -152,7 +147,7 @@ pub(super) async fn serve(
         link.clone(),
         limits.head,
         refusals.fragment,
-        timeouts,
+        timeouts(limits),
     )
     .with_early(early);
     let client = Rc::new(client);
@@ -185,6 +180,15 @@ pub(super) async fn serve(
         return;
     }
     end(&client, stream, ending, fault, &pending).await;
+}
+
+const fn timeouts(limits: &Limits) -> InboundTimeouts {
+    InboundTimeouts {
+        body: limits.body_timeout,
+        half_close: limits.half_close_timeout,
+        head: limits.head_timeout,
+        idle: limits.idle_timeout,
+    }
 }
 
 /// Reads as much of the preface of HTTP/2 as is there, within the time for a head; what was read is no more than that.

@@ -206,9 +206,13 @@ fn tls_server(listener: &Listener) -> Result<Option<TlsServer>, ProxyError> {
     if listener.tls.is_empty() {
         return Ok(None);
     }
-    TlsServer::load(listener.tls.clone(), listener.http2)
-        .map(Some)
-        .map_err(|error| ProxyError::certificate(listener.address, error))
+    TlsServer::load(
+        listener.tls.clone(),
+        listener.http2,
+        listener.clients.as_ref(),
+    )
+    .map(Some)
+    .map_err(|error| ProxyError::certificate(listener.address, error))
 }
 
 /// Counts one worker until its thread ends, however it ends.

@@ -81,7 +81,7 @@ fn streams_share_a_connection_and_bodies_pass_both_ways() {
     });
     let proxy = http2(before(&[&origin])).start();
     let mut client = Http2Client::connect(proxy.address, &[]);
-    let body: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+    let body: Vec<u8> = (0..30_000_u32).map(|n| (n % 251) as u8).collect();
     let pieces = |stream: u32| {
         let last = body.chunks(16_384).count() - 1;
         let piece = move |(index, piece): (usize, &[u8])| {
@@ -100,7 +100,7 @@ fn streams_share_a_connection_and_bodies_pass_both_ways() {
     client.send(&head(1, &request("POST", "/a", &[]), false));
     client.send(&head(
         3,
-        &request("POST", "/b", &[("content-length", "200000")]),
+        &request("POST", "/b", &[("content-length", "30000")]),
         false,
     ));
     for (one, other) in pieces(1).iter().zip(pieces(3)) {
@@ -273,6 +273,7 @@ fn clients_that_rest_are_ended() {
     assert_eq!(idle.gone(), Some(0));
     // A head that does not end.
     let mut slow = connect(&[]);
+    slow.takes = false;
     slow.send(&frame(
         HEADERS,
         END_STREAM,
@@ -281,6 +282,7 @@ fn clients_that_rest_are_ended() {
     ));
     assert_eq!(slow.gone(), Some(ENHANCE_YOUR_CALM));
     let mut slow = connect(&[]);
+    slow.takes = false;
     slow.send(&frame(
         HEADERS,
         END_STREAM,

@@ -102,8 +102,8 @@ fn changed_settings_are_taken_under_load_and_bad_ones_change_nothing() {
     // What has to wait is named.
     settings(&file, &old, "workers = 1\nwith_baseline = true");
     daemon.signal("HUP");
-    daemon.logged("with_baseline: the change takes effect at the next start");
     daemon.logged("are in force");
+    daemon.logged("with_baseline: the change takes effect at the next start");
     assert_eq!(text(daemon.address), "old");
     settings(&file, &new, "workerz = 1");
     daemon.signal("HUP");

@@ -128,7 +128,7 @@ pub(crate) struct Http2Client {
     answers: HashMap<u32, Answer>,
     ends: HashMap<u32, End>,
     goaway: Option<u32>,
-    /// Whether windows are opened again for what was received.
+    /// Whether windows are opened again for what was received, and frames acknowledged that ask for it.
     pub(crate) takes: bool,
 }
 
@@ -140,7 +140,8 @@ impl Http2Client {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut payload = Vec::new();
-        for (name, value) in settings {
+        // Without a table, a status is never sent as a reference to an earlier one.
+        for (name, value) in [(1, 0)].iter().chain(settings) {
             payload.extend(name.to_be_bytes());
             payload.extend(value.to_be_bytes());
         }
@@ -226,8 +227,12 @@ impl Http2Client {
                 self.ends.entry(frame.stream).or_insert(End::Reset(code(0)));
             }
             GOAWAY => self.goaway = Some(code(4)),
-            SETTINGS if frame.flags & 1 == 0 => self.send(&self::frame(SETTINGS, 1, 0, b"")),
-            PING if frame.flags & 1 == 0 => self.send(&self::frame(PING, 1, 0, &frame.payload)),
+            SETTINGS if self.takes && frame.flags & 1 == 0 => {
+                self.send(&self::frame(SETTINGS, 1, 0, b""))
+            }
+            PING if self.takes && frame.flags & 1 == 0 => {
+                self.send(&self::frame(PING, 1, 0, &frame.payload))
+            }
             _ => {}
         }
         if frame.kind == DATA && self.takes && !frame.payload.is_empty() {

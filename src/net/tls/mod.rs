@@ -13,7 +13,7 @@ mod server;
 pub use certificates::CertificateFiles;
 pub use client::TlsClient;
 pub use error::TlsError;
-pub use server::TlsServer;
+pub use server::{ClientCertificates, TlsServer};
 
 /// The application protocols offered and accepted (RFC 7301), the preferred one first.
 fn protocols(http2: bool) -> Vec<Vec<u8>> {
