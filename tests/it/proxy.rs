@@ -690,7 +690,7 @@ fn drain_finishes_what_was_begun() {
     let proxy = before(&[&origin])
         .config(|config| config.workers = 2)
         .start();
-    let (mut busy, mut idle) = (proxy.client(), proxy.client());
+    let mut busy = proxy.client();
     busy.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     origin.next();
     std::thread::scope(|scope| {

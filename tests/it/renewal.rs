@@ -98,13 +98,13 @@ fn changed_settings_are_taken_under_load_and_bad_ones_change_nothing() {
     settings(&file, &new, "workers = 3");
     daemon.signal("HUP");
     daemon.logged("are in force");
-    assert_eq!(text(daemon.address), "new");
+    eventually("new settings", || text(daemon.address) == "new");
     // What has to wait is named.
     settings(&file, &old, "workers = 1\nwith_baseline = true");
     daemon.signal("HUP");
     daemon.logged("are in force");
     daemon.logged("with_baseline: the change takes effect at the next start");
-    assert_eq!(text(daemon.address), "old");
+    eventually("old settings", || text(daemon.address) == "old");
     settings(&file, &new, "workerz = 1");
     daemon.signal("HUP");
     let line = daemon.logged("not taken from the settings");

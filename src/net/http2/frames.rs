@@ -169,14 +169,12 @@ impl Frames {
             HEADERS => {
                 self.begun = true;
                 self.within_head = frame.flags & END_HEADERS == 0;
-                if frame.stream > self.last {
-                    self.last = frame.stream;
-                    self.open.push(frame.stream);
-                }
+                self.open(frame.stream);
             }
             CONTINUATION => {
                 self.within_head &= frame.flags & END_HEADERS == 0;
                 self.credit -= CONTINUATION_COST;
+                self.open(frame.stream);
             }
             RST_STREAM => {
                 self.close(frame.stream);
@@ -210,6 +208,14 @@ impl Frames {
         }
     }
 
+    /// Counts a stream once its head is whole, and can be answered.
+    fn open(&mut self, stream: u32) {
+        if !self.within_head && stream > self.last {
+            self.last = stream;
+            self.open.push(stream);
+        }
+    }
+
     fn close(&mut self, stream: u32) {
         self.open.retain(|&other| other != stream);
     }
@@ -225,7 +231,7 @@ impl Frames {
     }
 
     /// Streams that were not answered whole.
-    pub(super) fn open(&self) -> usize {
+    pub(super) fn unanswered(&self) -> usize {
         self.open.len()
     }
 
@@ -289,18 +295,18 @@ mod tests {
                 frames.receive(piece);
                 heads += usize::from(frames.is_within_head());
             }
-            assert_eq!((frames.open(), frames.last()), (2, 3));
+            assert_eq!((frames.unanswered(), frames.last()), (2, 3));
             assert!(frames.has_begun() && !frames.is_within_head());
             assert_eq!(frames.credit, CREDIT - 1 - CONTINUATION_COST);
             assert_eq!(heads > 0, size < 100);
             frames.send(&frame(HEADERS, END_HEADERS, 1, b"abc"));
-            assert_eq!(frames.open(), 2);
+            assert_eq!(frames.unanswered(), 2);
             frames.send(&frame(DATA, END_STREAM, 1, b"abc")[..11]);
             assert!(!frames.can_send());
             frames.send(b"c");
-            assert_eq!((frames.open(), frames.can_send()), (1, true));
+            assert_eq!((frames.unanswered(), frames.can_send()), (1, true));
             frames.receive(&frame(RST_STREAM, 0, 3, &[0; 4]));
-            assert_eq!(frames.open(), 0);
+            assert_eq!(frames.unanswered(), 0);
         }
     }
 

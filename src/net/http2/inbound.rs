@@ -104,7 +104,7 @@ impl Http2Watch {
 
     /// Whether an answer is being made, or not taken whole.
     pub fn is_busy(&self) -> bool {
-        self.shared.frames.borrow().open() > 0
+        self.shared.frames.borrow().unanswered() > 0
     }
 
     /// An answer is being made.
@@ -168,7 +168,7 @@ impl Http2Watch {
     fn await_taking(&self) {
         let shared = &self.shared;
         let frames = shared.frames.borrow();
-        if frames.open() <= shared.working.get() {
+        if frames.unanswered() <= shared.working.get() {
             shared.deadlines.clear(Slot::Upstream);
         } else if !shared.deadlines.is_set(Slot::Upstream) {
             shared.taken.set(frames.answered_bytes());
@@ -186,7 +186,7 @@ impl Http2Watch {
             (Http2Awaited::Head, shared.timeouts.head)
         } else if frames.is_within_data() {
             (Http2Awaited::Body, shared.timeouts.body)
-        } else if frames.open() == 0 {
+        } else if frames.unanswered() == 0 {
             (Http2Awaited::Request, shared.timeouts.idle)
         } else {
             shared.awaited.set(Http2Awaited::Request);
