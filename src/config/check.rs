@@ -361,6 +361,9 @@ fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, Config
         head_timeout: duration(written.head_timeout, default.head_timeout),
         idle_timeout: duration(written.idle_timeout, default.idle_timeout),
         body_timeout: duration(written.body_timeout, default.body_timeout),
+        body_minimum: written
+            .body_minimum
+            .map_or(default.body_minimum, |size| size.0.0),
         response_timeout: duration(written.response_timeout, default.response_timeout),
         long_poll_timeout: duration(written.long_poll_timeout, default.long_poll_timeout),
         long_poll_paths,

@@ -125,6 +125,7 @@ pub(super) struct FileLimits {
     pub(super) head_timeout: Option<Parsed<FileDuration>>,
     pub(super) idle_timeout: Option<Parsed<FileDuration>>,
     pub(super) body_timeout: Option<Parsed<FileDuration>>,
+    pub(super) body_minimum: Option<Parsed<FileSize>>,
     pub(super) response_timeout: Option<Parsed<FileDuration>>,
     pub(super) long_poll_timeout: Option<Parsed<FileDuration>>,
     pub(super) long_poll_paths: Option<Vec<Parsed<PathPrefix>>>,

@@ -209,6 +209,7 @@ impl Text {
         self.value("head_timeout", duration(limits.head_timeout));
         self.value("idle_timeout", duration(limits.idle_timeout));
         self.value("body_timeout", duration(limits.body_timeout));
+        self.value("body_minimum", size(limits.body_minimum));
         self.value("response_timeout", duration(limits.response_timeout));
         self.value("long_poll_timeout", duration(limits.long_poll_timeout));
         self.value("long_poll_paths", list(&limits.long_poll_paths));

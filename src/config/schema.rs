@@ -519,6 +519,13 @@ pub const KEYS: &[Key] = &[
     ),
     at(
         "limits",
+        "body_minimum",
+        r#""1KiB""#,
+        "1KiB",
+        "Of a body that has to move within body_timeout, either way; not on long_poll_paths.",
+    ),
+    at(
+        "limits",
         "response_timeout",
         r#""60s""#,
         "60s",

@@ -162,6 +162,13 @@ impl Deadlines {
         self.due[slot as usize].set(0);
     }
 
+    /// The time until a deadline, if it is set and has not passed.
+    pub fn rest(&self, slot: Slot) -> Option<Duration> {
+        let due = self.due[slot as usize].get();
+        let ticks = due.checked_sub(self.clock.tick.get())?;
+        Some(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+
     /// Whether a deadline is set, passed or not.
     pub fn is_set(&self, slot: Slot) -> bool {
         self.due[slot as usize].get() != 0
@@ -200,6 +207,8 @@ mod tests {
         let (deadlines, registration) = clock.register();
         deadlines.set(Slot::Read, Duration::from_millis(150));
         assert!(deadlines.is_set(Slot::Read) && !deadlines.has_passed(Slot::Read));
+        assert_eq!(deadlines.rest(Slot::Read), Some(Duration::from_millis(300)));
+        assert_eq!(deadlines.rest(Slot::Write), None);
         clock.shared.tick.set(3);
         assert!(!deadlines.has_passed(Slot::Read));
         clock.shared.tick.set(4);

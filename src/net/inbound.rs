@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::clock::Slot;
 use super::framing::{HeadLimits, Malformed, Tracker};
 use super::link::{Awaited, Link};
+use super::pace::Pace;
 
 /// Bytes of a chunked body that are checked before its head is handed over, as far as they have arrived.
 const WITHHELD_BODY: usize = 64 * 1_024;
@@ -25,6 +26,9 @@ pub struct InboundTimeouts {
     pub head: Duration,
     /// Between requests.
     pub idle: Duration,
+    /// Bytes of a body that have to move, either way, within the time for one, unless its request has a time of its
+    /// own.
+    pub least: usize,
 }
 
 /// Wraps a client's stream.
@@ -44,6 +48,8 @@ pub struct Inbound<S> {
     handed: usize,
     ended: bool,
     served: bool,
+    reading: Pace,
+    writing: Pace,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
@@ -68,6 +74,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
             handed: 0,
             ended: false,
             served: false,
+            reading: Pace::new(Slot::Read, timeouts.least),
+            writing: Pace::new(Slot::Write, timeouts.least),
         }
     }
 
@@ -243,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     fn await_bytes(&mut self) {
         let deadlines = self.link.deadlines();
         if self.tracker.is_between_requests() {
+            self.reading.reset();
             if self.link.is_busy() {
                 return;
             }
@@ -262,15 +271,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         let trailers = self.tracker.is_in_trailers();
         if !deadlines.is_set(Slot::Read) || self.link.awaited() != Awaited::Body {
             self.link.set_awaited(Awaited::Body);
-            let body = self.link.body_timeout().unwrap_or(self.timeouts.body);
-            deadlines.set(Slot::Read, if trailers { self.timeouts.head } else { body });
+            match (trailers, self.link.body_timeout()) {
+                (true, _) => deadlines.set(Slot::Read, self.timeouts.head),
+                (false, Some(timeout)) => deadlines.set(Slot::Read, timeout),
+                (false, None) => self.reading.wait(deadlines, self.timeouts.body),
+            }
         }
     }
 
     /// Clears the deadline that the bytes just handed over were waited for.
-    fn got_bytes(&mut self) {
+    fn got_bytes(&mut self, count: usize) {
         self.served = true;
-        if !(self.ended && self.link.is_busy()) {
+        if self.link.awaited() == Awaited::Body && self.link.body_timeout().is_none() {
+            self.reading.moved(self.link.deadlines(), count);
+        } else if !(self.ended && self.link.is_busy()) {
             self.link.deadlines().clear(Slot::Read);
         }
         self.link.set_awaited(Awaited::Request);
@@ -288,7 +302,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Inbound<S> {
         let result = this.poll_next(context, buffer);
         match &result {
             Poll::Pending => this.await_bytes(),
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => this.got_bytes(),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                this.got_bytes(buffer.filled().len() - before)
+            }
             Poll::Ready(_) => {}
         }
         result
@@ -296,12 +312,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Inbound<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Holds the client to taking enough; `count` is what it took.
+    fn wrote<T>(&mut self, result: Poll<io::Result<T>>, count: usize) -> Poll<io::Result<T>> {
         let deadlines = self.link.deadlines();
         if result.is_ready() {
-            deadlines.clear(Slot::Write);
+            self.writing.moved(deadlines, count);
         } else if !deadlines.is_set(Slot::Write) {
-            deadlines.set(Slot::Write, self.timeouts.body);
+            self.writing.wait(deadlines, self.timeouts.body);
         }
         result
     }
@@ -315,7 +332,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.wrote(result)
+        let count = written(&result);
+        this.wrote(result, count)
     }
 
     fn poll_write_vectored(
@@ -325,7 +343,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
-        this.wrote(result)
+        let count = written(&result);
+        this.wrote(result, count)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -339,10 +358,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Inbound<S> {
             // The library has read already and was told to wait, which it still does.
             this.await_bytes();
         }
-        this.wrote(result)
+        this.wrote(result, 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+const fn written(result: &Poll<io::Result<usize>>) -> usize {
+    match result {
+        Poll::Ready(Ok(count)) => *count,
+        _ => 0,
     }
 }

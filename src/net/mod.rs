@@ -16,6 +16,7 @@ mod inherited;
 mod link;
 mod listener;
 mod network;
+mod pace;
 mod proxy_protocol;
 mod stream;
 mod tls;

@@ -188,6 +188,7 @@ const fn timeouts(limits: &Limits) -> InboundTimeouts {
         half_close: limits.half_close_timeout,
         head: limits.head_timeout,
         idle: limits.idle_timeout,
+        least: limits.body_minimum,
     }
 }
 

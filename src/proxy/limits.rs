@@ -17,6 +17,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a body may make no progress, either way.
     pub body_timeout: Duration,
+    /// Bytes of a body that have to move within `body_timeout`, either way; not on
+    /// [`long_poll_paths`](Self::long_poll_paths).
+    pub body_minimum: usize,
     /// From the last byte of a request to the head of its response.
     pub response_timeout: Duration,
     /// Stands in for [`body_timeout`](Self::body_timeout) and [`response_timeout`](Self::response_timeout) on
@@ -51,6 +54,7 @@ impl Limits {
         head_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(120),
         body_timeout: Duration::from_secs(60),
+        body_minimum: 1_024,
         response_timeout: Duration::from_secs(60),
         long_poll_timeout: Duration::from_secs(60 * 60),
         long_poll_paths: Vec::new(),

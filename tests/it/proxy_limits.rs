@@ -5,7 +5,7 @@ use std::time::Duration;
 use stopgap::canon::Refusals;
 
 use crate::support::client::Client;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, Then};
 use crate::support::proxy::{Fixture, before};
 
 /// Sends a request in its bytes on a new connection: status and reason word of the answer.
@@ -274,4 +274,42 @@ fn http_1_0_clients_get_closed_connections_unless_they_ask() {
             .unwrap();
         assert_eq!(client.reply("GET").unwrap().text(), "hello");
     }
+}
+
+#[test]
+fn bodies_that_trickle_end_and_those_on_long_poll_paths_do_not() {
+    let origin = Origin::start(|connection, seen| {
+        if connection.take(seen).is_none() {
+            return Then::Close;
+        }
+        connection.answer("200 OK", "", "whole");
+        Then::Keep
+    });
+    let proxy = before(&[&origin])
+        .limits(|limits| {
+            limits.body_timeout = Duration::from_millis(500);
+            limits.body_minimum = 100;
+            limits.long_poll_paths = vec!["/poll".to_owned()];
+        })
+        .start();
+    // A byte at a time, each well within the time for a body.
+    let trickle = |path: &str, piece: usize| {
+        let mut client = proxy.client();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            20 * piece
+        );
+        client.send(head.as_bytes()).unwrap();
+        for _ in 0..20 {
+            if client.send(&vec![b'x'; piece]).is_err() {
+                break;
+            }
+            // The pace is what is tested.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        client.reply("POST").map_or(0, |reply| reply.status)
+    };
+    assert!(matches!(trickle("/", 1), 0 | 408));
+    assert_eq!(trickle("/", 100), 200);
+    assert_eq!(trickle("/poll", 1), 200);
 }
