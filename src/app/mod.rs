@@ -9,12 +9,14 @@ mod build;
 mod error;
 mod greeting;
 mod handover;
+mod protection;
 mod reload;
 mod signals;
 
 pub use build::{App, build};
 pub use error::AppError;
 pub use handover::Inheritance;
+pub use protection::{Comparison, compare_certificates};
 pub use reload::SettingsSource;
 
 use crate::config::Config;

@@ -15,6 +15,7 @@ use super::error::AppError;
 use super::greeting::{greet, stopped_example};
 use super::handover::relieve;
 use super::now;
+use super::protection::warn_of_certificates;
 use super::reload::SettingsSource;
 use crate::admin::{About, ControlSocket, SiteAbout, serve_address, serve_socket};
 use crate::control::Order;
@@ -65,6 +66,7 @@ impl App {
             running.borrow().workers() > 0 && !drains.load(Ordering::Relaxed)
         });
         greet(&about, &self.controller.handle().status());
+        tokio::spawn(warn_of_certificates(self.config.clone()));
         let mut watch = tokio::time::interval(self.config.control.watch_interval);
         let next = loop {
             tokio::select! {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::command::CheckArguments;
 use super::exit::{Ended, Exit, Failure};
 use super::print;
+use super::probe::probe;
 use super::table::{Table, printable};
 use crate::control::{RULE_FILE_LIMIT, rule_files};
 use crate::feed::{BUNDLED, FeedDocument, LocalContent, LocalDocument, TypeAliases};
@@ -15,6 +16,9 @@ use crate::model::{Mitigation, RewriteText, explain};
 use crate::rules::{Dialect, RuleLimits, RuleOrigin, RuleSet, RuleSource, SourceOrigin};
 
 pub(super) fn check(arguments: &CheckArguments) -> Ended {
+    if arguments.probe_upstream {
+        return probe(arguments.config.as_deref());
+    }
     let mut report = Report::new();
     if arguments.paths.is_empty() {
         report.bundled();

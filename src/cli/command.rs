@@ -154,6 +154,12 @@ pub(super) struct CheckArguments {
     /// The form of the list
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Format,
+    /// Instead, compare the certificates of TLS listeners with those of the servers behind them
+    #[arg(long, requires = "config", conflicts_with = "paths")]
+    pub(super) probe_upstream: bool,
+    /// The settings file that names them
+    #[arg(long, value_name = "FILE", requires = "probe_upstream")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// `stopgap eval`

@@ -19,6 +19,7 @@ mod inspect;
 mod instance;
 mod keygen;
 mod mitigation;
+mod probe;
 mod publishing;
 mod run;
 mod settings;

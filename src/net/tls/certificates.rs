@@ -23,6 +23,19 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+impl CertificateFiles {
+    /// The certificate itself, without its chain, in DER.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or used.
+    pub fn leaf(&self) -> Result<Vec<u8>, TlsError> {
+        // There is one at least, or reading fails.
+        let chain = read_certificates(&self.certificate)?;
+        Ok(chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default())
+    }
+}
+
 /// Certificates in use. The first answers clients that ask for no name, or for one that none is for.
 pub(super) struct Certificates {
     files: Vec<CertificateFiles>,

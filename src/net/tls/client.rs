@@ -97,6 +97,23 @@ impl TlsClient {
     }
 }
 
+impl TlsClient {
+    /// The certificate of a server itself, without its chain, in DER. Takes as long as the server does: bound it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect), and when the server cannot be reached.
+    pub async fn leaf(&self, host: &str, port: u16) -> io::Result<Vec<u8>> {
+        let stream = TcpStream::connect((host, port)).await?;
+        let stream = self.connector.connect(self.name.clone(), stream).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        match shown.and_then(<[_]>::first) {
+            Some(leaf) => Ok(leaf.to_vec()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
 /// Takes any certificate, and checks only that its key is the server's.
 #[derive(Debug)]
 struct Ourselves {
