@@ -126,7 +126,12 @@ pub(super) fn proof_targets(config: &Config, running: &Running) -> ProofTargets 
 }
 
 /// What the settings say of the data plane.
-pub(super) fn proxy_config(config: &Config, view: &View, logs: &Logs, probes: Probes) -> ProxyConfig {
+pub(super) fn proxy_config(
+    config: &Config,
+    view: &View,
+    logs: &Logs,
+    probes: Probes,
+) -> ProxyConfig {
     let sites = config.sites.iter().map(|site| proxy_site(site, view));
     let mut proxy = ProxyConfig::new(config.listeners.clone(), sites.collect(), now);
     proxy.probes = probes;

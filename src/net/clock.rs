@@ -162,11 +162,12 @@ impl Deadlines {
         self.due[slot as usize].set(0);
     }
 
-    /// The time until a deadline, if it is set and has not passed.
+    /// The time until a deadline, if it is set and has not passed; without the tick that has begun, so that what is set
+    /// to it again and again runs out.
     pub fn rest(&self, slot: Slot) -> Option<Duration> {
         let due = self.due[slot as usize].get();
         let ticks = due.checked_sub(self.clock.tick.get())?;
-        Some(TICK * u32::try_from(ticks).unwrap_or(u32::MAX))
+        Some(TICK * u32::try_from(ticks.saturating_sub(1)).unwrap_or(u32::MAX))
     }
 
     /// Whether a deadline is set, passed or not.
@@ -207,7 +208,7 @@ mod tests {
         let (deadlines, registration) = clock.register();
         deadlines.set(Slot::Read, Duration::from_millis(150));
         assert!(deadlines.is_set(Slot::Read) && !deadlines.has_passed(Slot::Read));
-        assert_eq!(deadlines.rest(Slot::Read), Some(Duration::from_millis(300)));
+        assert_eq!(deadlines.rest(Slot::Read), Some(Duration::from_millis(200)));
         assert_eq!(deadlines.rest(Slot::Write), None);
         clock.shared.tick.set(3);
         assert!(!deadlines.has_passed(Slot::Read));

@@ -48,10 +48,12 @@ impl Inherited {
 /// When the kernel has no descriptor left for a copy.
 pub fn share_out(sockets: Vec<BoundSocket>, count: usize) -> io::Result<Vec<Vec<BoundSocket>>> {
     let mut shares: Vec<Vec<BoundSocket>> = (0..count).map(|_| Vec::new()).collect();
-    for worker in sockets.len()..count {
-        if let Some(socket) = sockets.get(worker % sockets.len().max(1)) {
-            shares[worker].push(socket.try_clone()?);
-        }
+    for (share, socket) in shares
+        .iter_mut()
+        .zip(sockets.iter().cycle())
+        .skip(sockets.len())
+    {
+        share.push(socket.try_clone()?);
     }
     for (index, socket) in sockets.into_iter().enumerate() {
         shares[index % count].push(socket);

@@ -37,6 +37,10 @@ pub(super) struct Answer {
 }
 
 /// How one attempt ended without a response.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and a box would cost every request"
+)]
 enum Attempt {
     Failed(Unanswered),
     /// The connection ended without a byte of a response.

@@ -8,7 +8,6 @@ use http::{Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use super::act::{Act, act, filter_response};
-use super::admit::admit;
 use super::body::ResponseBody;
 use super::exchange::Exchange;
 use super::headers;
@@ -39,7 +38,7 @@ impl Client {
         let id = self.core.request_ids.next();
         let exchange = Exchange::new(&self.core, &self.link, id, None);
         exchange.leave_uncounted();
-        if let Err(reason) = admit(&mut parts, &self.refusals) {
+        if let Err(reason) = self.admit(&mut parts) {
             probes.see(Seen::Refused);
             let answer = respond::refused(reason, id);
             return Ok(self.local(answer, Outcome::Refused, body, &parts, exchange));
@@ -68,7 +67,7 @@ impl Client {
             Act::Reset => {
                 probes.see(Seen::Stopped(acted));
                 self.link.reset();
-                Err(NoAnswer)
+                Err(NoAnswer::unanswered())
             }
         }
     }

@@ -55,6 +55,13 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct NoAnswer(StreamReset);
 
+impl NoAnswer {
+    /// The request is not answered.
+    pub(super) fn unanswered() -> Self {
+        Self(StreamReset::unanswered())
+    }
+}
+
 impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the request is not answered")
@@ -100,7 +107,7 @@ impl Client {
             core: Rc::clone(&self.core),
             link,
             remote: self.remote,
-            peer: self.peer.clone(),
+            peer: self.peer,
             forwarded: self.forwarded.clone(),
             refusals: self.refusals,
             bonds: Rc::default(),
@@ -160,12 +167,13 @@ impl Client {
             Act::Reset => {
                 exchange.settle(Outcome::Aborted, 0);
                 self.link.reset();
-                Err(NoAnswer(StreamReset::unanswered()))
+                Err(NoAnswer::unanswered())
             }
         }
     }
 
-    fn admit(&self, parts: &mut request::Parts) -> Result<(), Reason> {
+    /// Checks a head, whichever protocol it came by.
+    pub(super) fn admit(&self, parts: &mut request::Parts) -> Result<(), Reason> {
         if self.multiplexed {
             http2::check(parts, &self.core.shared.config.limits.head)?;
         }
@@ -394,7 +402,7 @@ impl Client {
             Unanswered::Ended => {
                 meters.error(Party::Upstream);
                 self.link.reset();
-                return Err(NoAnswer(StreamReset::unanswered()));
+                return Err(NoAnswer::unanswered());
             }
             Unanswered::Server(error) => {
                 meters.error(error.party());

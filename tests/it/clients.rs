@@ -230,7 +230,7 @@ fn slow(mode: &[&str]) {
     let output = Command::new("slowhttptest")
         .args(mode)
         .args([
-            "-c", "50", "-r", "50", "-l", "6", "-i", "2", "-p", "3", "-u", &url,
+            "-c", "50", "-r", "50", "-l", "3", "-i", "2", "-p", "3", "-u", &url,
         ])
         .output()
         .unwrap();

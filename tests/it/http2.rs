@@ -126,20 +126,19 @@ fn heads_are_held_to_the_limits_each_with_its_own_reason() {
         status(&client.get(1, "/", &[("authorization", &ticket)])),
         200
     );
-    let cases: [(u32, &str, Vec<(&str, &str)>, u16, &str); 5] = [
-        (3, "/", vec![("x", &field)], 431, "field-too-large"),
+    for (stream, path, fields, expected, word) in [
+        (3, "/", vec![("x", field.as_str())], 431, "field-too-large"),
         (
             5,
             "/",
-            vec![("x", &half), ("y", &half), ("z", &half)],
+            vec![("x", half.as_str()), ("y", &half), ("z", &half)],
             431,
             "head-too-large",
         ),
         (7, "/", crumbs(257), 431, "too-many-fields"),
         (9, "/", vec![("host", "other.example")], 400, "host"),
         (11, "/%00", vec![], 400, "control-character"),
-    ];
-    for (stream, path, fields, expected, word) in cases {
+    ] {
         let end = client.get(stream, path, &fields);
         assert_eq!((status(&end), reason(&end).as_str()), (expected, word));
     }
