@@ -35,10 +35,12 @@ pub const CONNECTION_LIMIT: usize = 16;
 /// Serves the agent on the socket until `stopped`.
 pub async fn serve(socket: AgentSocket, agent: Arc<Agent>, stopped: impl Future<Output = ()>) {
     let permits = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    let users = socket.users;
+    let (listener, _file) = socket.socket.into_parts();
     let accept = async {
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await;
-            let stream = match socket.listener.accept().await {
+            let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -47,7 +49,7 @@ pub async fn serve(socket: AgentSocket, agent: Arc<Agent>, stopped: impl Future<
                     continue;
                 }
             };
-            let (agent, known) = (Arc::clone(&agent), is_known(&stream, &socket.users));
+            let (agent, known) = (Arc::clone(&agent), is_known(&stream, &users));
             tokio::spawn(async move {
                 let served = timeout(ANSWER_TIMEOUT * 2, connection(stream, agent, known)).await;
                 if let Ok(Err(error)) = served {

@@ -1,14 +1,12 @@
-//! The agent's Unix socket: bound under another name, opened to whom it is for, and only then given its name.
+//! The agent's Unix socket: for the users that may ask.
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-
-use tokio::net::UnixListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 
 use super::error::{Kind, SidecarError};
+use crate::net::{PrivateSocket, SocketFault};
 
 /// For one user alone.
 const PRIVATE: u32 = 0o600;
@@ -19,10 +17,8 @@ const SHARED: u32 = 0o666;
 /// A bound socket, with the users that may speak on it.
 #[derive(Debug)]
 pub struct AgentSocket {
-    pub(super) listener: UnixListener,
+    pub(super) socket: PrivateSocket,
     pub(super) users: Vec<u32>,
-    path: PathBuf,
-    inode: (u64, u64),
 }
 
 impl AgentSocket {
@@ -33,40 +29,16 @@ impl AgentSocket {
     ///
     /// When somebody answers there, something else is there, or it cannot be made.
     pub fn bind(path: &Path, users: Vec<u32>) -> Result<Self, SidecarError> {
-        let failed = |error| SidecarError::new(Kind::Socket(path.to_owned(), error));
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(failed(io::ErrorKind::AlreadyExists.into()));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                return Err(failed(io::ErrorKind::AddrInUse.into()));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        place(path, users).map_err(failed)
+        let socket = PrivateSocket::bind(path, |path| open_to(path, &users)).map_err(|fault| {
+            let error = match fault {
+                SocketFault::InUse => io::ErrorKind::AddrInUse.into(),
+                SocketFault::NoSocket => io::ErrorKind::AlreadyExists.into(),
+                SocketFault::System(error) => error,
+            };
+            SidecarError::new(Kind::Socket(path.to_owned(), error))
+        })?;
+        Ok(Self { socket, users })
     }
-}
-
-fn place(path: &Path, users: Vec<u32>) -> io::Result<AgentSocket> {
-    let beside = path.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&beside)?;
-    let named = open_to(&beside, &users)
-        .and_then(|()| fs::rename(&beside, path))
-        .and_then(|()| fs::symlink_metadata(path));
-    let metadata = named.inspect_err(|_| {
-        // What is left behind does no harm; the error that is told matters more.
-        let _ = fs::remove_file(&beside);
-    })?;
-    Ok(AgentSocket {
-        listener,
-        users,
-        path: path.to_owned(),
-        inode: (metadata.dev(), metadata.ino()),
-    })
 }
 
 fn open_to(path: &Path, users: &[u32]) -> io::Result<()> {
@@ -82,23 +54,12 @@ fn open_to(path: &Path, users: &[u32]) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-impl Drop for AgentSocket {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode);
-        if ours {
-            // It may have gone in between, which is what is wanted.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn socket_is_private_when_it_is_for_its_owner_and_goes_with_it() {
+    async fn socket_is_private_when_it_is_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sidecar.sock");
         let user = fs::metadata(folder.path()).unwrap().uid();
@@ -107,15 +68,7 @@ mod tests {
         assert_eq!(mode & 0o777, PRIVATE);
         assert!(AgentSocket::bind(&path, vec![user]).is_err());
         drop(socket);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn files_are_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sidecar.sock");
         fs::write(&path, "mine").unwrap();
-        assert!(AgentSocket::bind(&path, vec![0]).is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        assert!(AgentSocket::bind(&path, vec![user]).is_err());
     }
 }
