@@ -17,7 +17,7 @@ const MODULES: &[(&str, u8, &[&str])] = &[
     ("net", 1, &[]),
     ("store", 1, &["model"]),
     ("telemetry", 1, &["model"]),
-    ("filter", 2, &["rules", "model"]),
+    ("filter", 2, &["rules", "canon", "model"]),
     ("lab", 2, &["rules", "canon", "model"]),
     (
         "feed",
