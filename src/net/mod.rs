@@ -37,4 +37,7 @@ pub use network::{InvalidNetwork, Network};
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
 pub use proxy_protocol::read_proxy_header;
 pub use stream::Stream;
-pub use tls::{CertificateFiles, ClientCertificates, TlsClient, TlsError, TlsServer};
+pub use tls::{
+    CertificateFiles, ClientCertificates, Fingerprint, MutualClient, MutualServer, PeerTrust,
+    TlsClient, TlsError, TlsServer,
+};

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::verify_server_name;
+use rustls::SignatureScheme;
+use rustls::client::{ResolvesClientCert, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -93,6 +94,19 @@ impl ResolvesServerCert for Certificates {
         named
             .or_else(|| certificates.first())
             .map(|loaded| Arc::clone(&loaded.key))
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.current.load();
+        let usable = |loaded: &&Loaded| loaded.key.key.choose_scheme(schemes).is_some();
+        let found = certificates.iter().find(usable);
+        found.map(|loaded| Arc::clone(&loaded.key))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -20,8 +20,10 @@ enum Kind {
     Library,
     Name(String),
     NoCertificate,
+    NobodyTrusted,
     Pair { certificate: PathBuf, key: PathBuf },
     SystemRoots,
+    Verifier,
 }
 
 impl TlsError {
@@ -81,6 +83,14 @@ impl TlsError {
         Self::new(Kind::NoCertificate)
     }
 
+    pub(super) const fn nobody_trusted() -> Self {
+        Self::new(Kind::NobodyTrusted)
+    }
+
+    pub(super) fn verifier(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::because(Kind::Verifier, source)
+    }
+
     pub(super) const fn system_roots() -> Self {
         Self::new(Kind::SystemRoots)
     }
@@ -111,6 +121,9 @@ impl fmt::Display for TlsError {
                 "{name:?} is no name that a certificate could be for; name another with upstream_name"
             ),
             Kind::NoCertificate => f.write_str("a TLS listener needs a certificate"),
+            Kind::NobodyTrusted => f.write_str(
+                "nobody could be trusted: name authorities, or the SHA-256 of certificates",
+            ),
             Kind::Pair { certificate, key } => write!(
                 f,
                 "the key in {} does not belong to the first certificate in {}",
@@ -120,6 +133,7 @@ impl fmt::Display for TlsError {
             Kind::SystemRoots => f.write_str(
                 "the system has no trusted certificates; install them (ca-certificates) or name a file with upstream_ca",
             ),
+            Kind::Verifier => f.write_str("the authorities cannot be used to verify anybody"),
         }
     }
 }
