@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,8 +12,9 @@ use toml::Spanned;
 
 use super::document::position;
 use super::error::ConfigError;
-use super::file::Parsed;
+use super::file::{FileDigest, Parsed};
 use super::quantity::FileDuration;
+use crate::net::{CertificateFiles, PeerTrust};
 use crate::sidecar::{
     AgentConfig, AllowList, Bar, CommandConfig, DriverConfig, EXCHANGE_POOLS, EXCHANGE_SERVICES,
     Name, NamePattern, SETTLE_TIMEOUT, STEP_TIMEOUT, WindowsConfig,
@@ -30,10 +32,10 @@ const HEALTH_MANAGERS: [&str; 2] = ["MSExchangeHM", "MSExchangeHMRecovery"];
 /// Everything that one sidecar is told before it starts.
 #[derive(Clone, Debug)]
 pub struct SidecarConfig {
-    /// Its Unix socket.
-    pub socket: PathBuf,
-    /// The ids of the users that may ask.
-    pub users: Vec<u32>,
+    /// Its Unix socket, and the ids of the users that may ask there.
+    pub socket: Option<(PathBuf, Vec<u32>)>,
+    /// Its address, for proxies on other hosts.
+    pub remote: Option<RemoteConfig>,
     /// The folder of its journal.
     pub state_dir: PathBuf,
     /// What may be stopped, and within which times.
@@ -42,11 +44,23 @@ pub struct SidecarConfig {
     pub driver: DriverConfig,
 }
 
+/// An address of the sidecar, where both sides show certificates.
+#[derive(Clone, Debug)]
+pub struct RemoteConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The certificate that it shows.
+    pub files: CertificateFiles,
+    /// Which proxies may ask.
+    pub trust: PeerTrust,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSidecar {
-    socket: Option<PathBuf>,
-    users: Spanned<Vec<Spanned<FileUser>>>,
+    socket: Option<Spanned<PathBuf>>,
+    users: Option<Spanned<Vec<Spanned<FileUser>>>>,
+    tls: Option<Spanned<FileTls>>,
     state_dir: Option<PathBuf>,
     driver: Spanned<String>,
     #[serde(default)]
@@ -63,6 +77,18 @@ struct FileSidecar {
     command: Option<Spanned<FileCommand>>,
     systemd: Option<FileSystemd>,
     windows: Option<FileWindows>,
+}
+
+/// `[tls]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileTls {
+    address: Parsed<SocketAddr>,
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    pins: Vec<Parsed<FileDigest>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -164,7 +190,15 @@ impl SidecarConfig {
                 error.message().replace('\n', ", "),
             )
         })?;
-        let ids = user_ids(&file.users, users, &place)?;
+        let beside = |written: PathBuf| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            folder.join(written)
+        };
+        let socket = socket(file.socket, file.users, file.tls.is_some(), users, &place)?;
+        let remote = file
+            .tls
+            .map(|tls| remote(tls, beside, &place))
+            .transpose()?;
         let allow = allow_list(file.allow, file.deny);
         let units = Units {
             services: units(file.service, &allow, &place)?,
@@ -187,14 +221,13 @@ impl SidecarConfig {
         let time = |written: Option<Parsed<FileDuration>>, default| {
             written.map_or(default, |written| written.0.0)
         };
-        let beside = |written: Option<PathBuf>, default: &str| {
-            let folder = path.parent().unwrap_or(Path::new(""));
-            folder.join(written.unwrap_or_else(|| PathBuf::from(default)))
-        };
         Ok(Self {
-            socket: beside(file.socket, DEFAULT_SIDECAR_SOCKET),
-            users: ids,
-            state_dir: beside(file.state_dir, DEFAULT_SIDECAR_STATE),
+            socket: socket.map(|(path, ids)| (beside(path), ids)),
+            remote,
+            state_dir: beside(
+                file.state_dir
+                    .unwrap_or_else(|| PathBuf::from(DEFAULT_SIDECAR_STATE)),
+            ),
             agent: AgentConfig {
                 allow,
                 health_managers,
@@ -217,6 +250,58 @@ impl Place<'_> {
         let position = position(self.text, self.path, span.start);
         ConfigError::at(position, String::new(), problem.to_string())
     }
+}
+
+/// The socket and who may ask there; none when only remote proxies ask.
+fn socket(
+    path: Option<Spanned<PathBuf>>,
+    written: Option<Spanned<Vec<Spanned<FileUser>>>>,
+    has_tls: bool,
+    users: &str,
+    place: &Place<'_>,
+) -> Result<Option<(PathBuf, Vec<u32>)>, ConfigError> {
+    const REMEDY: &str = "name the user that the proxy runs as, as in users = [\"stopgap\"]";
+    match (path, written) {
+        (path, Some(written)) => {
+            let ids = user_ids(&written, users, place)?;
+            let path = path.map_or_else(|| DEFAULT_SIDECAR_SOCKET.into(), Spanned::into_inner);
+            Ok(Some((path, ids)))
+        }
+        (Some(path), None) => {
+            let problem = format!("nobody could ask at this socket: {REMEDY}");
+            Err(place.fault(path.span(), problem))
+        }
+        (None, None) if has_tls => Ok(None),
+        (None, None) => {
+            let problem = format!("nobody could ask, since `users` is missing: {REMEDY}");
+            Err(place.fault(0..0, problem))
+        }
+    }
+}
+
+fn remote(
+    written: Spanned<FileTls>,
+    beside: impl Fn(PathBuf) -> PathBuf,
+    place: &Place<'_>,
+) -> Result<RemoteConfig, ConfigError> {
+    let span = written.span();
+    let written = written.into_inner();
+    if written.ca.is_none() && written.pins.is_empty() {
+        let problem =
+            "a remote proxy must be known: write the SHA-256 of its certificate in `pins`, or `ca`";
+        return Err(place.fault(span, problem));
+    }
+    Ok(RemoteConfig {
+        address: written.address.0,
+        files: CertificateFiles {
+            certificate: beside(written.certificate),
+            key: beside(written.key),
+        },
+        trust: PeerTrust {
+            authorities: written.ca.map(&beside),
+            pins: written.pins.iter().map(|pin| *pin.0.0.octets()).collect(),
+        },
+    })
 }
 
 fn user_ids(
@@ -395,21 +480,51 @@ mod tests {
     #[test]
     fn defaults_allow_nothing_and_hold_exchange_on_windows_only() {
         let config = parse("users = ['stopgap', 7]\ndriver = 'dry-run'").unwrap();
-        assert_eq!(config.users, [990, 7]);
-        assert_eq!(config.socket, Path::new(DEFAULT_SIDECAR_SOCKET));
+        let socket = (PathBuf::from(DEFAULT_SIDECAR_SOCKET), vec![990, 7]);
+        assert_eq!(config.socket, Some(socket));
+        assert!(config.remote.is_none());
         assert_eq!(config.state_dir, Path::new(DEFAULT_SIDECAR_STATE));
         assert!(config.agent.allow.services.is_empty() && config.agent.allow.pools.is_empty());
         assert!(config.agent.health_managers.is_empty());
         let windows = parse("users = [0]\ndriver = 'windows'\nsocket = 's'").unwrap();
         assert_eq!(windows.agent.health_managers.len(), 2);
-        assert_eq!(windows.socket, Path::new("/etc/stopgap/s"));
+        assert_eq!(windows.socket.unwrap().0, Path::new("/etc/stopgap/s"));
+    }
+
+    #[test]
+    fn remote_proxies_need_no_users() {
+        let pin = "ab".repeat(32);
+        let config = parse(&format!(
+            "driver = 'dry-run'\n[tls]\naddress = '[::]:9443'\ncertificate = 'c'\nkey = '/k'\npins = ['{pin}']\nca = 'a'"
+        ))
+        .unwrap();
+        assert!(config.socket.is_none());
+        let remote = config.remote.unwrap();
+        assert_eq!(remote.address, "[::]:9443".parse().unwrap());
+        assert_eq!(remote.files.certificate, Path::new("/etc/stopgap/c"));
+        assert_eq!(remote.trust.pins, [[0xab; 32]]);
+        assert_eq!(
+            remote.trust.authorities.unwrap(),
+            Path::new("/etc/stopgap/a")
+        );
     }
 
     #[test]
     fn faults_name_the_line() {
         let head = "users = [0]\ndriver = 'systemd'\n";
         for (text, line, problem) in [
-            ("driver = 'dry-run'".to_owned(), 1, "missing field `users`"),
+            ("driver = 'dry-run'".to_owned(), 1, "`users` is missing"),
+            (
+                "driver = 'dry-run'\nsocket = 's'".to_owned(),
+                2,
+                "at this socket",
+            ),
+            (
+                "driver = 'dry-run'\n[tls]\naddress = '[::]:1'\ncertificate = 'c'\nkey = 'k'"
+                    .to_owned(),
+                2,
+                "in `pins`, or `ca`",
+            ),
             (
                 "users = []\ndriver = 'dry-run'".to_owned(),
                 1,

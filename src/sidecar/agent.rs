@@ -226,6 +226,7 @@ impl Agent {
                 current: found.ok().map(|found| found.state),
                 holders: entry.holders.keys().cloned().collect(),
                 problem,
+                health_manager: self.is_health_manager(target),
             });
         }
         reports
@@ -237,6 +238,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             driver: self.driver.name().to_owned(),
             problem,
+            notice: self.driver.notice().map(str::to_owned),
         }
     }
 
@@ -428,16 +430,20 @@ impl Agent {
         }
     }
 
+    fn is_health_manager(&self, target: &Target) -> bool {
+        matches!(target, Target::Service(name) if self.config.health_managers.contains(name))
+    }
+
     /// The order in which entries are settled: health managers are the first to be stopped, so that they start
     /// nothing again, and the last to be restored.
     fn in_order(&self, entries: &BTreeMap<Target, Entry>) -> Vec<Target> {
-        let rank = |target: &Target, entry: &Entry| {
-            let manager = matches!(target, Target::Service(name) if self.config.health_managers.contains(name));
-            match (manager, entry.holders.is_empty()) {
-                (true, false) => 0,
-                (false, _) => 1,
-                (true, true) => 2,
-            }
+        let rank = |target: &Target, entry: &Entry| match (
+            self.is_health_manager(target),
+            entry.holders.is_empty(),
+        ) {
+            (true, false) => 0,
+            (false, _) => 1,
+            (true, true) => 2,
         };
         let mut ranked: Vec<_> = entries
             .iter()

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::journal::JournalError;
+use super::protocol::PROTOCOL_VERSIONS;
 
 /// An order was not carried out, or the sidecar could not be asked.
 #[derive(Debug)]
@@ -14,18 +16,24 @@ pub struct SidecarError {
 
 #[derive(Debug)]
 pub(super) enum Kind {
+    /// The address of the agent cannot be had.
+    Address(SocketAddr, io::Error),
     /// The sidecar answered with a refusal.
     Answered(u16, String),
     /// The journal cannot be used.
     Journal(JournalError),
+    /// The connection ended before the answer.
+    Lost(Box<dyn std::error::Error + Send + Sync>),
     /// The answer is none of this protocol.
     Malformed(Box<dyn std::error::Error + Send + Sync>),
     /// The socket of the agent cannot be made.
     Socket(PathBuf, io::Error),
     /// The answer took too long.
     TimedOut,
-    /// Nothing answers.
-    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing answers; what to look at.
+    Unreachable(&'static str, Box<dyn std::error::Error + Send + Sync>),
+    /// The sidecar speaks these versions of the protocol, and none that we do.
+    Version(Vec<u32>),
 }
 
 impl SidecarError {
@@ -35,12 +43,23 @@ impl SidecarError {
 
     /// Whether nothing answers, so that nothing was done.
     pub const fn is_unreachable(&self) -> bool {
-        matches!(self.kind, Kind::Unreachable(_))
+        matches!(self.kind, Kind::Unreachable(..))
     }
 
     /// Whether the order may have been carried out although no answer came; asking again is safe.
     pub const fn is_unknown(&self) -> bool {
-        matches!(self.kind, Kind::Malformed(_) | Kind::TimedOut)
+        matches!(
+            self.kind,
+            Kind::Lost(_) | Kind::Malformed(_) | Kind::TimedOut
+        )
+    }
+
+    /// The versions of the protocol that the sidecar speaks, when it was asked in another.
+    pub(super) fn versions(&self) -> Option<&[u32]> {
+        match &self.kind {
+            Kind::Version(versions) => Some(versions),
+            _ => None,
+        }
     }
 }
 
@@ -53,10 +72,15 @@ impl From<JournalError> for SidecarError {
 impl fmt::Display for SidecarError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
+            Kind::Address(address, _) => write!(
+                f,
+                "the address {address} cannot be had: see that it is one of this host's and that nothing else listens there"
+            ),
             Kind::Answered(status, error) => write!(f, "the sidecar refused ({status}): {error}"),
             Kind::Journal(_) => {
                 f.write_str("the sidecar changes nothing, since its journal cannot be used")
             }
+            Kind::Lost(_) => f.write_str("the sidecar went away before it answered"),
             Kind::Malformed(_) => f.write_str(
                 "the sidecar's answer is not understood: see that both programs have one version",
             ),
@@ -66,8 +90,11 @@ impl fmt::Display for SidecarError {
                 path.display()
             ),
             Kind::TimedOut => f.write_str("the sidecar did not answer in time"),
-            Kind::Unreachable(_) => f.write_str(
-                "the sidecar cannot be reached: see that it runs, and that its `users` name this process's user",
+            Kind::Unreachable(hint, _) => write!(f, "the sidecar cannot be reached: {hint}"),
+            Kind::Version(theirs) => write!(
+                f,
+                "the sidecar speaks versions {theirs:?} of the protocol and this program {PROTOCOL_VERSIONS:?}: update \
+                 the older of the two"
             ),
         }
     }
@@ -77,9 +104,11 @@ impl std::error::Error for SidecarError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
             Kind::Journal(error) => Some(error),
-            Kind::Malformed(error) | Kind::Unreachable(error) => Some(error.as_ref()),
-            Kind::Socket(_, error) => Some(error),
-            Kind::Answered(..) | Kind::TimedOut => None,
+            Kind::Lost(error) | Kind::Malformed(error) | Kind::Unreachable(_, error) => {
+                Some(error.as_ref())
+            }
+            Kind::Address(_, error) | Kind::Socket(_, error) => Some(error),
+            Kind::Answered(..) | Kind::TimedOut | Kind::Version(_) => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Carries out what a rule cannot: stopping services and application pools on the server itself.
 //!
-//! Layer 2. Called by cli and config; calls store.
+//! Layer 2. Called by control, cli and config; calls net and store.
 //! Holds: the state before a change is on the disk before the change, and nothing overwrites it;
 //! no order names a command, and no driver uses a shell; success is what was read back.
 //! See `guide::operations` for settings and drivers.
@@ -19,7 +19,7 @@ mod target;
 
 pub use agent::{Agent, AgentConfig, SETTLE_TIMEOUT, STEP_TIMEOUT};
 pub use allow::{AllowList, EXCHANGE_POOLS, EXCHANGE_SERVICES, NamePattern, Refused};
-pub use client::{ANSWER_LIMIT, Client};
+pub use client::{ANSWER_LIMIT, CONNECT_TIMEOUT, Client};
 pub use driver::{
     Answer, Bar, CommandConfig, CommandDriver, DRIVERS, Driver, DriverConfig, DriverError, DryRun,
     Ended, Found, KIND_PLACEHOLDER, NAME_PLACEHOLDER, Process, Programs, WindowsConfig,
@@ -32,8 +32,11 @@ pub use journal::{ENTRY_LIMIT, JournalError, JournalStore};
 pub use keep::keep;
 pub use protocol::{
     ACTION_LIMIT, Action, Fault, HOLDER_LIMIT, Health, Holder, InvalidHolder, Outcome,
-    PROTOCOL_VERSION, Plan, Reply, Request, TargetReport, TargetResult, Undo,
+    PROTOCOL_VERSIONS, Plan, Reply, Request, TargetReport, TargetResult, Undo,
 };
-pub use server::{ANSWER_TIMEOUT, BODY_LIMIT, CONNECTION_LIMIT, REQUEST_TIMEOUT, serve};
+pub use server::{
+    ANSWER_TIMEOUT, AgentAddress, AgentListener, BODY_LIMIT, CONNECTION_LIMIT, HANDSHAKE_LIMIT,
+    REQUEST_TIMEOUT, serve,
+};
 pub use socket::AgentSocket;
 pub use target::{Desired, InvalidName, NAME_LIMIT, Name, Startup, Target, TargetState};

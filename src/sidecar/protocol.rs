@@ -6,14 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::target::{Desired, Target, TargetState};
 
-/// The version of the protocol; part of every path, so that another one is refused before anything is read.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The versions of the protocol that this program speaks, the newest last. The version is part of every path, so that
+/// another one is refused before anything is read; the refusal names these, and the asker takes the newest common one.
+pub const PROTOCOL_VERSIONS: &[u32] = &[1];
+
+/// The newest version that two programs both speak.
+pub(super) fn common_version(ours: &[u32], theirs: &[u32]) -> Option<u32> {
+    let common = ours.iter().filter(|version| theirs.contains(version));
+    common.max().copied()
+}
 
 /// The most actions that one order takes.
 pub const ACTION_LIMIT: usize = 64;
 
 /// The longest text that stands for a mitigation.
-pub const HOLDER_LIMIT: usize = 64;
+pub const HOLDER_LIMIT: usize = 128;
 
 /// On whose behalf a target is stopped: the id of a mitigation.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -183,6 +190,9 @@ pub struct Health {
     pub driver: String,
     /// Why the driver cannot work, or the journal cannot be used; nothing when both can.
     pub problem: Option<String>,
+    /// What an operator should know about the driver although it works.
+    #[serde(default)]
+    pub notice: Option<String>,
 }
 
 /// What became of one target of an order.
@@ -232,6 +242,9 @@ pub struct TargetReport {
     pub holders: Vec<Holder>,
     /// Why it is not yet as it should be; nothing when it is.
     pub problem: Option<String>,
+    /// Whether it would start others again, and is held along with them.
+    #[serde(default)]
+    pub health_manager: bool,
 }
 
 /// The answer to a request that was not carried out.
@@ -239,11 +252,32 @@ pub struct TargetReport {
 pub struct Fault {
     /// What is wrong, and what to do.
     pub error: String,
+    /// The versions that are spoken here, when it was asked in another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<u32>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn newest_common_version_is_spoken() {
+        for (ours, theirs, expected) in [
+            (&[1][..], &[1][..], Some(1)),
+            (&[1, 2, 3], &[2, 1], Some(2)),
+            (&[2, 3], &[3, 4], Some(3)),
+            (&[1], &[2], None),
+            (&[1], &[], None),
+        ] {
+            assert_eq!(
+                common_version(ours, theirs),
+                expected,
+                "{ours:?} {theirs:?}"
+            );
+        }
+        assert!(PROTOCOL_VERSIONS.is_sorted() && !PROTOCOL_VERSIONS.is_empty());
+    }
 
     #[test]
     fn requests_read_back() {

@@ -213,18 +213,18 @@ async fn client_bears_with_nothing_for_ever_and_without_end() {
 }
 
 /// A service manager in a folder, driven by the programs of the command driver.
-struct Folder {
+pub(crate) struct Folder {
     folder: tempfile::TempDir,
 }
 
-const SERVICES: [(&str, bool, bool); 3] = [
+pub(crate) const SERVICES: [(&str, bool, bool); 3] = [
     ("idle", false, false),
     ("normal", true, false),
     ("orphan", true, true),
 ];
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, running, disabled) in SERVICES {
             let service = folder.path().join(name);
@@ -238,10 +238,10 @@ impl Folder {
         Self { folder }
     }
 
-    fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/service.sh");
         let mut settings = "driver = 'command'\nsettle_timeout = '1s'\nallow.services = ['idle', 'normal', 'orphan', \
-                            'gone']\n[command]\n"
+                            'gone']\nallow.pools = ['idle', 'normal', 'orphan']\n[command]\n"
             .to_owned();
         for verb in ["state", "start", "stop", "disable", "enable"] {
             let (script, folder) = (script.display(), self.folder.path().display());
@@ -250,7 +250,8 @@ impl Folder {
         settings
     }
 
-    fn is(&self, name: &str) -> (bool, bool) {
+    /// Whether a service runs, and whether it is barred.
+    pub(crate) fn is(&self, name: &str) -> (bool, bool) {
         let service = self.folder.path().join(name);
         (
             service.join("running").exists(),
@@ -258,7 +259,7 @@ impl Folder {
         )
     }
 
-    fn check_originals(&self) {
+    pub(crate) fn check_originals(&self) {
         for (name, running, disabled) in SERVICES {
             assert_eq!(self.is(name), (running, disabled), "{name}");
         }

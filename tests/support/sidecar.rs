@@ -1,6 +1,7 @@
 //! The sidecar's real binary as a child process.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,19 +15,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Sidecar {
     child: Child,
     socket: PathBuf,
+    /// Where it listens within TLS, if it does.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Sidecar {
     /// Starts with `settings` beside what every test says: a socket and a state folder in `folder`, and our own user.
     pub(crate) fn start(folder: &Path, settings: &str) -> Self {
-        let file = folder.join("sidecar.toml");
         let user =
             String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
-        let all = format!(
-            "socket = 's.sock'\nstate_dir = 'state'\nusers = [{}]\n{settings}",
-            user.trim()
-        );
-        std::fs::write(&file, all).unwrap();
+        let head = format!("socket = 's.sock'\nusers = [{}]\n", user.trim());
+        Self::start_anywhere(folder, &(head + settings))
+    }
+
+    /// Starts with `settings` beside a state folder in `folder`.
+    pub(crate) fn start_anywhere(folder: &Path, settings: &str) -> Self {
+        let file = folder.join("sidecar.toml");
+        std::fs::write(&file, format!("state_dir = 'state'\n{settings}")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_stopgap-sidecar"))
             .args(["run", "--config"])
             .arg(&file)
@@ -35,15 +40,20 @@ impl Sidecar {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut address = None;
         let output = BufReader::new(child.stdout.take().unwrap());
-        let ready = output
-            .lines()
-            .map_while(Result::ok)
-            .any(|line| line == "ready");
+        let ready = output.lines().map_while(Result::ok).any(|line| {
+            if let Some(rest) = line.strip_prefix("listening on ") {
+                let place = rest.split(' ').next().unwrap();
+                address = address.or(place.parse().ok());
+            }
+            line == "ready"
+        });
         assert!(ready, "no ready line: {:?}", child.wait());
         Self {
             child,
             socket: folder.join("s.sock"),
+            address,
         }
     }
 

@@ -80,6 +80,11 @@ pub trait Driver: Send + Sync {
     /// Its name, as in the settings.
     fn name(&self) -> &'static str;
 
+    /// What an operator should know about it although it works.
+    fn notice(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the service manager can be reached.
     fn health(&self) -> Answer<'_, ()>;
 

@@ -206,6 +206,12 @@ impl Driver for WindowsDriver {
         "windows"
     }
 
+    fn notice(&self) -> Option<&'static str> {
+        Some(
+            "this driver was never run on Windows: its programs' output was only read from records",
+        )
+    }
+
     fn health(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             // The service that every other one of Windows hangs on.
