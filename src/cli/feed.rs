@@ -13,7 +13,7 @@ use crate::config::{Config, Overrides, read_roots};
 use crate::feed::{
     Accepted, Feed, FeedConfig, FeedError, Fetched, Source, Step, Trust, fetch_with_roots,
 };
-use crate::model::ActionKind;
+use crate::model::{ActionKind, PoolStop, ServiceStop};
 use crate::signature::XmlDsigPolicy;
 use crate::store::StateDir;
 
@@ -211,7 +211,8 @@ pub(super) fn describe(accepted: &Accepted, fetched: &Fetched) -> String {
             .actions
             .iter()
             .map(|action| match &action.kind {
-                ActionKind::AppPool(name) | ActionKind::Service(name) => {
+                ActionKind::AppPool(PoolStop { name, .. })
+                | ActionKind::Service(ServiceStop { name, .. }) => {
                     format!("{} {name} ({})", action.kind.name(), action.scope)
                 }
                 kind => format!("{} ({})", kind.name(), action.scope),

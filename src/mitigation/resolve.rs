@@ -38,7 +38,8 @@ pub struct Entry {
     pub source: usize,
     /// The mitigation.
     pub mitigation: Arc<Mitigation>,
-    /// What bears on its state; whoever compiles its rules adds a failure or a proof.
+    /// What bears on its state; whoever compiles its rules adds a failure or a proof, and whoever asks the sidecars what
+    /// is missing.
     pub facts: Facts,
 }
 
@@ -132,7 +133,7 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
             .failure
             .clone()
             .or_else(|| missed_heartbeat(mitigation, origin)),
-        missing: missing(mitigation),
+        missing: None,
         drifted: None,
         proof: Proof::Unproven,
     }
@@ -164,19 +165,6 @@ fn missed_heartbeat(mitigation: &Mitigation, origin: &Origin<'_>) -> Option<Stri
         .all(|action| action.kind == ActionKind::DoNothing);
     let stale = origin.kind == SourceKind::Feed { fresh: false };
     (heartbeat && stale).then(|| format!("feed {} is stale", origin.name))
-}
-
-fn missing(mitigation: &Mitigation) -> Option<String> {
-    let names: Vec<String> = mitigation
-        .actions
-        .iter()
-        .filter_map(|action| match &action.kind {
-            ActionKind::AppPool(name) => Some(format!("application pool {name}")),
-            ActionKind::Service(name) => Some(format!("service {name}")),
-            ActionKind::DoNothing | ActionKind::Rewrite(_) => None,
-        })
-        .collect();
-    (!names.is_empty()).then(|| format!("no sidecar configured: {}", names.join(", ")))
 }
 
 fn without_positions(mitigation: &Mitigation) -> Mitigation {
@@ -412,18 +400,6 @@ mod tests {
                 change(&plain, |m| m.failure = Some("bad".into())),
                 &policy,
                 "Failed",
-            ),
-            (
-                FRESH,
-                offer("M9.1", ActionKind::Service("X".into())),
-                &policy,
-                "Partial",
-            ),
-            (
-                FRESH,
-                offer("M9.1", ActionKind::AppPool("X".into())),
-                &policy,
-                "Partial",
             ),
         ];
         for (kind, mitigation, policy, expected) in cases {

@@ -56,17 +56,56 @@ pub struct Action {
 /// What an action does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ActionKind {
-    /// Stop an IIS application pool of this name.
-    AppPool(String),
+    /// Stop an IIS application pool.
+    AppPool(PoolStop),
     /// Nothing: a heartbeat, which proves that the feed arrives.
     DoNothing,
     /// Enforce rewrite rules.
     Rewrite(RewriteText),
-    /// Stop a service of this name.
-    Service(String),
+    /// Stop a service.
+    Service(ServiceStop),
+}
+
+/// An application pool that a mitigation stops.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PoolStop {
+    /// Its name.
+    pub name: String,
+    /// How far it is to be stopped.
+    pub extent: Extent,
+    /// Whether the proxy answers 503 for the paths that it serves.
+    pub proxy503: bool,
+}
+
+/// A service that a mitigation stops.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceStop {
+    /// Its name.
+    pub name: String,
+    /// How far it is to be stopped.
+    pub extent: Extent,
+}
+
+/// How far a service or pool is to be stopped; the later of two is the stronger.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Extent {
+    /// Stopped.
+    Stopped,
+    /// Stopped, and barred from being started.
+    #[default]
+    Disabled,
 }
 
 impl ActionKind {
+    /// The name of the service or pool; empty for the others.
+    pub fn target_name(&self) -> &str {
+        match self {
+            Self::AppPool(pool) => &pool.name,
+            Self::Service(service) => &service.name,
+            Self::DoNothing | Self::Rewrite(_) => "",
+        }
+    }
+
     /// The name shown in lists, as the feed spells it.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -15,7 +15,8 @@ pub use digest::Digest;
 pub use explain::explain;
 pub use id::{InvalidMitigationId, MitigationId};
 pub use mitigation::{
-    Action, ActionKind, BuildRange, Mitigation, Mode, Revision, RewriteText, Scope,
+    Action, ActionKind, BuildRange, Extent, Mitigation, Mode, PoolStop, Revision, RewriteText,
+    Scope, ServiceStop,
 };
 pub use time::UnixTime;
 pub use vector::{CannedResponse, Expectation, FieldExpectation, Vector};

@@ -4,7 +4,7 @@ use super::mitigation::{own, plain};
 use super::notices::Notices;
 use super::{ACTION_LIMIT, Fault, NAMESPACE, TypeAliases, fault};
 use crate::feed::config::ActionType;
-use crate::model::{Action, ActionKind, RewriteText, Scope};
+use crate::model::{Action, ActionKind, Extent, PoolStop, RewriteText, Scope, ServiceStop};
 use crate::xml::Element;
 
 /// The longest name of a service or an application pool (Windows allows 256 characters for a service).
@@ -39,12 +39,17 @@ fn read_action(
     aliases: &TypeAliases,
     notices: &mut Notices,
 ) -> Result<Action, Fault> {
-    notices.attributes(element, &["type", "scope", "desc"], &["target"]);
     let word = plain(element, "type");
     // Whatever else it says, an action that is not known is named first: it is what an operator can act on.
     let action_type = aliases
         .action_type(&word)
         .ok_or_else(|| format!("unsupported: {word}"))?;
+    let known: &[&str] = match action_type {
+        ActionType::AppPool => &["target", "desired", "proxy503"],
+        ActionType::Service => &["target", "desired"],
+        ActionType::DoNothing | ActionType::UrlRewrite => &["target"],
+    };
+    notices.attributes(element, &["type", "scope", "desc"], known);
     let mut value = None;
     for child in element.children() {
         if !child.is("", "Value") {
@@ -55,8 +60,15 @@ fn read_action(
     }
     let kind = match action_type {
         ActionType::DoNothing => ActionKind::DoNothing,
-        ActionType::AppPool => ActionKind::AppPool(name(element, value)?),
-        ActionType::Service => ActionKind::Service(name(element, value)?),
+        ActionType::AppPool => ActionKind::AppPool(PoolStop {
+            name: name(element, value)?,
+            extent: extent(element)?,
+            proxy503: proxy503(element)?,
+        }),
+        ActionType::Service => ActionKind::Service(ServiceStop {
+            name: name(element, value)?,
+            extent: extent(element)?,
+        }),
         ActionType::UrlRewrite => {
             let value = value.ok_or_else(|| fault(element, "no Value"))?;
             ActionKind::Rewrite(rewrite_text(value)?)
@@ -91,6 +103,28 @@ fn scope(element: Element<'_>) -> Result<Scope, Fault> {
             Err(fault(element, reason))
         }
         _ => Ok(scope),
+    }
+}
+
+fn extent(action: Element<'_>) -> Result<Extent, Fault> {
+    match own(action, "desired").as_str() {
+        "" | "Disabled" => Ok(Extent::Disabled),
+        "Stopped" => Ok(Extent::Stopped),
+        other => {
+            let reason = format!("sg:desired is Disabled or Stopped, not {other:?}");
+            Err(fault(action, reason))
+        }
+    }
+}
+
+fn proxy503(action: Element<'_>) -> Result<bool, Fault> {
+    match own(action, "proxy503").as_str() {
+        "" | "true" => Ok(true),
+        "false" => Ok(false),
+        other => {
+            let reason = format!("sg:proxy503 is true or false, not {other:?}");
+            Err(fault(action, reason))
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::feed::config::ActionType;
-use crate::model::{ActionKind, Expectation, FieldExpectation, Mode, Scope};
+use crate::model::{
+    ActionKind, Expectation, Extent, FieldExpectation, Mode, PoolStop, Scope, ServiceStop,
+};
 
 const PING: &str = r#"<Config id="PING1" desc="EEMS Heartbeat probe."><ActionList>
 <Action type="DoNothing" scope="Server" desc="Ping."><Value>DoNothing</Value></Action></ActionList></Config>"#;
@@ -345,9 +347,74 @@ fn targets_name_site_and_path() {
     let action = &read.mitigations[0].actions[0];
     assert_eq!(
         action.kind,
-        ActionKind::AppPool("MSExchangeOWAAppPool".into())
+        ActionKind::AppPool(PoolStop {
+            name: "MSExchangeOWAAppPool".into(),
+            extent: Extent::Disabled,
+            proxy503: true,
+        })
     );
     assert_eq!(action.scope.to_string(), "Default Web Site/owa");
+}
+
+#[test]
+fn stops_say_how_far_and_whether_the_proxy_answers() {
+    let kind = |word: &str, attributes: &str| {
+        let action = format!(
+            "<Action type=\"{word}\" scope=\"Server\" {attributes}><Value>X</Value></Action>"
+        );
+        let read = config("", &actions(&action));
+        let mitigation = &read.mitigations[0];
+        assert!(read.notices.is_empty() || mitigation.failure.is_none());
+        match &mitigation.failure {
+            None => Ok((mitigation.actions[0].kind.clone(), read.notices.len())),
+            Some(failure) => Err(failure.clone()),
+        }
+    };
+    let pool = |extent, proxy503| {
+        ActionKind::AppPool(PoolStop {
+            name: "X".into(),
+            extent,
+            proxy503,
+        })
+    };
+    let service = |extent| {
+        ActionKind::Service(ServiceStop {
+            name: "X".into(),
+            extent,
+        })
+    };
+    let stopped = "sg:desired=\"Stopped\"";
+    for (word, attributes, expected) in [
+        ("AppPool", stopped, (pool(Extent::Stopped, true), 0)),
+        (
+            "AppPool",
+            "sg:desired=\"Disabled\" sg:proxy503=\"false\"",
+            (pool(Extent::Disabled, false), 0),
+        ),
+        (
+            "AppPool",
+            "sg:proxy503=\"true\"",
+            (pool(Extent::Disabled, true), 0),
+        ),
+        ("Service", stopped, (service(Extent::Stopped), 0)),
+        (
+            "Service",
+            "sg:proxy503=\"false\"",
+            (service(Extent::Disabled), 1),
+        ),
+    ] {
+        assert_eq!(kind(word, attributes), Ok(expected), "{word} {attributes}");
+    }
+    for (attributes, fault) in [
+        (
+            "sg:desired=\"stopped\"",
+            "sg:desired is Disabled or Stopped",
+        ),
+        ("sg:proxy503=\"no\"", "sg:proxy503 is true or false"),
+    ] {
+        let failure = kind("AppPool", attributes).unwrap_err();
+        assert!(failure.contains(fault), "{failure}");
+    }
 }
 
 #[test]
@@ -363,7 +430,10 @@ fn aliases_teach_further_words() {
     };
     assert_eq!(
         read.mitigations[0].actions[0].kind,
-        ActionKind::Service("X".into())
+        ActionKind::Service(ServiceStop {
+            name: "X".into(),
+            extent: Extent::Disabled,
+        })
     );
     let failure = parse(&text).unwrap().mitigations[0].failure.clone();
     assert_eq!(failure.as_deref(), Some("unsupported: StopService"));
