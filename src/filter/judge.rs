@@ -7,8 +7,10 @@ use std::sync::atomic::Ordering;
 use http::{Version, request, response};
 
 use super::snapshot::{Handle, Reader, Snapshot};
-use super::{BodyTransform, rewrite};
-use crate::rules::{BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch};
+use super::{BodyTransform, Paused, PausedPool, rewrite};
+use crate::rules::{
+    BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch, Verdict,
+};
 
 /// What is known of the connection a request came on.
 ///
@@ -86,6 +88,8 @@ pub struct Judged {
     pub decision: Decision,
     /// What judges the response; `None` when no response rule can apply.
     pub response: Option<ResponseFilter>,
+    /// The stopped pool that would have to serve the request, which the rules let pass.
+    pub paused: Option<Arc<PausedPool>>,
     /// The snapshot that decided.
     pub snapshot: Arc<Snapshot>,
     /// Searches that ran out of steps: a match for a rule that refuses requests, none for any other.
@@ -203,7 +207,14 @@ impl Filter {
         if let Some(rule) = decision.rule.filter(|_| counts) {
             rules.rule(rule).hits.fetch_add(1, Ordering::Relaxed);
         }
-        let response = (rules.has_response_rules() && !decision.verdict.stops())
+        let paused = snapshot
+            .paused(site)
+            .and_then(|paused| pausing(paused, view.target, &decision));
+        if let Some(pool) = &paused {
+            pool.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        let passes = paused.is_none() && !decision.verdict.stops();
+        let response = (rules.has_response_rules() && passes)
             .then(|| rules.remember(&view, &mut self.scratch))
             .map(|memory| ResponseFilter {
                 snapshot: Arc::clone(&snapshot),
@@ -214,10 +225,24 @@ impl Filter {
         Judged {
             decision,
             response,
+            paused,
             snapshot,
             out_of_steps: self.scratch.take_out_of_steps(),
         }
     }
+}
+
+/// The stopped pool that a request leads to, by the target as sent or by the one that a rule gave it.
+fn pausing(paused: &Paused, target: &[u8], decision: &Decision) -> Option<Arc<PausedPool>> {
+    let rewritten = match &decision.verdict {
+        _ if decision.failure.is_some() => return None,
+        verdict if verdict.stops() => return None,
+        Verdict::Rewrite { target } => Some(target),
+        _ => None,
+    };
+    let found = paused.find(target);
+    let found = found.or_else(|| paused.find(rewritten?));
+    found.map(Arc::clone)
 }
 
 impl Clone for Filter {

@@ -1,6 +1,6 @@
 //! The in-process request filter: judges HTTP messages by the published rule set, and swaps that set under traffic.
 //!
-//! Layer 2. Called by the proxy and by embedders; calls `rules`.
+//! Layer 2. Called by the proxy and by embedders; calls `rules` and `canon`.
 //! Holds: a request keeps the snapshot it began with, its response rules included;
 //!        nothing here waits or reads a clock; a body that no rule wants passes through untouched.
 //! See `guide::architecture` for where it stands.
@@ -50,6 +50,7 @@ mod error;
 mod fields;
 mod judge;
 mod layer;
+mod paused;
 #[cfg(feature = "daemon")]
 mod probes;
 mod rewrite;
@@ -61,8 +62,12 @@ pub use body::{Data, FilterBody};
 pub use error::FilterError;
 pub use judge::{Filter, Filtered, Judged, Peer, ResponseFilter};
 pub use layer::{FilterLayer, Observe};
+pub use paused::{Paused, PausedPool, PoolTable};
 #[cfg(feature = "daemon")]
 pub use probes::{PROBE_FIELD, Probes, Seen};
 pub use rewrite::BodyTransform;
 pub use service::{FilterService, ResponseFuture};
 pub use snapshot::{Handle, Snapshot};
+
+/// What a client is told to wait before it asks again for a path that nobody serves: a mitigation stays for hours.
+pub const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(300);

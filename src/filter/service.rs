@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Request, Response, StatusCode, request};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -102,7 +102,11 @@ where
         let peer = parts.extensions.get::<Peer>().copied().unwrap_or_default();
         let judged = self.filter.judge(0, &parts, &peer);
         self.observer.request(&judged, &parts);
-        match answer(&judged.decision, &parts, &peer) {
+        let answered = match &judged.paused {
+            Some(_) => Some(Answer::Respond(unserved())),
+            None => answer(&judged.decision, &parts, &peer),
+        };
+        match answered {
             Some(Answer::Abort) => ResponseFuture {
                 state: State::Aborted,
             },
@@ -136,6 +140,14 @@ where
             }
         }
     }
+}
+
+/// A stopped pool would have to serve the request.
+fn unserved() -> Response<Bytes> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "");
+    let seconds = HeaderValue::from(super::RETRY_AFTER.as_secs());
+    response.headers_mut().insert(RETRY_AFTER, seconds);
+    response
 }
 
 enum Answer {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::Paused;
 use crate::model::Revision;
 use crate::rules::RuleSet;
 
@@ -26,6 +27,7 @@ pub struct Snapshot {
     revision: Revision,
     sites: Vec<RuleSet>,
     empty: RuleSet,
+    paused: Vec<Paused>,
 }
 
 impl Snapshot {
@@ -35,7 +37,15 @@ impl Snapshot {
             revision,
             sites,
             empty: RuleSet::empty(),
+            paused: Vec::new(),
         }
+    }
+
+    /// The same with paths that nobody serves, in the order of the sites.
+    #[must_use]
+    pub fn with_paused(mut self, paused: Vec<Paused>) -> Self {
+        self.paused = paused;
+        self
     }
 
     /// The rule set of an only site.
@@ -51,6 +61,11 @@ impl Snapshot {
     /// The rule set of a site; an empty one when there is no such site.
     pub fn site(&self, index: usize) -> &RuleSet {
         self.sites.get(index).unwrap_or(&self.empty)
+    }
+
+    /// The paths of a site that nobody serves, if there are any.
+    pub fn paused(&self, site: usize) -> Option<&Paused> {
+        self.paused.get(site).filter(|paused| !paused.is_empty())
     }
 
     /// The rule sets in the order of the sites.

@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use super::metrics::Outcome;
 use super::request_id::RequestId;
 use super::respond::{self, Answer};
-use crate::filter::{self, Filter, Filtered, Peer, ResponseFilter};
+use crate::filter::{self, Filter, Filtered, Judged, Peer, ResponseFilter};
 use crate::rules::{Decision, Verdict};
 
 /// What becomes of a judged request.
@@ -24,13 +24,15 @@ pub(super) enum Act {
     Reset,
 }
 
-/// Turns a decision into an act, and makes the changes it asks for.
-pub(super) fn act(
-    decision: &Decision,
-    parts: &mut request::Parts,
-    peer: &Peer,
-    id: RequestId,
-) -> Act {
+/// Turns what was judged into an act, and makes the changes it asks for.
+pub(super) fn act(judged: &Judged, parts: &mut request::Parts, peer: &Peer, id: RequestId) -> Act {
+    match judged.paused {
+        Some(_) => Act::Answer(respond::paused(id), Outcome::Paused),
+        None => act_on(&judged.decision, parts, peer, id),
+    }
+}
+
+fn act_on(decision: &Decision, parts: &mut request::Parts, peer: &Peer, id: RequestId) -> Act {
     if decision.failure.is_some() {
         return Act::Answer(respond::rule_failed(id), Outcome::Failed);
     }
@@ -142,7 +144,7 @@ mod tests {
             .header(HOST, "mail.example")
             .header(CONTENT_LENGTH, "5");
         let mut parts = request.body(()).unwrap().into_parts().0;
-        match act(
+        match act_on(
             &decision,
             &mut parts,
             &Peer::default(),

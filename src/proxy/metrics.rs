@@ -20,6 +20,8 @@ pub(super) enum Outcome {
     Failed,
     /// A server answered.
     Forwarded,
+    /// A mitigation has stopped the pool that serves the path.
+    Paused,
     /// A rule sent the client elsewhere.
     Redirected,
     /// It was refused before or beside the rules.
@@ -29,11 +31,12 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Aborted,
         Self::BuiltIn,
         Self::Failed,
         Self::Forwarded,
+        Self::Paused,
         Self::Redirected,
         Self::Refused,
         Self::Responded,
@@ -46,6 +49,7 @@ impl Outcome {
             Self::BuiltIn => "built_in",
             Self::Failed => "failed",
             Self::Forwarded => "forwarded",
+            Self::Paused => "paused",
             Self::Redirected => "redirected",
             Self::Refused => "refused",
             Self::Responded => "responded",
@@ -256,7 +260,7 @@ mod tests {
         meters.refusal(Reason::Timeout);
         let page = metrics.render();
         assert!(
-            page.contains("stopgap_proxy_requests_total{outcome=\"responded\"} 6\n"),
+            page.contains("stopgap_proxy_requests_total{outcome=\"responded\"} 7\n"),
             "{page}"
         );
         assert!(

@@ -158,21 +158,23 @@ impl Recorder {
             return;
         };
         let decision = &judged.decision;
-        if decision.verdict == Verdict::Pass && decision.failure.is_none() {
+        let paused = judged.paused.as_deref();
+        if decision.verdict == Verdict::Pass && decision.failure.is_none() && paused.is_none() {
             return;
         }
         let rule = decision
             .rule
             .map(|rule| judged.snapshot.site(site).rule(rule));
         let status = match (&decision.verdict, decision.failure) {
+            _ if paused.is_some() => 503,
             (_, Some(_)) => 500,
             (Verdict::Redirect { status, .. } | Verdict::Respond { status, .. }, None) => *status,
             (Verdict::Abort | Verdict::Pass | Verdict::Rewrite { .. }, None) => 0,
         };
-        let action = if decision.failure.is_some() {
-            "error"
-        } else {
-            decision.verdict.name()
+        let action = match decision.failure {
+            _ if paused.is_some() => "paused",
+            Some(_) => "error",
+            None => decision.verdict.name(),
         };
         let out = &mut batch.lines;
         put(
@@ -199,12 +201,19 @@ impl Recorder {
         put(out, format_args!(",\"action\":\"{action}\",\"rule\":"));
         json_string(out, rule.map_or("", |rule| rule.name.as_str()).as_bytes());
         out.extend_from_slice(b",\"mitigation\":");
-        match rule.and_then(|rule| rule.mitigation.as_ref()) {
+        let mitigation = paused.map(|paused| &paused.mitigation);
+        match mitigation.or_else(|| rule.and_then(|rule| rule.mitigation.as_ref())) {
             Some(mitigation) => json_string(out, mitigation.to_string().as_bytes()),
             None => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(b",\"source\":");
-        json_string(out, rule.map_or("", |rule| rule.source.as_str()).as_bytes());
+        let source = paused.map(|paused| paused.source.as_str());
+        let source = source.or_else(|| Some(rule?.source.as_str()));
+        json_string(out, source.unwrap_or_default().as_bytes());
+        if let Some(paused) = paused {
+            out.extend_from_slice(b",\"pool\":");
+            json_string(out, paused.pool.as_bytes());
+        }
         put(out, format_args!(",\"status\":{status}}}\n"));
         batch.flush_beyond(BATCH);
     }

@@ -3,13 +3,16 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use super::ProxyError;
 use super::metrics::Reason;
 use super::request_id::RequestId;
+use crate::filter;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -31,6 +34,14 @@ pub(super) fn failed(cause: &ProxyError, id: RequestId) -> Answer {
         (502, "upstream")
     };
     error(status, word, id)
+}
+
+/// Says that the pool that serves the path is stopped.
+pub(super) fn paused(id: RequestId) -> Answer {
+    let mut answer = error(503, "pool-stopped", id);
+    let seconds = HeaderValue::from(filter::RETRY_AFTER.as_secs());
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    answer
 }
 
 /// Says that a rule failed at run time. Its sub-status is for logs only.

@@ -158,7 +158,7 @@ impl Client {
             &judged,
             self.core.time.get(),
         );
-        match act(&judged.decision, &mut parts, &self.peer, id) {
+        match act(&judged, &mut parts, &self.peer, id) {
             Act::Forward => {
                 self.pass_on(site, parts, body, judged.response, exchange)
                     .await
