@@ -28,6 +28,8 @@ struct Status {
     kill_switch: bool,
     feeds: Vec<Feed>,
     rule_files: Vec<RuleFile>,
+    #[serde(default)]
+    servers: Vec<Server>,
     mitigations: Vec<Mitigation>,
     alarms: Vec<Alarm>,
 }
@@ -63,6 +65,25 @@ struct RuleFile {
 }
 
 #[derive(Debug, Deserialize)]
+struct Server {
+    name: String,
+    sidecar: Option<String>,
+    driver: Option<String>,
+    version: Option<String>,
+    notice: Option<String>,
+    last_answer: Option<String>,
+    fault: Option<String>,
+    unrestored: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Standing {
+    server: String,
+    state: String,
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct Mitigation {
     id: String,
     source: String,
@@ -74,6 +95,8 @@ struct Mitigation {
     actions: Vec<Action>,
     state: String,
     reason: String,
+    #[serde(default)]
+    servers: Vec<Standing>,
     hits: u64,
     rules: Vec<Rule>,
 }
@@ -81,6 +104,8 @@ struct Mitigation {
 #[derive(Debug, Deserialize)]
 struct Action {
     kind: String,
+    #[serde(default)]
+    name: String,
     target: String,
     description: String,
 }
@@ -244,6 +269,10 @@ fn overview(status: &Status) -> String {
         text.push('\n');
         text.push_str(&rule_file_table(&status.rule_files).render(Format::Table));
     }
+    if status.servers.iter().any(|server| server.sidecar.is_some()) {
+        text.push('\n');
+        text.push_str(&server_table(&status.servers).render(Format::Table));
+    }
     text.push('\n');
     text.push_str(&match status.mitigations.is_empty() {
         true => "no mitigations\n".to_owned(),
@@ -288,6 +317,38 @@ fn feed_table(feeds: &[Feed]) -> Table {
                 .map_or("-", |digest| short(digest))
                 .to_owned(),
             feed.refusal.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    table
+}
+
+fn server_table(servers: &[Server]) -> Table {
+    let mut table = Table::new(&[
+        "server",
+        "sidecar",
+        "driver",
+        "version",
+        "last answer",
+        "remark",
+    ]);
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    for server in servers {
+        let remarks = [&server.fault, &server.notice];
+        let mut remarks: Vec<&str> = remarks.into_iter().flatten().map(String::as_str).collect();
+        remarks.extend(server.unrestored.iter().map(String::as_str));
+        table.row(vec![
+            server.name.clone(),
+            server.sidecar.clone().unwrap_or_else(|| "none".to_owned()),
+            or_dash(&server.driver),
+            or_dash(&server.version),
+            server
+                .last_answer
+                .clone()
+                .unwrap_or_else(|| "never".to_owned()),
+            match remarks.is_empty() {
+                true => "-".to_owned(),
+                false => remarks.join("; "),
+            },
         ]);
     }
     table
@@ -429,14 +490,24 @@ fn describe(mitigation: &Mitigation) -> String {
     lines.add("hits", &mitigation.hits.to_string());
     for Action {
         kind,
+        name,
         target,
         description,
     } in &mitigation.actions
     {
+        let what = format!("{kind} {name}");
         lines.add(
             "action",
-            format!("{kind} on {target} {description}").trim_end(),
+            format!("{} on {target} {description}", what.trim_end()).trim_end(),
         );
+    }
+    for Standing {
+        server,
+        state,
+        reason,
+    } in &mitigation.servers
+    {
+        lines.add("server", format!("{server} {state} {reason}").trim_end());
     }
     for Rule { name, kind } in &mitigation.rules {
         lines.add("rule", &format!("{name} ({kind})"));

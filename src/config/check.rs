@@ -13,6 +13,7 @@ use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener,
     FileLog, FileRefusals, FileSite, FormatWord, HostName, Parsed,
 };
+use super::links::{links, pools, servers};
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
-use crate::control::{ControlConfig, DEFAULT_SITE, WATCH_INTERVAL};
+use crate::control::{ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, WATCH_INTERVAL};
 use crate::feed::{FeedConfig, TypeAliases};
 use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
 use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
@@ -34,6 +35,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         file.health_paths.into_iter().map(|path| path.0.0).collect();
     honest_paths.extend(limits.long_poll_paths.iter().cloned());
     let groups = file.policy.groups.clone();
+    let sidecars = links(file.sidecar, &sites, document)?;
     let control = ControlConfig {
         sites: sites.iter().map(|site| site.name.clone()).collect(),
         document_roots: sites
@@ -50,6 +52,10 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         feeds: feeds(file.feed, document)?,
         policy: policy::check(file.policy, document)?,
         honest_paths,
+        servers: servers(&sites, &sidecars),
+        sidecars,
+        pools: pools(file.pool, document)?,
+        instance: instance(file.instance, document)?,
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
     Ok(Config {
@@ -63,6 +69,29 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         state_dir: file.state_dir.map(|path| document.resolve(&path)),
         drain_timeout: duration(file.drain_timeout, DEFAULT_DRAIN),
     })
+}
+
+/// The name under which sidecars know this proxy.
+fn instance(
+    written: Option<Spanned<String>>,
+    document: &Document<'_>,
+) -> Result<String, ConfigError> {
+    let Some(written) = written else {
+        return Ok(String::new());
+    };
+    let usable = written
+        .get_ref()
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match usable && (1..=INSTANCE_LIMIT).contains(&written.get_ref().len()) {
+        true => Ok(written.into_inner()),
+        false => {
+            let problem = format!(
+                "the name of an instance has one to {INSTANCE_LIMIT} letters, digits and characters - _ ."
+            );
+            Err(document.fault(written.span(), problem))
+        }
+    }
 }
 
 fn listeners(
@@ -700,6 +729,7 @@ mod tests {
             "log.access_format",
             "did you mean \"json\"?",
         ),
+        ("instance = \"a:b\"", 1, 12, "instance", "letters, digits"),
         ("a = ", 1, 5, "", "this is no TOML"),
         ("listen = []\nlisten = []", 2, 1, "", "duplicate key"),
     ];
@@ -747,12 +777,17 @@ mod tests {
                 "listener" if key.name == "client_certificates" => {
                     vec!["address", "tls", "client_ca"]
                 }
+                "sidecar" if key.name == "socket" => vec!["server"],
+                "sidecar" => vec!["server", "address", "certificate", "key", "pins"],
+                "pool" => vec!["name", "paths"],
                 "listener" => vec!["address"],
                 _ => vec![],
             };
             let mut text = match key.section {
                 Section::TOP => line,
-                "feed" | "site" | "listener" => format!("[[{}]]\n{line}", key.section),
+                "feed" | "site" | "listener" | "sidecar" | "pool" => {
+                    format!("[[{}]]\n{line}", key.section)
+                }
                 section => format!("[{section}]\n{line}"),
             };
             for other in others.into_iter().filter(|other| *other != key.name) {
@@ -765,6 +800,8 @@ mod tests {
                     "trust" => "\"xmldsig-x509\"",
                     "url" => "\"https://h/\"",
                     "address" => "\"[::1]:1\"",
+                    "paths" => "[]",
+                    "pins" => &format!("[\"{}\"]", "ab".repeat(32)),
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
                     _ => "\"a\"",
                 };

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
 
+use super::links::{FilePool, FileSidecarLink};
 use super::nearest;
 use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
@@ -34,7 +35,10 @@ pub(super) struct FileConfig {
     pub(super) health_paths: Vec<Parsed<PathPrefix>>,
     pub(super) drain_timeout: Option<Parsed<FileDuration>>,
     pub(super) watch_interval: Option<Parsed<FileDuration>>,
+    pub(super) instance: Option<Spanned<String>>,
     pub(super) feed: Vec<FileFeed>,
+    pub(super) sidecar: Vec<FileSidecarLink>,
+    pub(super) pool: Vec<FilePool>,
     pub(super) policy: FilePolicy,
     pub(super) admin: FileAdmin,
     pub(super) limits: FileLimits,

@@ -9,6 +9,7 @@ mod check;
 mod document;
 mod error;
 mod file;
+mod links;
 mod nearest;
 mod overrides;
 mod policy;
@@ -37,7 +38,7 @@ pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use roots::{InvalidRoots, read_roots};
 pub use schema::{KEYS, Key, Section, schema};
-pub use sidecar::{DEFAULT_SIDECAR_SOCKET, DEFAULT_SIDECAR_STATE, SidecarConfig};
+pub use sidecar::{DEFAULT_SIDECAR_SOCKET, DEFAULT_SIDECAR_STATE, RemoteConfig, SidecarConfig};
 pub use state_folder::state_folder;
 
 /// Where the only traffic listener is by default.
@@ -161,6 +162,7 @@ impl Config {
             None => Self::parse("", Path::new(""))?,
         };
         overrides.apply(&mut config)?;
+        config.control.servers = links::servers(&config.sites, &config.control.sidecars);
         if config.state_dir.is_none() {
             config.state_dir = state_folder(variable);
         }
@@ -192,6 +194,9 @@ impl Config {
                 listener.http2,
                 listener.clients.as_ref(),
             )?;
+        }
+        for link in &self.control.sidecars {
+            link.client()?;
         }
         for server in self.sites.iter().flat_map(|site| &site.upstreams) {
             if let Some(tls) = &server.tls {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{Config, LogTarget, SiteConfig};
 use crate::canon::Refusal;
+use crate::control::{PoolPaths, SidecarLink, SidecarPlace};
 use crate::feed::{FeedConfig, Trust};
+use crate::model::Digest;
 use crate::net::CertificateFiles;
 use crate::proxy::{AccessFormat, Listener};
 use crate::signature::envelope::RootChain;
@@ -38,11 +40,16 @@ impl Config {
         text.value("health_paths", list(&health.collect::<Vec<_>>()));
         text.value("drain_timeout", duration(self.drain_timeout));
         text.value("watch_interval", duration(control.watch_interval));
+        if !control.instance.is_empty() {
+            text.value("instance", quoted(&control.instance));
+        }
         self.listeners
             .iter()
             .for_each(|listener| text.listener(listener));
         self.sites.iter().for_each(|site| text.site(site));
         control.feeds.iter().for_each(|feed| text.feed(feed));
+        control.sidecars.iter().for_each(|link| text.sidecar(link));
+        control.pools.iter().for_each(|pool| text.pool(pool));
         text.policy(self);
         text.section("[admin]");
         text.value("address", quoted(self.admin.address));
@@ -177,6 +184,44 @@ impl Text {
         self.value("connect_deadline", duration(feed.connect_deadline));
         self.value("stale_after", duration(feed.stale_after));
         self.value("size_limit", size(feed.size_limit));
+    }
+
+    fn sidecar(&mut self, link: &SidecarLink) {
+        self.section("[[sidecar]]");
+        self.value("server", quoted(&link.server));
+        match &link.place {
+            SidecarPlace::Socket(path) => self.value("socket", path_text(path)),
+            SidecarPlace::Address {
+                host,
+                port,
+                files,
+                trust,
+                name,
+            } => {
+                let address = match host.contains(':') {
+                    true => format!("[{host}]:{port}"),
+                    false => format!("{host}:{port}"),
+                };
+                self.value("address", quoted(address));
+                self.value("certificate", path_text(&files.certificate));
+                self.value("key", path_text(&files.key));
+                if let Some(path) = &trust.authorities {
+                    self.value("ca", path_text(path));
+                }
+                let pins: Vec<_> = trust.pins.iter().copied().map(Digest::new).collect();
+                self.value("pins", list(&pins));
+                if let Some(name) = name {
+                    self.value("tls_name", quoted(name));
+                }
+            }
+        }
+        self.value("deadline", duration(link.deadline));
+    }
+
+    fn pool(&mut self, pool: &PoolPaths) {
+        self.section("[[pool]]");
+        self.value("name", quoted(&pool.pool));
+        self.value("paths", list(&pool.paths));
     }
 
     fn policy(&mut self, config: &Config) {

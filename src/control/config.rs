@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::feed::FeedConfig;
 use crate::mitigation::DEFAULT_RING;
 use crate::model::MitigationId;
+use crate::net::{CertificateFiles, MutualClient, PeerTrust, TlsError};
+use crate::sidecar::Client;
 
 /// The name of the only site, and of the one that `--upstream` makes.
 pub const DEFAULT_SITE: &str = "Default Web Site";
@@ -33,8 +35,86 @@ pub struct ControlConfig {
     pub policy: Policy,
     /// Paths of health checks and long polls, which count as honest requests too.
     pub honest_paths: Vec<String>,
+    /// The servers behind the proxy, by name; a service or pool action is for each of them.
+    pub servers: Vec<String>,
+    /// The sidecars of these servers, one for each at most.
+    pub sidecars: Vec<SidecarLink>,
+    /// Application pools whose paths are not those of Exchange.
+    pub pools: Vec<PoolPaths>,
+    /// The name under which sidecars know this proxy, beside others that ask them; empty when it is the only one.
+    pub instance: String,
     /// Time between two looks at rule files and at the kill switch.
     pub watch_interval: Duration,
+}
+
+/// The longest name of an instance.
+pub const INSTANCE_LIMIT: usize = 32;
+
+/// Time for one order to a sidecar by default: a service may take 90 s to stop.
+pub const SIDECAR_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The sidecar of one server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SidecarLink {
+    /// The name of the server.
+    pub server: String,
+    /// Where the sidecar is asked.
+    pub place: SidecarPlace,
+    /// Time for one order, until the sidecar is asked again.
+    pub deadline: Duration,
+}
+
+/// Where a sidecar is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SidecarPlace {
+    /// On another host, within TLS that both sides pin.
+    Address {
+        /// A host name or an IP address, IPv6 without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The certificate that the proxy shows.
+        files: CertificateFiles,
+        /// Whom the proxy takes for the sidecar.
+        trust: PeerTrust,
+        /// The name in the sidecar's certificate; the host when this is `None`.
+        name: Option<String>,
+    },
+    /// On this host.
+    Socket(PathBuf),
+}
+
+impl SidecarLink {
+    /// What asks the sidecar.
+    ///
+    /// # Errors
+    ///
+    /// When certificates, key or authorities cannot be read or used.
+    pub fn client(&self) -> Result<Client, TlsError> {
+        match &self.place {
+            SidecarPlace::Socket(path) => Ok(Client::new(path, self.deadline)),
+            SidecarPlace::Address {
+                host,
+                port,
+                files,
+                trust,
+                name,
+            } => {
+                let name = name.as_deref().unwrap_or(host);
+                let tls = MutualClient::load(files.clone(), trust, name)?;
+                Ok(Client::remote(host, *port, tls, self.deadline))
+            }
+        }
+    }
+}
+
+/// The paths that an application pool serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PoolPaths {
+    /// The pool; its name has no letter case.
+    pub pool: String,
+    /// Path prefixes.
+    pub paths: Vec<String>,
 }
 
 impl Default for ControlConfig {
@@ -48,6 +128,10 @@ impl Default for ControlConfig {
             feeds: Vec::new(),
             policy: Policy::default(),
             honest_paths: Vec::new(),
+            servers: Vec::new(),
+            sidecars: Vec::new(),
+            pools: Vec::new(),
+            instance: String::new(),
             watch_interval: WATCH_INTERVAL,
         }
     }

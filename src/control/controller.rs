@@ -16,6 +16,7 @@ use super::order::{Order, Outcome};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
+use super::sidecars::Sidecars;
 use crate::feed::{FeedConfig, FeedError, Fetched, Schedule, chance, fetch_with_roots};
 use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
@@ -100,9 +101,11 @@ impl Controller {
                 index,
             })
             .collect();
+        let sidecars = engine.sidecars();
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
             publisher,
+            sidecars,
             switch,
             revision,
             view,
@@ -221,6 +224,7 @@ struct Proving {
 struct Tasks {
     engine: Arc<Mutex<Engine>>,
     publisher: Publisher,
+    sidecars: Sidecars,
     switch: KillSwitchFile,
     revision: watch::Sender<Revision>,
     view: watch::Sender<Arc<View>>,
@@ -242,6 +246,8 @@ impl Tasks {
             self.publisher.clone(),
             Arc::clone(&switched),
         ));
+        let answered = Arc::new(Notify::new());
+        tokio::spawn(self.sidecars.clone().run(Arc::clone(&answered)));
         // The start has read every file already.
         let first = tokio::time::Instant::now() + self.watch_interval;
         let mut files = tokio::time::interval_at(first, self.watch_interval);
@@ -253,6 +259,9 @@ impl Tasks {
                     None => return,
                 },
                 () = switched.notified() => {
+                    self.cycle().await;
+                }
+                () = answered.notified() => {
                     self.cycle().await;
                 }
                 Some((index, result, answer)) = fetched.recv() => {

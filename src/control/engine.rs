@@ -16,10 +16,13 @@ use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
 use super::prepare::{Cache, Gates};
 use super::prove::Proof;
 use super::publisher::Publisher;
-use super::report::{FeedView, FileView, MitigationView, View};
+use super::report::{FeedView, FileView, MitigationView, StopsView, View};
 use super::rule_files::RuleFiles;
+use super::sidecars::{Sidecars, Wanted};
+use super::stops::{self, Pause};
 use super::transitions::Transitions;
 use crate::feed::{Feed, FeedError, Fetched};
+use crate::filter::PoolTable;
 use crate::mitigation::{Decision, Policy, SourceKind, State};
 use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
@@ -38,6 +41,9 @@ pub(super) struct Engine {
     hits: Hits,
     publisher: Publisher,
     published: Vec<Unit>,
+    paused: Vec<Pause>,
+    pools: PoolTable,
+    sidecars: Sidecars,
     /// The revision of what this engine published last; the switch publishes too.
     revision: Option<Revision>,
     /// The one of them that was told last.
@@ -104,6 +110,8 @@ impl Engine {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             publisher: Publisher::new(config.sites.len()),
+            pools: stops::table(&config),
+            sidecars: Sidecars::new(&config, metrics, clock)?,
             config,
             clock,
             started: now,
@@ -114,6 +122,7 @@ impl Engine {
             cache: Cache::default(),
             hits: Hits::default(),
             published: Vec::new(),
+            paused: Vec::new(),
             revision: None,
             told: None,
             alarms,
@@ -130,6 +139,10 @@ impl Engine {
 
     pub(super) fn publisher(&self) -> Publisher {
         self.publisher.clone()
+    }
+
+    pub(super) fn sidecars(&self) -> Sidecars {
+        self.sidecars.clone()
     }
 
     /// Reads rule files again; `true` if anything is different.
@@ -259,17 +272,27 @@ impl Engine {
         let held = plan.refuses_all(&self.published);
         let mut changed = false;
         let current = Some(self.publisher.revision()) == self.revision;
-        if !current || (!held && !is_same(&plan.units, &self.published)) {
+        let paused = stops::pauses(&sources, &plan.entries, &self.gates);
+        let same = is_same(&plan.units, &self.published) && paused == self.paused;
+        if !current || (!held && !same) {
+            let count = self.gates.site_count();
             let sites = plan.compile(&self.gates, &mut self.hits);
+            let paused = stops::pauses(&sources, &plan.entries, &self.gates);
+            let unserved = stops::compile(&paused, count, &self.pools, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
-            changed = self.publisher.publish(sites, &policy.kill_switch);
+            changed = self.publisher.publish(sites, unserved, &policy.kill_switch);
             if changed {
                 self.measures.swaps.inc();
                 self.published = plan.units.clone();
+                self.paused = paused;
                 self.revision = Some(self.publisher.revision());
             }
         }
         self.next_change = next_change(&sources, now);
+        if !held {
+            self.want(&plan.entries);
+        }
+        self.settle(&mut plan.entries);
         self.prove(&mut plan.entries);
         let mut conditions = self.conditions(&sources, &plan, now);
         if held {
@@ -299,6 +322,30 @@ impl Engine {
             tracing::info!(%revision, "rule set published");
         }
         self.transitions.follow(view);
+    }
+
+    /// Tells the sidecars what is to be stopped from now on.
+    fn want(&self, entries: &[Planned]) {
+        let offered = entries
+            .iter()
+            .map(|entry| stops::holder(&entry.mitigation.id));
+        self.sidecars.want(Wanted {
+            stops: stops::wanted(entries),
+            offered: offered.collect(),
+            complete: self.feeds.iter().all(|s| s.feed.accepted().is_some()),
+        });
+    }
+
+    /// Adds to the states what sidecars have not done.
+    fn settle(&self, entries: &mut [Planned]) {
+        for entry in entries.iter_mut().filter(|e| e.state.is_enforced()) {
+            let stops = stops::stops(&entry.mitigation);
+            if !stops.is_empty() {
+                let holder = stops::holder(&entry.mitigation.id);
+                entry.facts.missing = self.sidecars.missing(&holder, &stops);
+                entry.state = entry.facts.state();
+            }
+        }
     }
 
     fn policy(&self) -> Policy {
@@ -403,6 +450,9 @@ impl Engine {
                 conditions.push((AlarmKind::UnknownContent, subject, notice));
             }
         }
+        for (subject, reason) in self.sidecars.faults() {
+            conditions.push((AlarmKind::Sidecar, subject, reason));
+        }
         for conflict in &plan.conflicts {
             let (winner, loser) = (&sources[conflict.winner], &sources[conflict.loser]);
             let reason = format!(
@@ -443,9 +493,26 @@ impl Engine {
         }
     }
 
+    fn stops_view(&self, entry: &Planned) -> StopsView {
+        if stops::stops(&entry.mitigation).is_empty() {
+            return StopsView::default();
+        }
+        let holder = stops::holder(&entry.mitigation.id);
+        let enforced = entry.state.is_enforced();
+        let unknown = || stops::unknown_paths(&entry.mitigation, &self.pools);
+        StopsView {
+            servers: self.sidecars.standing(&holder),
+            warning: enforced.then(unknown).flatten(),
+            residue: (!enforced)
+                .then(|| self.sidecars.residue(&holder))
+                .flatten(),
+        }
+    }
+
     fn view(&self, sources: &[Source], entries: Vec<Planned>) -> View {
         let mitigations = entries.into_iter().map(|entry| MitigationView {
             hits: self.hits.all(&entry.mitigation.id.to_string()),
+            stops: self.stops_view(&entry),
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,
             state: entry.state,
@@ -466,6 +533,7 @@ impl Engine {
             kill_switch: self.publisher.kill_switch(),
             feeds: self.feeds.iter().map(|s| FeedView::of(&s.feed)).collect(),
             files: files.collect(),
+            servers: self.sidecars.reports(),
             mitigations: mitigations.collect(),
             nameless: nameless.collect(),
             history: self.history.shown(),

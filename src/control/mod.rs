@@ -24,11 +24,16 @@ mod publisher;
 mod report;
 mod rule_files;
 mod rule_folder;
+mod sidecars;
 mod status;
+mod stops;
 mod transitions;
 
 pub use crate::mitigation::Decision;
-pub use config::{ControlConfig, DEFAULT_SITE, Policy, WATCH_INTERVAL};
+pub use config::{
+    ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, Policy, PoolPaths, SIDECAR_DEADLINE, SidecarLink,
+    SidecarPlace, WATCH_INTERVAL,
+};
 pub use controller::Controller;
 pub use error::ControlError;
 pub use handle::ControlHandle;
@@ -38,5 +43,6 @@ pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
 pub use status::{
-    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport, Status,
+    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport,
+    ServerReport, ServerStanding, Status,
 };

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::prepare::{Cache, Gates, Prepared, Refusal, Standing};
 use super::rule_files::AcceptedFile;
 use crate::mitigation::{
-    Conflict, Entry, KillSwitch, Origin, Policy, Proof, SourceKind, State, resolve,
+    Conflict, Entry, Facts, KillSwitch, Origin, Policy, Proof, SourceKind, State, resolve,
 };
 use crate::model::{Mitigation, MitigationId, UnixTime};
 use crate::rules::{Dialect, RuleError, RuleOrigin, RuleSet};
@@ -41,6 +41,8 @@ pub(super) struct Planned {
     pub(super) source: usize,
     pub(super) mitigation: Arc<Mitigation>,
     pub(super) state: State,
+    /// What its state follows from.
+    pub(super) facts: Facts,
     /// Why it failed, when a gate or its document refused it.
     pub(super) alarm: Option<AlarmKind>,
     pub(super) prepared: Option<Arc<Prepared>>,
@@ -127,6 +129,7 @@ fn judge(
         source: entry.source,
         mitigation: Arc::clone(&entry.mitigation),
         state: entry.facts.state(),
+        facts: entry.facts.clone(),
         alarm: None,
         prepared: None,
     };
@@ -142,6 +145,7 @@ fn judge(
             }
         }
         planned.state = entry.facts.state();
+        planned.facts = entry.facts;
     } else if matches!(planned.state, State::Failed(_)) {
         planned.alarm = Some(AlarmKind::Refused);
     }

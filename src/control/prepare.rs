@@ -187,7 +187,8 @@ impl Gates {
         })
     }
 
-    fn sites_of(&self, scope: &Scope) -> Result<Vec<usize>, Refusal> {
+    /// The indices of the sites that a scope names.
+    pub(super) fn sites_of(&self, scope: &Scope) -> Result<Vec<usize>, Refusal> {
         let Scope::Site { site, .. } = scope else {
             return Ok((0..self.sites.len()).collect());
         };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::filter::{Handle, Snapshot};
+use crate::filter::{Handle, Paused, Snapshot};
 use crate::mitigation::KillSwitch;
 use crate::model::Revision;
 use crate::rules::RuleSet;
@@ -81,12 +81,17 @@ impl Publisher {
     }
 
     /// Publishes what was planned under `kill_switch`; nothing if the switch was set otherwise since.
-    pub(super) fn publish(&self, sites: Vec<RuleSet>, kill_switch: &KillSwitch) -> bool {
+    pub(super) fn publish(
+        &self,
+        sites: Vec<RuleSet>,
+        paused: Vec<Paused>,
+        kill_switch: &KillSwitch,
+    ) -> bool {
         let mut inner = self.lock();
         if inner.kill_switch != *kill_switch {
             return false;
         }
-        inner.publish(sites);
+        inner.publish(sites, paused);
         true
     }
 
@@ -104,14 +109,15 @@ impl Inner {
         self.kill_switch = kill_switch;
         if self.kill_switch == KillSwitch::All {
             let sites = empty(self.sites);
-            self.publish(sites);
+            self.publish(sites, Vec::new());
         }
         true
     }
 
-    fn publish(&mut self, sites: Vec<RuleSet>) {
+    fn publish(&mut self, sites: Vec<RuleSet>, paused: Vec<Paused>) {
         self.revision = Revision(self.revision.0 + 1);
-        self.handle.publish(Snapshot::new(self.revision, sites));
+        let snapshot = Snapshot::new(self.revision, sites).with_paused(paused);
+        self.handle.publish(snapshot);
     }
 }
 
@@ -126,15 +132,15 @@ mod tests {
     #[test]
     fn plan_made_before_the_switch_is_not_published_after_it() {
         let publisher = Publisher::new(2);
-        assert!(publisher.publish(empty(2), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
         assert_eq!(publisher.revision(), Revision(1));
         publisher.order(KillSwitch::All);
         assert_eq!(publisher.handle().load().revision(), Revision(2));
-        assert!(!publisher.publish(empty(2), &KillSwitch::Off));
-        assert!(publisher.publish(empty(2), &KillSwitch::All));
+        assert!(!publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::All));
         publisher.order(KillSwitch::Off);
         assert_eq!(publisher.revision(), Revision(3));
-        assert!(publisher.publish(empty(2), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
     }
 
     #[test]

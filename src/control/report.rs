@@ -7,7 +7,8 @@ use super::history::TransitionReport;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
 use super::status::{
-    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, Status,
+    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, ServerReport,
+    ServerStanding, Status,
 };
 use crate::feed::{Accepted, Feed, Nameless};
 use crate::mitigation::{KillSwitch, State};
@@ -22,6 +23,7 @@ pub(super) struct View {
     pub(super) kill_switch: KillSwitch,
     pub(super) feeds: Vec<FeedView>,
     pub(super) files: Vec<FileView>,
+    pub(super) servers: Vec<ServerReport>,
     pub(super) mitigations: Vec<MitigationView>,
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
@@ -60,6 +62,16 @@ pub(super) struct MitigationView {
     pub(super) state: State,
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) hits: Vec<Arc<AtomicU64>>,
+    pub(super) stops: StopsView,
+}
+
+/// What is known of the services and pools that a mitigation stops.
+#[derive(Debug, Default)]
+pub(super) struct StopsView {
+    pub(super) servers: Vec<ServerStanding>,
+    pub(super) warning: Option<String>,
+    /// What it has not given up although it is not in force.
+    pub(super) residue: Option<String>,
 }
 
 impl View {
@@ -85,6 +97,7 @@ impl View {
             kill_switch: self.kill_switch == KillSwitch::All,
             feeds: self.feeds.iter().map(|feed| feed.report(now)).collect(),
             rule_files: self.files.iter().map(FileView::report).collect(),
+            servers: self.servers.clone(),
             mitigations: enforced
                 .into_iter()
                 .map(MitigationView::report)
@@ -183,13 +196,19 @@ impl MitigationView {
                 .iter()
                 .map(|action| ActionReport {
                     kind: action.kind.name(),
+                    name: action.kind.target_name().to_owned(),
                     target: action.scope.to_string(),
                     description: action.description.clone(),
                 })
                 .collect(),
             state: self.state.name(),
-            reason: self.state.reason(),
-            warning: self.prepared.as_ref().and_then(|own| own.warning.clone()),
+            reason: joined([Some(self.state.reason()), self.stops.residue.clone()])
+                .unwrap_or_default(),
+            servers: self.stops.servers.clone(),
+            warning: joined([
+                self.prepared.as_ref().and_then(|own| own.warning.clone()),
+                self.stops.warning.clone(),
+            ]),
             hits: sum(&self.hits),
             rules: self
                 .prepared
@@ -198,6 +217,16 @@ impl MitigationView {
             ..blank(mitigation.id.to_string(), self.source.clone())
         }
     }
+}
+
+/// Texts that say something, in one line.
+fn joined(texts: [Option<String>; 2]) -> Option<String> {
+    let texts: Vec<String> = texts
+        .into_iter()
+        .flatten()
+        .filter(|text| !text.is_empty())
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 fn sum(hits: &[Arc<AtomicU64>]) -> u64 {
@@ -216,6 +245,7 @@ fn blank(id: String, source: String) -> MitigationReport {
         actions: Vec::new(),
         state: "",
         reason: String::new(),
+        servers: Vec::new(),
         warning: None,
         hits: 0,
         rules: Vec::new(),

@@ -17,6 +17,8 @@ pub struct Status {
     pub feeds: Vec<FeedReport>,
     /// Local rule files in the order of their priority.
     pub rule_files: Vec<RuleFileReport>,
+    /// The servers behind the proxy, in the order of the settings.
+    pub servers: Vec<ServerReport>,
     /// Mitigations in the order of evaluation, then those that are not enforced.
     pub mitigations: Vec<MitigationReport>,
     /// Alarms that hold now.
@@ -71,6 +73,38 @@ pub struct RuleFileReport {
     pub rules: Vec<RuleReport>,
 }
 
+/// One server behind the proxy.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerReport {
+    /// Its name: its host, as the settings write it.
+    pub name: String,
+    /// Where its sidecar is asked; nothing when it has none.
+    pub sidecar: Option<String>,
+    /// The sidecar's driver, as it said last.
+    pub driver: Option<String>,
+    /// The sidecar's version, as it said last.
+    pub version: Option<String>,
+    /// What a person should know about the driver although it works.
+    pub notice: Option<String>,
+    /// When the sidecar last told all that it holds.
+    pub last_answer: Option<String>,
+    /// Why the sidecar cannot be asked, or cannot work; nothing when it can.
+    pub fault: Option<String>,
+    /// What no mitigation holds any more and what is not yet as it was before, with the reason.
+    pub unrestored: Vec<String>,
+}
+
+/// How far one server is with what a mitigation stops.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ServerStanding {
+    /// The server.
+    pub server: String,
+    /// `Applied` when it was read back as wanted, otherwise `Partial`.
+    pub state: &'static str,
+    /// What is missing, or not given up yet; empty when nothing is.
+    pub reason: String,
+}
+
 /// One mitigation.
 #[derive(Clone, Debug, Serialize)]
 pub struct MitigationReport {
@@ -94,6 +128,8 @@ pub struct MitigationReport {
     pub state: &'static str,
     /// Why it is in that state; empty when the state says it all.
     pub reason: String,
+    /// The servers on which it stops something, or has not given up everything yet, each with how far it is.
+    pub servers: Vec<ServerStanding>,
     /// Why it needs a second look although it is enforced: it was trusted although it stops honest requests.
     pub warning: Option<String>,
     /// Requests and responses that its rules acted on since the process started.
@@ -107,6 +143,8 @@ pub struct MitigationReport {
 pub struct ActionReport {
     /// `AppPool`, `DoNothing`, `Service` or `UrlRewrite`.
     pub kind: &'static str,
+    /// The service or application pool; empty for the others.
+    pub name: String,
     /// `Server`, or the site and path.
     pub target: String,
     /// What it does, for people.

@@ -29,6 +29,8 @@ pub enum AlarmKind {
     RootExpired,
     /// A feed's next root was refused.
     RootRefused,
+    /// A sidecar cannot be asked, cannot work, or has not restored what it stopped.
+    Sidecar,
     /// A feed's signature was refused.
     SignatureRefused,
     /// A feed's signer is not the one that signed before.
@@ -62,6 +64,7 @@ impl Label for AlarmKind {
             Self::Rollback => "rollback",
             Self::RootExpired => "root_expired",
             Self::RootRefused => "root_refused",
+            Self::Sidecar => "sidecar",
             Self::SignatureRefused => "signature_refused",
             Self::SignerChanged => "signer_changed",
             Self::Stale => "stale",

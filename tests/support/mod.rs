@@ -11,6 +11,7 @@ pub(crate) mod feed_server;
 pub(crate) mod http2;
 pub(crate) mod origin;
 pub(crate) mod process;
+pub(crate) mod product;
 pub(crate) mod proxy;
 pub(crate) mod sidecar;
 pub(crate) mod signer;
