@@ -386,6 +386,7 @@ mod tests {
                 hits: 0,
                 rules: Vec::new(),
             }],
+            servers: Vec::new(),
             mitigations: vec![MitigationReport {
                 id: text.to_owned(),
                 source: text.to_owned(),
@@ -396,11 +397,13 @@ mod tests {
                 group: text.to_owned(),
                 actions: vec![ActionReport {
                     kind: "UrlRewrite",
+                    name: text.to_owned(),
                     target: text.to_owned(),
                     description: text.to_owned(),
                 }],
                 state: "Applied",
                 reason: text.to_owned(),
+                servers: Vec::new(),
                 warning: Some(text.to_owned()),
                 hits: 42,
                 rules: Vec::new(),

@@ -361,10 +361,11 @@ fn kills_at_random_moments_leave_everything_restorable() {
     let settings = folder.settings();
     let (mut sidecar, mut daemon) = (Sidecar::start(own.path(), &settings), product.start());
     for round in 0..rounds() {
-        let wanted = round % 2 == 0;
-        product.publish(&match wanted {
-            true => config("M90.1", "", "normal", "orphan"),
-            false => String::new(),
+        // Each time another one, so that what is said of it cannot be old.
+        let id = format!("M90.{round}");
+        product.publish(&match round % 2 {
+            0 => config(&id, "", "normal", "orphan"),
+            _ => String::new(),
         });
         fetch(&daemon);
         // The moment of the kill is what is drawn: nothing to await.
@@ -380,9 +381,9 @@ fn kills_at_random_moments_leave_everything_restorable() {
             daemon = product.start();
         }
         if round % 8 == 7 {
-            product.publish(&config("M90.1", "", "normal", "orphan"));
+            product.publish(&config(&id, "", "normal", "orphan"));
             fetch(&daemon);
-            product.becomes("M90.1", "Applied");
+            product.becomes(&id, "Applied");
             assert_eq!(
                 [folder.is("normal"), folder.is("orphan")],
                 [(false, true); 2]
