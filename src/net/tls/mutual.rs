@@ -438,12 +438,12 @@ mod tests {
             (
                 trust(Some(&other), &[server_pin]),
                 trust(None, &[client_pin]),
-                "UnknownIssuer",
+                "InvalidCertificate(BadSignature)",
             ),
             (
                 trust(None, &[server_pin]),
                 trust(Some(&other), &[client_pin]),
-                "UnknownIssuer",
+                "InvalidCertificate(BadSignature)",
             ),
         ];
         for (of_client, of_server, fault) in cases {
