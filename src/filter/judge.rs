@@ -207,8 +207,10 @@ impl Filter {
         if let Some(rule) = decision.rule.filter(|_| counts) {
             rules.rule(rule).hits.fetch_add(1, Ordering::Relaxed);
         }
+        // What is not traffic shows what rules do.
         let paused = snapshot
             .paused(site)
+            .filter(|_| counts)
             .and_then(|paused| pausing(paused, view.target, &decision));
         if let Some(pool) = &paused {
             pool.hits.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,17 @@ use crate::model::MitigationId;
 /// Which pools serve which paths: by the site that clients reach, and by the one behind it that the first hands on to.
 ///
 /// In each, the pool with the longest prefix serves a path, so that `/` is served by its pool only where no other is.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::filter::PoolTable;
+///
+/// let mut table = PoolTable::exchange();
+/// assert!(table.knows("MSExchangeECPAppPool"));
+/// table.set("app", &["/app".to_owned()]);
+/// assert!(table.knows("APP"));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PoolTable {
     front: Vec<Place>,
@@ -108,6 +119,24 @@ fn places<'a>(pool: &str, prefixes: impl Iterator<Item = &'a str>) -> impl Itera
 }
 
 /// One pool that is stopped, and on whose behalf.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use stopgap::filter::{Paused, PausedPool, PoolTable};
+///
+/// let pool = PausedPool {
+///     pool: "MSExchangeECPAppPool".to_owned(),
+///     mitigation: "M90.1".parse()?,
+///     source: "feed".to_owned(),
+///     hits: Arc::default(),
+/// };
+/// let paused = Paused::new(&PoolTable::exchange(), [pool]);
+/// assert!(paused.find(b"/owa/%2e%2e/ECP/x").is_some());
+/// assert!(paused.find(b"/owa/").is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PausedPool {
     /// The pool.
@@ -121,6 +150,24 @@ pub struct PausedPool {
 }
 
 /// The paths that nobody serves on one site.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use stopgap::filter::{Paused, PausedPool, PoolTable};
+///
+/// let pool = PausedPool {
+///     pool: "MSExchangeECPAppPool".to_owned(),
+///     mitigation: "M90.1".parse()?,
+///     source: "feed".to_owned(),
+///     hits: Arc::default(),
+/// };
+/// let paused = Paused::new(&PoolTable::exchange(), [pool]);
+/// assert!(paused.find(b"/owa/%2e%2e/ECP/x").is_some());
+/// assert!(paused.find(b"/owa/").is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Paused {
     /// The two sites of the table, each with every prefix and the pool there if that is stopped.

@@ -53,7 +53,7 @@ impl Client {
         let judged = filter.judge_uncounted(site, &parts, &PEER);
         drop(filter);
         let acted = owner(&judged, site);
-        match act(&judged.decision, &mut parts, &PEER, id) {
+        match act(&judged, &mut parts, &PEER, id) {
             Act::Forward => {
                 let response = probes.response();
                 let (answer, owners) = self.canned(response.as_ref(), judged.response, site);
