@@ -65,7 +65,7 @@ mod tests {
         let (deadlines, _registration) = clock.register();
         let timeout = Duration::from_secs(10);
         let mut pace = Pace::new(Slot::Read, 100);
-        let mut waited = |pace: &mut Pace, count| {
+        let waited = |pace: &mut Pace, count| {
             pace.wait(&deadlines, timeout);
             let time = deadlines.rest(Slot::Read).unwrap();
             // Half of what is there goes by.
