@@ -143,7 +143,7 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
-            assert!(error.contains(":2:"), "{text}: {error}");
+            assert!(error.contains("line 2"), "{text}: {error}");
         }
     }
 }
