@@ -176,7 +176,6 @@ const OWNERS: &[(&str, &[&str])] = &[
             "app",
             "net",
             "feed",
-            "store",
         ],
     ),
     ("SystemTime", &["app", "cli"]),
