@@ -800,6 +800,7 @@ mod tests {
                     "trust" => "\"xmldsig-x509\"",
                     "url" => "\"https://h/\"",
                     "address" => "\"[::1]:1\"",
+                    "tls" => "[{ certificate = \"a.pem\", key = \"a.key\" }]",
                     "paths" => "[]",
                     "pins" => &format!("[\"{}\"]", "ab".repeat(32)),
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
