@@ -65,6 +65,14 @@ impl Refusal {
             reason: reason.to_string(),
         }
     }
+
+    /// Rules that cannot be read or compiled.
+    fn uncompiled(error: &dyn std::error::Error) -> Self {
+        Self {
+            alarm: AlarmKind::DoesNotCompile,
+            reason: explain(error),
+        }
+    }
 }
 
 /// Where a document stands, which decides how its rules are read and what they may do.
@@ -132,9 +140,9 @@ impl Gates {
             verified: !standing.local,
         };
         let sources =
-            vectors::sources(mitigation, reading).map_err(|error| Refusal::new(explain(&error)))?;
+            vectors::sources(mitigation, reading).map_err(|error| Refusal::uncompiled(&error))?;
         let alone = vectors::compile(mitigation, &sources, standing.name)
-            .map_err(|error| Refusal::new(explain(&error)))?;
+            .map_err(|error| Refusal::uncompiled(&error))?;
         let notices = sources.iter().flat_map(|(_, source)| source.notices());
         let notices = notices.map(ToString::to_string).collect();
         let missing = sources
@@ -170,7 +178,7 @@ impl Gates {
         let mut builder = self.builder(&sites);
         builder
             .add(&source, RuleOrigin::local(standing.name))
-            .map_err(|error| Refusal::new(explain(&error)))?;
+            .map_err(|error| Refusal::uncompiled(&error))?;
         let alone = builder.build();
         let stops = honest::judge(&alone, &self.honest_paths);
         let missing = self.missing_root(&source, &sites);
@@ -249,7 +257,7 @@ fn parse(text: &RewriteText, standing: Standing<'_>) -> Result<RuleSource, Refus
     };
     RuleSource::parse(&text.xml, &origin)
         .map(|source| source.with_dialect(standing.dialect))
-        .map_err(|error| Refusal::new(explain(&error)))
+        .map_err(|error| Refusal::uncompiled(&error))
 }
 
 fn check_vectors(alone: &RuleSet, mitigation: &Mitigation) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::report::View;
 use crate::mitigation::State;
+use crate::telemetry::Event;
 
 /// The states that were told last, by source and id.
 #[derive(Debug, Default)]
@@ -26,21 +27,47 @@ impl Transitions {
             }
             return;
         };
-        for ((source, id), state) in &now {
-            let before = told.get(&(source.clone(), id.clone()));
+        for entry in entries {
+            let key = key(entry);
+            let (before, state) = (told.get(&key), &now[&key]);
             if before != Some(state) {
                 let before = before.map_or("", String::as_str);
-                tracing::info!(mitigation = id, source, state, before, "mitigation");
+                let event_id = event(&entry.state).number();
+                let (source, id) = &key;
+                tracing::info!(
+                    event_id,
+                    mitigation = id,
+                    source,
+                    state,
+                    before,
+                    "mitigation"
+                );
             }
         }
         for ((source, id), before) in told.iter().filter(|(key, _)| !now.contains_key(key)) {
             tracing::info!(
+                event_id = Event::Removed.number(),
                 mitigation = id,
                 source,
                 before,
                 "mitigation no longer offered"
             );
         }
+    }
+}
+
+/// The event that coming into a state is.
+const fn event(state: &State) -> Event {
+    match state {
+        State::Applied(_) | State::Partial(_) => Event::MitigationApplied,
+        State::Audit => Event::Audit,
+        State::AwaitingApproval => Event::AwaitingApproval,
+        State::Blocked => Event::Blocked,
+        State::DisabledOrganisation | State::DisabledServer => Event::Disabled,
+        State::Drifted => Event::Drifted,
+        State::Expired | State::KillSwitch | State::Withdrawn => Event::Removed,
+        State::Failed(_) => Event::Failed,
+        State::NotApplicable(_) => Event::NotApplicable,
     }
 }
 

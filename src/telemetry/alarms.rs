@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::metrics::{Counters, Label, Labelled, Metrics};
+use super::events::Event;
+use super::metrics::{Counters, Gauges, Label, Labelled, Metrics};
 use crate::model::UnixTime;
 
 /// What is wrong.
@@ -15,13 +16,16 @@ pub enum AlarmKind {
     Certificate,
     /// Two feeds carry one mitigation with different content.
     Conflict,
+    /// Rules cannot be compiled.
+    DoesNotCompile,
     /// A mitigation is in force and does not do what it should.
     Drifted,
-    /// A feed carries two documents under one version.
+    /// A feed carries two documents under one version, or signed in one second.
     Equivocation,
     /// A feed's document was issued ahead of this clock.
     Future,
-    /// A rule set, or one mitigation of it, was refused before the swap.
+    /// A document, a rule set, or one mitigation of it, was refused before the swap for another reason than the ones
+    /// that have a kind of their own.
     Refused,
     /// A feed's document went back in time.
     Rollback,
@@ -57,6 +61,7 @@ impl Label for AlarmKind {
             Self::AdminUnavailable => "admin_unavailable",
             Self::Certificate => "certificate",
             Self::Conflict => "conflict",
+            Self::DoesNotCompile => "does_not_compile",
             Self::Drifted => "drifted",
             Self::Equivocation => "equivocation",
             Self::Future => "future",
@@ -108,6 +113,7 @@ const REASONS: usize = 32;
 pub struct Alarms {
     active: Arc<Mutex<BTreeMap<(AlarmKind, String), Active>>>,
     raised: Counters<AlarmKind>,
+    held: Gauges<AlarmKind>,
 }
 
 impl Alarms {
@@ -117,9 +123,15 @@ impl Alarms {
             "stopgap_alarms_raised",
             "Alarms raised, one for each distinct reason",
         );
+        let held = metrics.gauges("stopgap_alarms_active", "Alarms that hold now");
+        for kind in AlarmKind::ALL {
+            // A monitor can tell a zero from a metric that is not there.
+            held.get_or_create(&Labelled(kind)).set(0);
+        }
         Self {
             active: Arc::default(),
             raised,
+            held,
         }
     }
 
@@ -132,12 +144,13 @@ impl Alarms {
             reason: reason.to_owned(),
             since: now,
         };
-        let entry = active
-            .entry((kind, subject.to_owned()))
-            .or_insert_with(|| Active {
+        let entry = active.entry((kind, subject.to_owned())).or_insert_with(|| {
+            self.held.get_or_create(&Labelled(kind)).inc();
+            Active {
                 alarm: alarm.clone(),
                 reasons: Vec::new(),
-            });
+            }
+        });
         if entry.alarm.reason != reason {
             entry.alarm = alarm;
         }
@@ -150,7 +163,8 @@ impl Alarms {
         entry.reasons.push(reason.to_owned());
         drop(active);
         self.raised.get_or_create(&Labelled(kind)).inc();
-        tracing::warn!(target: "stopgap::alarm", kind = kind.value(), subject, reason, "alarm");
+        let event_id = kind.event();
+        tracing::warn!(target: "stopgap::alarm", event_id, kind = kind.value(), subject, reason, "alarm");
         true
     }
 
@@ -159,14 +173,10 @@ impl Alarms {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if active.remove(&(kind, subject.to_owned())).is_some() {
             drop(active);
-            tracing::info!(target: "stopgap::alarm", kind = kind.value(), subject, "alarm ended");
+            self.held.get_or_create(&Labelled(kind)).dec();
+            let event_id = Event::AlarmEnded.number();
+            tracing::info!(target: "stopgap::alarm", event_id, kind = kind.value(), subject, "alarm ended");
         }
-    }
-
-    /// Ends every alarm of this kind whose subject is not among `subjects`.
-    pub fn retain(&self, kind: AlarmKind, subjects: impl Fn(&str) -> bool) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.retain(|(other, subject), _| *other != kind || subjects(subject));
     }
 
     /// The alarms that hold now, ordered by kind and subject.
@@ -199,7 +209,11 @@ mod tests {
                 .contains("stopgap_alarms_raised_total{kind=\"refused\"} 2")
         );
         assert_eq!(alarms.active().len(), 1);
+        let held = |number| format!("stopgap_alarms_active{{kind=\"refused\"}} {number}\n");
+        assert!(metrics.render().contains(&held(1)));
+        alarms.clear(AlarmKind::Refused, "a.xml");
         alarms.clear(AlarmKind::Refused, "a.xml");
         assert!(alarms.active().is_empty());
+        assert!(metrics.render().contains(&held(0)));
     }
 }

@@ -5,11 +5,13 @@
 //! See `guide::operations` for the names an operator meets.
 
 mod alarms;
+mod events;
 mod lines;
 mod logging;
 mod metrics;
 
 pub use alarms::{Alarm, AlarmKind, Alarms};
+pub use events::Event;
 pub use lines::LineWriter;
 pub use logging::init;
 pub use metrics::{Counter, Counters, Gauge, Gauges, Histogram, Label, Labelled, Metrics};

@@ -488,7 +488,7 @@ async fn what_is_wrong_in_one_mitigation_of_a_feed_fails_that_one() {
     let seconds: Vec<_> = seconds.map(|m| m.state).collect();
     assert_eq!(seconds, ["Applied", "Failed"]);
     assert!(alarm(&status, AlarmKind::VectorsFailed, "M74.1 of vendor").is_some());
-    assert!(alarm(&status, AlarmKind::Refused, "M73.1 of vendor").is_some());
+    assert!(alarm(&status, AlarmKind::DoesNotCompile, "M73.1 of vendor").is_some());
     for (target, word) in [
         ("/proven", "abort"),
         ("/good", "abort"),

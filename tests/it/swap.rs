@@ -197,7 +197,7 @@ fn refused_set_changes_nothing_and_is_told_once() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|alarm| alarm["kind"] == "refused")
+        .filter(|alarm| alarm["kind"] == "does_not_compile")
         .collect();
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     let raised: Vec<String> = daemon
