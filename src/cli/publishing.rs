@@ -109,13 +109,19 @@ pub(super) struct SignArguments {
     #[arg(long, value_name = "NAME", required_unless_present_any = ["previous", "refresh"])]
     pub(super) name: Option<String>,
     /// The issue before: the new one gets the next version, and must not lose a mitigation silently
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "root")]
     pub(super) previous: Option<PathBuf>,
+    /// The root that clients pin, with later roots beside the issue before: that issue must be signed as they say, and
+    /// the keys that sign now must be theirs
+    #[arg(long, value_name = "FILE")]
+    pub(super) root: Option<PathBuf>,
     /// A mitigation that is left out on purpose; withdrawing it tells clients more; repeatable
     #[arg(long, value_name = "ID", requires = "previous")]
     pub(super) drop: Vec<MitigationId>,
     /// Renew this issue: the same rules, the next version, and a later end
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["rules", "name", "previous", "drop"])]
+    #[arg(
+        long, value_name = "FILE", requires = "root", conflicts_with_all = ["rules", "name", "previous", "drop"]
+    )]
     pub(super) refresh: Option<PathBuf>,
     /// How long clients take it for fresh: a number with h, d, w or y
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = lifetime)]

@@ -13,21 +13,30 @@ use crate::app::now;
 use crate::feed::{FeedDocument, LocalContent, LocalDocument, SIZE_LIMIT, TypeAliases};
 use crate::model::{Mitigation, MitigationId};
 use crate::signature::envelope::{
-    ENVELOPE_BYTES, Envelope, FEED_TYPE, FeedPayload, ROOT_TYPE, RootChain, RootMetadata,
+    ENVELOPE_BYTES, Envelope, FEED_TYPE, FeedPayload, ROOT_BYTES, ROOT_TYPE, RootChain,
+    RootMetadata,
 };
 
 /// Where an issue goes when nobody says.
 const ISSUE: &str = "feed.dsse.json";
 
 pub(super) fn sign(arguments: &SignArguments) -> Ended {
-    let (payload, before) = match (&arguments.refresh, &arguments.rules) {
-        (Some(path), _) => {
-            let before = read_issue(path)?;
-            judge(&before, path)?;
-            let payload = before.refresh(now(), after(arguments.expires));
-            (payload.or_exit(Exit::Invalid)?, Some(path))
+    let before = arguments.refresh.as_ref().or(arguments.previous.as_ref());
+    let roots = match &arguments.root {
+        Some(root) => Some(roots(root, before)?),
+        None => None,
+    };
+    let genuine = match (before, &roots) {
+        (Some(path), Some(roots)) => Some((path, genuine_issue(path, roots)?)),
+        _ => None,
+    };
+    let payload = match (&arguments.rules, &genuine) {
+        (Some(rules), _) => next_issue(rules, genuine.as_ref(), arguments)?,
+        (None, Some((path, issue))) => {
+            judge(issue, path)?;
+            let payload = issue.refresh(now(), after(arguments.expires));
+            payload.or_exit(Exit::Invalid)?
         }
-        (None, Some(rules)) => (next_issue(rules, arguments)?, arguments.previous.as_ref()),
         (None, None) => return Err(Failure::new(Exit::Usage, "name the document to sign")),
     };
     let output = arguments
@@ -39,12 +48,77 @@ pub(super) fn sign(arguments: &SignArguments) -> Ended {
         });
     let mut envelope = payload.to_envelope().or_exit(Exit::Invalid)?;
     arguments.signing.must_sign(&mut envelope)?;
+    let standing = match &roots {
+        Some(roots) => signed_for(roots, &envelope)?,
+        None => String::new(),
+    };
     let json = envelope.to_json().or_exit(Exit::Invalid)?;
     match before {
         Some(before) if is_same(before, &output) => replace(&output, json.as_bytes())?,
         _ => write_new(&output, json.as_bytes(), false)?,
     }
-    print(&summary(&output, &payload, &envelope))
+    print(&(summary(&output, &payload, &envelope) + &standing))
+}
+
+/// The chain from the pinned root over the roots that lie beside the issue before, as clients walk it.
+fn roots(pinned: &Path, before: Option<&PathBuf>) -> Result<RootChain, Failure> {
+    let mut chain =
+        RootChain::pinned(&read(pinned, ROOT_BYTES)?).map_err(|error| about(pinned, error))?;
+    while let Some(version) = chain.newest().version().checked_add(1) {
+        let beside = before.map_or(pinned, PathBuf::as_path);
+        let next = beside.with_file_name(format!("{version}.root.json"));
+        if !next.exists() {
+            break;
+        }
+        chain = chain
+            .advance(&read(&next, ROOT_BYTES)?)
+            .map_err(|error| about(&next, error))?;
+    }
+    if let Err(error) = chain.newest_at(now()) {
+        eprintln!("{}", printable(&error.to_string()));
+    }
+    Ok(chain)
+}
+
+/// The issue in this file, once it is proven that keys which these roots name signed it.
+fn genuine_issue(path: &Path, roots: &RootChain) -> Result<FeedPayload, Failure> {
+    let (issue, version) = roots.issue(&read_envelope(path)?).map_err(|error| {
+        let words = crate::model::explain(&error);
+        let text = format!(
+            "{} is not taken for the issue before: {words}",
+            path.display()
+        );
+        Failure::new(Exit::Untrusted, text)
+    })?;
+    let newest = roots.newest().version();
+    if version != newest {
+        let path = printable(&path.display().to_string());
+        eprintln!(
+            "{path} is signed by keys of root {version}; this issue needs those of root {newest}"
+        );
+    }
+    Ok(issue)
+}
+
+/// How far an issue is signed as the newest root demands; an error when a key has signed that is not the feed's.
+fn signed_for(roots: &RootChain, envelope: &Envelope) -> Result<String, Failure> {
+    let (root, role) = (roots.newest(), roots.newest().feed());
+    for id in envelope.unverified_signers() {
+        if !role.keys().any(|key| key.id() == id) {
+            let text = format!(
+                "key {id} does not sign this feed: root {} does not name it",
+                root.version()
+            );
+            return Err(Failure::new(Exit::Untrusted, text));
+        }
+    }
+    let (found, needed) = (envelope.unverified_signers().len(), role.threshold());
+    Ok(match found < needed {
+        true => format!(
+            "signed by {found} of {needed} keys that must: stopgap cosign adds a signature\n"
+        ),
+        false => String::new(),
+    })
 }
 
 pub(super) fn cosign(arguments: &CosignArguments) -> Ended {
@@ -117,18 +191,21 @@ pub(super) fn mitigations(name: &str, rules: &[u8]) -> Result<FeedDocument, Fail
 }
 
 /// The next issue, once its rules were judged and nothing was lost.
-fn next_issue(rules: &Path, arguments: &SignArguments) -> Result<FeedPayload, Failure> {
+fn next_issue(
+    rules: &Path,
+    before: Option<&(&PathBuf, FeedPayload)>,
+    arguments: &SignArguments,
+) -> Result<FeedPayload, Failure> {
     let name = rules.display().to_string();
     let bytes = read(rules, SIZE_LIMIT)?;
     let text = std::str::from_utf8(&bytes).map_err(|error| about(rules, error))?;
     let document = mitigations(&name, &bytes)?;
     judge_rules(&name, &document)?;
     let (issued, expires) = (now(), after(arguments.expires));
-    let Some(path) = &arguments.previous else {
+    let Some((path, before)) = before else {
         let name = arguments.name.as_deref().unwrap_or_default();
         return FeedPayload::first(name, text, issued, expires).or_exit(Exit::Invalid);
     };
-    let before = read_issue(path)?;
     if let Some(name) = arguments
         .name
         .as_ref()

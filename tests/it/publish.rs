@@ -134,7 +134,11 @@ fn secret_keys_are_private_and_nothing_is_overwritten() {
     ends(folder, &format!("{SIGN} --name acme"), 0);
     // An issue that is not named as the one before stays.
     ends(folder, &format!("{SIGN} --name acme"), 1);
-    ends(folder, &format!("{SIGN} --previous site/feed.dsse.json"), 0);
+    ends(
+        folder,
+        &format!("{SIGN} --previous site/feed.dsse.json --root site/1.root.json"),
+        0,
+    );
     assert!(ends(folder, VERIFY, 0).contains("issue      2"));
 }
 
@@ -162,7 +166,11 @@ fn root_needs_its_threshold() {
     let said = ends(folder, VERIFY, 4);
     assert!(said.contains("signed by 0 of the 1 feed keys"), "{said}");
     let next = SIGN.replace("issues.key", "next.key");
-    ends(folder, &format!("{next} --previous site/feed.dsse.json"), 0);
+    ends(
+        folder,
+        &format!("{next} --previous site/feed.dsse.json --root site/1.root.json"),
+        0,
+    );
     assert!(ends(folder, VERIFY, 0).contains("new roots  1"));
     ends(folder, "stopgap cosign site/2.root.json --key bob.key", 3);
     ends(folder, "stopgap cosign site/2.root.json", 2);
@@ -210,7 +218,7 @@ fn nothing_disappears_silently_and_changes_are_shown() {
         "mitigations.xml",
         &block("xml").replace("ACME1.1", "ACME2.1"),
     );
-    let next = format!("{SIGN} --previous site/feed.dsse.json");
+    let next = format!("{SIGN} --previous site/feed.dsse.json --root site/1.root.json");
     let said = ends(folder, &next, 5);
     assert!(said.contains("--drop ACME1.1"), "{said}");
     ends(folder, &format!("{next} --drop ACME3.1 --drop ACME1.1"), 2);
@@ -246,7 +254,7 @@ fn issues_are_renewed_before_they_expire() {
     let folder = publisher();
     let folder = folder.path();
     ends(folder, &format!("{SIGN} --name acme --expires 1h"), 0);
-    let renew = "stopgap sign --refresh site/feed.dsse.json --key issues.key --expires 2d";
+    let renew = "stopgap sign --refresh site/feed.dsse.json --root site/1.root.json --key issues.key --expires 2d";
     ends(folder, renew, 0);
     let said = ends(folder, "stopgap inspect site/feed.dsse.json", 0);
     assert!(
@@ -261,6 +269,59 @@ fn issues_are_renewed_before_they_expire() {
         0,
     );
     assert!(said.contains("signature  good"), "{said}");
+}
+
+/// Whoever can write to the host decides neither the next version nor what is missing from it.
+#[test]
+fn issue_before_must_be_genuine() {
+    let folder = publisher();
+    let folder = folder.path();
+    ends(folder, &format!("{SIGN} --name acme"), 0);
+    let issue = folder.join("site/feed.dsse.json");
+    let genuine = std::fs::read(&issue).unwrap();
+    ends(folder, "stopgap keygen thief", 0);
+    let forge =
+        "stopgap sign mitigations.xml --name acme --key thief.key --output forged.dsse.json";
+    ends(folder, forge, 0);
+    let said = ends(folder, &format!("{forge} --root site/1.root.json"), 4);
+    assert!(said.contains("root 1 does not name it"), "{said}");
+    std::fs::copy(folder.join("forged.dsse.json"), &issue).unwrap();
+    let next = format!("{SIGN} --previous site/feed.dsse.json");
+    let said = ends(folder, &next, 2);
+    assert!(said.contains("--root <FILE>"), "{said}");
+    let refresh = "stopgap sign --refresh site/feed.dsse.json --key issues.key";
+    ends(folder, refresh, 2);
+    for command in [next.as_str(), refresh] {
+        let said = ends(folder, &format!("{command} --root site/1.root.json"), 4);
+        assert!(said.contains("signed by 0 of the 1 feed keys"), "{said}");
+        assert_eq!(
+            std::fs::read(&issue).unwrap(),
+            std::fs::read(folder.join("forged.dsse.json")).unwrap()
+        );
+    }
+    // After the keys were replaced, the last issue of the old ones can be followed, and only by the new ones.
+    std::fs::write(&issue, &genuine).unwrap();
+    ends(folder, "stopgap keygen next", 0);
+    let rotate = "stopgap trust rotate site/1.root.json --drop-feed-key issues.pub --add-feed-key next.pub --key alice.key";
+    ends(folder, rotate, 0);
+    let said = ends(folder, &format!("{next} --root site/1.root.json"), 3);
+    assert!(
+        said.contains("2.root.json") && said.contains("1 of the 2"),
+        "{said}"
+    );
+    ends(folder, "stopgap cosign site/2.root.json --key bob.key", 0);
+    let said = ends(folder, &format!("{next} --root site/1.root.json"), 4);
+    assert!(said.contains("root 2 does not name it"), "{said}");
+    let said = ends(
+        folder,
+        &format!("{next} --root site/1.root.json").replace("issues.key", "next.key"),
+        0,
+    );
+    assert!(
+        said.contains("issue 2") && said.contains("root 1"),
+        "{said}"
+    );
+    ends(folder, VERIFY, 0);
 }
 
 /// The signature of a signer outside the program counts like one of a key file.
@@ -360,7 +421,11 @@ fn feed_test_says_what_happened_at_each_step() {
     let elsewhere =
         block("xml").replace("scope=\"Server\"", "scope=\"Site\" sg:target=\"Elsewhere\"");
     write(folder, "mitigations.xml", &elsewhere);
-    ends(folder, &format!("{SIGN} --previous site/feed.dsse.json"), 0);
+    ends(
+        folder,
+        &format!("{SIGN} --previous site/feed.dsse.json --root site/1.root.json"),
+        0,
+    );
     let issue = std::fs::read(folder.join("site/feed.dsse.json")).unwrap();
     fails(
         files(&issue),

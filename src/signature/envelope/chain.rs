@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::dsse::{Envelope, ROOT_TYPE};
-use super::error::{EnvelopeError, Kind};
+use super::dsse::{Envelope, FEED_TYPE, ROOT_TYPE};
+use super::error::{EnvelopeError, Fault, Kind};
+use super::feed::FeedPayload;
 use super::root::RootMetadata;
 use crate::model::{Digest, UnixTime};
 use crate::signature::sha256;
@@ -109,6 +110,28 @@ impl RootChain {
             .find(|root| root.version() == version)
     }
 
+    /// The issue of a feed in this envelope, with the version of the root whose feed keys signed it: the newest, or the
+    /// one before, so that the first issue after a rotation of keys has an issue to follow.
+    ///
+    /// This is a publisher's question. A client asks [`FeedState`](super::FeedState), which takes the newest root only.
+    ///
+    /// # Errors
+    ///
+    /// When it is no issue of a feed, or not enough keys of either root signed it.
+    pub fn issue(&self, envelope: &Envelope) -> Result<(FeedPayload, u64), EnvelopeError> {
+        let open = |root: &RootMetadata| -> Result<_, EnvelopeError> {
+            let (payload, _) = envelope.open(FEED_TYPE, root.feed(), "feed")?;
+            Ok((FeedPayload::parse(payload)?, root.version()))
+        };
+        let before = self.links().rev().nth(1);
+        match (open(self.newest()), before) {
+            (Err(error), Some(before)) if error.fault() == Fault::Threshold => {
+                open(&before.root).map_err(|_| error)
+            }
+            (result, _) => result,
+        }
+    }
+
     /// The SHA-256 digest of the pinned root's payload: what the configuration chose to trust.
     pub fn pin(&self) -> Digest {
         sha256(self.pinned.envelope.unverified_payload())
@@ -121,7 +144,7 @@ impl RootChain {
         self.later.iter().map(|link| link.envelope.to_json())
     }
 
-    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+    fn links(&self) -> impl DoubleEndedIterator<Item = &Arc<Link>> {
         std::iter::once(&self.pinned).chain(&self.later)
     }
 }
