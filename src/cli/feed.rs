@@ -35,12 +35,11 @@ pub(super) fn fetch(arguments: FetchArguments) -> Ended {
         ));
     }
     for feed in &feeds {
-        let (accepted, fetched) = accept(feed)?;
+        let (place, accepted, fetched) = accept_any(feed)?;
         print(&format!(
-            "{}: {} bytes from {}\n{}",
+            "{}: {} bytes from {place}\n{}",
             feed.name,
             fetched.document.len(),
-            feed.source,
             describe(&accepted, &fetched)
         ))?;
         if let Some(path) = &arguments.save {
@@ -56,7 +55,22 @@ pub(super) fn fetch(arguments: FetchArguments) -> Ended {
     Ok(Exit::Done)
 }
 
-/// Fetches, verifies and reads a feed as the daemon does, and keeps nothing.
+/// What the first of a feed's places gives that gives something acceptable; those passed over are told.
+fn accept_any(feed: &FeedConfig) -> Result<(Source, Accepted, Fetched), Failure> {
+    let mut places = feed.places().peekable();
+    loop {
+        let place = places
+            .next()
+            .expect("a feed has a place, and the last one returns");
+        match accept(&feed.only(place)) {
+            Ok((accepted, fetched)) => return Ok((place.clone(), accepted, fetched)),
+            Err(failure) if places.peek().is_none() => return Err(failure),
+            Err(failure) => eprint!("{}: {place}: {}", feed.name, failure.text()),
+        }
+    }
+}
+
+/// Fetches, verifies and reads a feed as the daemon does, from its first place, and keeps nothing.
 pub(super) fn accept(config: &FeedConfig) -> Result<(Accepted, Fetched), Failure> {
     let mut feed = Feed::new(config.clone(), &StateDir::memory()).map_err(refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

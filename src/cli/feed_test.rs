@@ -30,17 +30,26 @@ pub(super) fn test(arguments: &TestArguments) -> Ended {
         .or_exit(Exit::Unreachable)?;
     let feeds = &config.control.feeds;
     let mut failed = Vec::new();
+    let mut tested = 0;
     for feed in feeds {
-        let exit = one(feed, &config, &runtime)?;
-        if exit != Exit::Done {
-            failed.push(exit);
+        // Each place by itself: one that serves would hide that another does not.
+        for place in feed.places() {
+            tested += 1;
+            let exit = one(&feed.only(place), &config, &runtime)?;
+            if exit != Exit::Done {
+                failed.push(exit);
+            }
         }
     }
+    let what = match tested == feeds.len() {
+        true => "feeds",
+        false => "places",
+    };
     match failed.first() {
         None => Ok(Exit::Done),
         Some(first) => Err(Failure::new(
             *first,
-            format!("{} of {} feeds failed", failed.len(), feeds.len()),
+            format!("{} of {tested} {what} failed", failed.len()),
         )),
     }
 }
@@ -243,6 +252,10 @@ impl Told {
     }
 
     fn fetched(&mut self, feed: &FeedConfig, fetched: &Fetched) {
+        if let Source::File(path) = &feed.source {
+            let kind = if path.is_dir() { "a folder" } else { "a file" };
+            self.ok("place", kind);
+        }
         if let Source::Http(uri) = &feed.source {
             let by = if feed.proxy.is_some() {
                 "through the proxy"

@@ -24,7 +24,7 @@ use super::{
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
 use crate::control::{ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, WATCH_INTERVAL};
-use crate::feed::{FeedConfig, TypeAliases};
+use crate::feed::{FeedConfig, Source, TypeAliases};
 use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
 use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
 
@@ -309,12 +309,14 @@ fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConf
         }
         let trust = trust(&feed, document)?;
         let mut config = FeedConfig::new(&name, feed.url.0, trust);
+        config.mirrors = mirrors(feed.mirrors, &config.source, document)?;
         config.proxy = feed.proxy.map(|proxy| proxy.0.0);
         config.ca_file = feed.ca.map(|path| document.resolve(&path));
         config.interval = duration(feed.interval, config.interval);
         config.deadline = duration(feed.deadline, config.deadline);
         config.connect_deadline = duration(feed.connect_deadline, config.connect_deadline);
         config.stale_after = duration(feed.stale_after, config.stale_after);
+        config.accept_former = feed.accept_former.is_some_and(Spanned::into_inner);
         config.size_limit = feed.size_limit.map_or(config.size_limit, |size| size.0.0);
         config.type_aliases = TypeAliases::new(
             feed.type_aliases
@@ -324,6 +326,24 @@ fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConf
         feeds.push(config);
     }
     Ok(feeds)
+}
+
+fn mirrors(
+    written: Vec<Spanned<Parsed<Source>>>,
+    first: &Source,
+    document: &Document<'_>,
+) -> Result<Vec<Source>, ConfigError> {
+    let mut mirrors: Vec<Source> = Vec::new();
+    for mirror in written {
+        let span = mirror.span();
+        let mirror = mirror.into_inner().0;
+        if mirror == *first || mirrors.contains(&mirror) {
+            let problem = format!("{mirror} is there twice; leave one out");
+            return Err(document.fault(span, problem));
+        }
+        mirrors.push(mirror);
+    }
+    Ok(mirrors)
 }
 
 fn admin(written: FileAdmin, document: &Document<'_>) -> AdminConfig {
@@ -672,6 +692,20 @@ mod tests {
             8,
             "feed.root",
             "cannot be read",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"microsoft-eocs\"\nmirrors = [\"https://m/\", \"https://h/\"]",
+            5,
+            26,
+            "feed.mirrors",
+            "https://h/ is there twice; leave one out",
+        ),
+        (
+            "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"dsse\"\naccept_former = true",
+            5,
+            17,
+            "feed.accept_former",
+            "the version of a \"dsse\" feed says which document is newer; leave this out",
         ),
         (
             "[[feed]]\nname = \"a\"\nurl = \"https://h/\"\ntrust = \"dsse\"\nroots = []",

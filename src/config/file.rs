@@ -89,6 +89,8 @@ pub(super) struct FileSite {
 pub(super) struct FileFeed {
     pub(super) name: Spanned<String>,
     pub(super) url: Parsed<Source>,
+    #[serde(default)]
+    pub(super) mirrors: Vec<Spanned<Parsed<Source>>>,
     pub(super) trust: Spanned<Parsed<TrustWord>>,
     pub(super) root: Option<Spanned<PathBuf>>,
     pub(super) publishes: Option<Spanned<String>>,
@@ -104,6 +106,7 @@ pub(super) struct FileFeed {
     pub(super) deadline: Option<Parsed<FileDuration>>,
     pub(super) connect_deadline: Option<Parsed<FileDuration>>,
     pub(super) stale_after: Option<Parsed<FileDuration>>,
+    pub(super) accept_former: Option<Spanned<bool>>,
     pub(super) size_limit: Option<Parsed<FileSize>>,
     #[serde(default)]
     pub(super) type_aliases: BTreeMap<String, Parsed<ActionWord>>,

@@ -153,6 +153,7 @@ impl Text {
         self.section("[[feed]]");
         self.value("name", quoted(&feed.name));
         self.value("url", quoted(&feed.source));
+        self.value("mirrors", list(&feed.mirrors));
         self.value("trust", quoted(feed.trust.name()));
         if let Trust::Dsse { name, root } = &feed.trust {
             if let Ok(chain) = RootChain::pinned(root) {
@@ -183,6 +184,9 @@ impl Text {
         self.value("deadline", duration(feed.deadline));
         self.value("connect_deadline", duration(feed.connect_deadline));
         self.value("stale_after", duration(feed.stale_after));
+        if !matches!(feed.trust, Trust::Dsse { .. }) {
+            self.value("accept_former", feed.accept_former);
+        }
         self.value("size_limit", size(feed.size_limit));
     }
 

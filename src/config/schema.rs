@@ -293,7 +293,14 @@ pub const KEYS: &[Key] = &[
         "url",
         r#""https://officeclient.microsoft.com/GetExchangeMitigations""#,
         "required",
-        "https://, http:// or file:///.",
+        "https://, http:// or file:///; a file or a folder.",
+    ),
+    at(
+        "feed",
+        "mirrors",
+        r#"["https://mirror.example/feed.xml", "file:///media/feed"]"#,
+        "none",
+        "Further places with the same documents, tried in turn when url brings nothing that is accepted.",
     ),
     at(
         "feed",
@@ -399,6 +406,13 @@ pub const KEYS: &[Key] = &[
         r#""3h""#,
         "3h",
         "Without a success for this long, the feed is stale.",
+    ),
+    at(
+        "feed",
+        "accept_former",
+        "true",
+        "false",
+        "Take a document without a timestamp again after another one was accepted; not with dsse.",
     ),
     at(
         "feed",

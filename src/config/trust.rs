@@ -31,6 +31,10 @@ pub(super) fn trust(feed: &FileFeed, document: &Document<'_>) -> Result<Trust, C
     if word != TrustWord::XmlDsigX509 {
         foreign(&certificate_keys(feed), "xmldsig-x509")?;
     }
+    if let (TrustWord::Dsse, Some(written)) = (word, &feed.accept_former) {
+        let problem = "the version of a \"dsse\" feed says which document is newer; leave this out";
+        return Err(document.fault(written.span(), problem));
+    }
     match word {
         TrustWord::Dsse => dsse(feed, document),
         TrustWord::MicrosoftEocs => Ok(Trust::MicrosoftEocs),

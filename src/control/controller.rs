@@ -17,7 +17,7 @@ use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
 use super::sidecars::Sidecars;
-use crate::feed::{FeedConfig, FeedError, Fetched, Schedule, chance, fetch_with_roots};
+use crate::feed::{FeedConfig, FeedError, Fetched, Fetcher, Schedule, Source, chance};
 use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
 use crate::model::{Revision, UnixTime};
@@ -199,7 +199,14 @@ impl Lift {
 }
 
 /// What was fetched on its way to the engine, and the way back for what it came to.
-type Arrival = (usize, Result<Fetched, FeedError>, oneshot::Sender<Taken>);
+struct Arrival {
+    index: usize,
+    place: Source,
+    result: Result<Fetched, FeedError>,
+    /// Whether no other place will be tried before the next poll.
+    last: bool,
+    answer: oneshot::Sender<Taken>,
+}
 
 /// What the engine made of a fetch.
 struct Taken {
@@ -264,16 +271,22 @@ impl Tasks {
                 () = answered.notified() => {
                     self.cycle().await;
                 }
-                Some((index, result, answer)) = fetched.recv() => {
+                Some(arrival) = fetched.recv() => {
+                    let Arrival { index, place, result, last, answer } = arrival;
                     let taken = self.with(move |engine| Taken {
-                        succeeded: engine.take_fetched(index, result),
+                        succeeded: engine.take_fetched(index, &place, result),
                         next_root: engine.next_root(index),
                     });
-                    if let Some(taken) = taken.await {
+                    let taken = taken.await;
+                    let ended = last || taken.as_ref().is_none_or(|taken| taken.succeeded);
+                    if let Some(taken) = taken {
                         // The fetching task only wants to know how to go on; it may be gone at a stop.
                         let _ = answer.send(taken);
                     }
-                    self.cycle().await;
+                    // A place that failed is told when it is known whether another one served.
+                    if ended {
+                        self.cycle().await;
+                    }
                 }
                 Some((revision, proofs)) = proved.recv() => {
                     let taken = self.with(move |engine| engine.take_proofs(revision, proofs)).await;
@@ -362,25 +375,44 @@ impl Tasks {
 type Orders = mpsc::Receiver<(Order, oneshot::Sender<Obeyed>)>;
 
 /// Fetches one feed for ever: at once, then on its schedule, and whenever a reload asks for it.
-async fn poll(mut feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Notify>) {
-    let mut schedule = Schedule::new(feed.config.interval);
+async fn poll(feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Notify>) {
+    let Polled {
+        config,
+        index,
+        mut next_root,
+    } = feed;
+    let mut schedule = Schedule::new(config.interval);
+    let places: Vec<Source> = config.places().cloned().collect();
+    let mut fetcher = Fetcher::new(config);
     loop {
         let begun = Instant::now();
         // Asked for now, so that a reload during the fetch is not missed.
         let reloaded = reload.notified();
-        let result = fetch_with_roots(&feed.config, feed.next_root).await;
-        let (answer, taken) = oneshot::channel();
-        if fetched.send((feed.index, result, answer)).await.is_err() {
-            return;
-        }
-        let succeeded = match taken.await {
-            Ok(taken) => {
-                feed.next_root = taken.next_root;
-                taken.succeeded
+        let mut succeeded = false;
+        for (tried, place) in places.iter().enumerate() {
+            let result = fetcher.fetch(place, next_root).await;
+            let brought = result.as_ref().ok().cloned();
+            let (answer, taken) = oneshot::channel();
+            let arrival = Arrival {
+                index,
+                place: place.clone(),
+                result,
+                last: tried + 1 == places.len(),
+                answer,
+            };
+            if fetched.send(arrival).await.is_err() {
+                return;
             }
-            // The engine could not answer; the next fetch may find it able to again.
-            Err(_) => false,
-        };
+            // When the engine could not answer, the next fetch may find it able to again.
+            if let Ok(taken) = taken.await {
+                next_root = taken.next_root;
+                succeeded = taken.succeeded;
+            }
+            if let Some(brought) = brought.filter(|_| succeeded) {
+                fetcher.accepted(place, brought);
+                break;
+            }
+        }
         let wait = schedule.after(succeeded, begun.elapsed(), chance());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

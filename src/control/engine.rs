@@ -21,12 +21,12 @@ use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
 use super::transitions::Transitions;
-use crate::feed::{Feed, FeedError, Fetched};
+use crate::feed::{Feed, FeedError, Fetched, Source as Place};
 use crate::filter::PoolTable;
 use crate::mitigation::{Decision, Policy, SourceKind, State};
 use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
-use crate::telemetry::{AlarmKind, Alarms, Metrics};
+use crate::telemetry::{AlarmKind, Alarms, Event, Metrics};
 
 /// Everything that control decides with.
 pub(super) struct Engine {
@@ -154,10 +154,11 @@ impl Engine {
     pub(super) fn take_fetched(
         &mut self,
         index: usize,
+        place: &Place,
         fetched: Result<Fetched, FeedError>,
     ) -> bool {
         let now = (self.clock)();
-        self.feeds[index].take(fetched, now)
+        self.feeds[index].take(place, fetched, now)
     }
 
     /// The version of the root that the next fetch of a feed asks for first.
@@ -470,7 +471,10 @@ impl Engine {
         let mut refused = Vec::new();
         for (kind, subject, reason) in conditions {
             self.alarms.raise(kind, &subject, &reason, now);
-            if matches!(kind, AlarmKind::Refused | AlarmKind::VectorsFailed) {
+            if matches!(
+                kind,
+                AlarmKind::DoesNotCompile | AlarmKind::Refused | AlarmKind::VectorsFailed
+            ) {
                 refused.push(format!("{subject}: {reason}"));
             }
             held.insert((kind, subject));
@@ -567,12 +571,19 @@ impl FeedState {
             .collect();
     }
 
-    fn take(&mut self, fetched: Result<Fetched, FeedError>, now: UnixTime) -> bool {
+    fn take(&mut self, place: &Place, fetched: Result<Fetched, FeedError>, now: UnixTime) -> bool {
         let accepted = fetched
-            .inspect_err(|error| self.feed.fail(error))
-            .and_then(|fetched| self.feed.take(&fetched, now));
+            .inspect_err(|error| self.feed.fail_at(place, error))
+            .and_then(|fetched| self.feed.take_from(place, &fetched, now));
         match accepted {
             Ok(acceptance) => {
+                tracing::info!(
+                    event_id = Event::FeedTaken.number(),
+                    feed = self.feed.config().name,
+                    %place,
+                    changed = acceptance.changed,
+                    "feed taken"
+                );
                 self.state_fault = acceptance.unkept.map(|error| error.explain());
                 self.signer_changed = acceptance.signer_changed;
                 if acceptance.changed {
@@ -598,10 +609,15 @@ impl FeedState {
 
     fn conditions(&self, started: UnixTime, now: UnixTime, conditions: &mut Vec<Condition>) {
         let config = self.feed.config();
-        let mut add = |kind, reason: String| conditions.push((kind, config.name.clone(), reason));
-        if let Some(refusal) = self.feed.refusal() {
-            add(refusal.alarm, refusal.reason.clone());
+        for refusal in self.feed.refusals() {
+            // Two places may fail in one way, and each is to be seen.
+            let subject = match config.mirrors.is_empty() {
+                true => config.name.clone(),
+                false => format!("{} at {}", config.name, refusal.place),
+            };
+            conditions.push((refusal.alarm, subject, refusal.reason.clone()));
         }
+        let mut add = |kind, reason: String| conditions.push((kind, config.name.clone(), reason));
         if let Some(reason) = &self.state_fault {
             add(AlarmKind::State, reason.clone());
         }

@@ -26,6 +26,8 @@ pub struct FeedConfig {
     pub name: String,
     /// Where its document is.
     pub source: Source,
+    /// Further places with the same documents, tried in this order when one brings nothing that is accepted.
+    pub mirrors: Vec<Source>,
     /// Who must have signed it. The setting decides; the document never does.
     pub trust: Trust,
     /// The HTTP proxy that every fetch goes through, as `http://host:port`.
@@ -42,6 +44,8 @@ pub struct FeedConfig {
     pub size_limit: usize,
     /// When the last success is longer ago than this, the feed is stale.
     pub stale_after: Duration,
+    /// Whether a document without a number or a timestamp may come back after another one was accepted.
+    pub accept_former: bool,
     /// Further words for the types of actions, such as a vendor's own.
     pub type_aliases: TypeAliases,
 }
@@ -52,6 +56,7 @@ impl FeedConfig {
         Self {
             name: name.to_owned(),
             source,
+            mirrors: Vec::new(),
             trust,
             proxy: None,
             ca_file: None,
@@ -60,7 +65,22 @@ impl FeedConfig {
             connect_deadline: CONNECT_DEADLINE,
             size_limit: SIZE_LIMIT,
             stale_after: STALE_AFTER,
+            accept_former: false,
             type_aliases: TypeAliases::default(),
+        }
+    }
+
+    /// The places to fetch from, in the order in which they are tried.
+    pub fn places(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.source).chain(&self.mirrors)
+    }
+
+    /// The same feed with one place alone.
+    pub fn only(&self, place: &Source) -> Self {
+        Self {
+            source: place.clone(),
+            mirrors: Vec::new(),
+            ..self.clone()
         }
     }
 }
@@ -68,13 +88,29 @@ impl FeedConfig {
 /// Where a feed's document is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
-    /// A file, for machines without a way out.
+    /// A file, or a folder with the files that a host would serve, for machines without a way out.
     File(PathBuf),
     /// An `http` or `https` URL; what is fetched over `http` is as trusted as its signature.
     Http(Uri),
 }
 
+/// The document's name in a folder, of a `dsse` feed.
+pub const ISSUE_FILE: &str = "feed.dsse.json";
+/// The document's name in a folder, of a feed with XML signatures.
+pub const DOCUMENT_FILE: &str = "feed.xml";
+
 impl Source {
+    /// Where the document itself is: of a folder, the file in it. Looked at each time, since a medium comes and goes.
+    pub(super) fn document(&self, trust: &Trust) -> Self {
+        match self {
+            Self::File(path) if path.is_dir() => Self::File(path.join(match trust {
+                Trust::Dsse { .. } => ISSUE_FILE,
+                Trust::MicrosoftEocs | Trust::XmlDsigX509(_) => DOCUMENT_FILE,
+            })),
+            _ => self.clone(),
+        }
+    }
+
     /// The file of this name in the same folder. The query of a URL stays, since it may be what opens the folder.
     pub(super) fn beside(&self, name: &str) -> Self {
         match self {
@@ -103,7 +139,7 @@ impl fmt::Display for InvalidSource {
         write!(
             f,
             "{:?} is no place to fetch a feed from: write https://host/path, http://host/path or \
-             file:///path",
+             file:///path, which may be a folder",
             self.text
         )
     }
@@ -118,7 +154,9 @@ impl std::str::FromStr for Source {
         let invalid = || InvalidSource {
             text: text.chars().take(256).collect(),
         };
-        if let Some(path) = text.strip_prefix("file://") {
+        if let Some(path) = text.strip_prefix("file:") {
+            // RFC 8089 section 2: with an empty authority, or with none.
+            let path = path.strip_prefix("//").unwrap_or(path);
             return match path.starts_with('/') {
                 true => Ok(Self::File(PathBuf::from(path))),
                 false => Err(invalid()),
@@ -237,12 +275,36 @@ mod tests {
             "feed.xml",
             "/feed.xml",
             "file://feed.xml",
+            "file:feed.xml",
             "ftp://host/feed.xml",
             "https:///feed.xml",
             "https://user:secret@host/feed.xml",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn file_needs_no_authority() {
+        let short: Source = "file:/media/usb/feed".parse().unwrap();
+        assert_eq!(short, "file:///media/usb/feed".parse().unwrap());
+    }
+
+    #[test]
+    fn folder_holds_the_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::File(folder.path().to_owned());
+        let dsse = Trust::Dsse {
+            name: "a".to_owned(),
+            root: Vec::new(),
+        };
+        for (trust, name) in [(&dsse, ISSUE_FILE), (&Trust::MicrosoftEocs, DOCUMENT_FILE)] {
+            let document = Source::File(folder.path().join(name));
+            assert_eq!(source.document(trust), document);
+            assert_eq!(document.document(trust), document);
+        }
+        let url: Source = "https://h/".parse().unwrap();
+        assert_eq!(url.document(&dsse), url);
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use http::uri::{Authority, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 
@@ -20,6 +22,9 @@ pub const REDIRECT_LIMIT: usize = 5;
 /// The most roots taken in one fetch; the next one goes on from there.
 pub const ROOT_LIMIT: usize = 32;
 
+/// The longest validator that is remembered, in bytes; a host that sends a longer one is asked for the whole document.
+pub const VALIDATOR_BYTES: usize = 1_024;
+
 /// What one fetch brought, which nobody has verified yet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fetched {
@@ -27,47 +32,132 @@ pub struct Fetched {
     pub roots: Vec<Vec<u8>>,
     /// The document.
     pub document: Vec<u8>,
+    /// What the host said about this version of the document.
+    validators: Validators,
 }
 
-/// Fetches the roots of the feed from this version on, until there is none, and then its document.
+/// What tells a host which version of a document is known here (RFC 9110 section 8.8), as it said it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Validators {
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+}
+
+impl Validators {
+    fn of(headers: &HeaderMap) -> Self {
+        let take = |name: HeaderName| {
+            let value = headers.get(name)?;
+            (value.len() <= VALIDATOR_BYTES).then(|| value.clone())
+        };
+        Self {
+            etag: take(header::ETAG),
+            last_modified: take(header::LAST_MODIFIED),
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+}
+
+/// Fetches one feed over and over, and asks a host only for what is new to it.
 ///
-/// `N.root.json` lies beside the document. At most [`ROOT_LIMIT`] roots are taken; without a version, none.
+/// What a host left out since it had not changed is taken from memory, so that whoever verifies sees the same octets as
+/// if they had been sent: an old document does not become fresh by an answer that nobody signed.
+#[derive(Debug)]
+pub struct Fetcher {
+    config: FeedConfig,
+    /// What was accepted last, and which place gave it.
+    known: Option<(Source, Fetched)>,
+}
+
+impl Fetcher {
+    /// A fetcher that knows no document yet.
+    pub const fn new(config: FeedConfig) -> Self {
+        Self {
+            config,
+            known: None,
+        }
+    }
+
+    /// The feed's settings.
+    pub const fn config(&self) -> &FeedConfig {
+        &self.config
+    }
+
+    /// Fetches from one of the feed's places the roots from this version on, until there is none, and then the document.
+    ///
+    /// `N.root.json` lies beside the document. At most [`ROOT_LIMIT`] roots are taken; without a version, none. A new
+    /// connection is made each time, since the next fetch is an hour away. Over HTTP, redirections are followed within
+    /// the place's host only, and no content encoding is taken.
+    ///
+    /// # Errors
+    ///
+    /// When a root or the document does not arrive whole within the limits. The deadline covers all of them.
+    pub async fn fetch(
+        &self,
+        place: &Source,
+        first_root: Option<u64>,
+    ) -> Result<Fetched, FeedError> {
+        let known = self.known.as_ref().filter(|(from, _)| from == place);
+        let known = known.map(|(_, known)| known);
+        within_deadline(
+            &self.config,
+            fetch_all(&self.config, place, first_root, known),
+        )
+        .await
+    }
+
+    /// Notes that what this place gave was accepted.
+    pub fn accepted(&mut self, place: &Source, fetched: Fetched) {
+        // Only the newest document is known: an earlier one, that another place may still give, is not to be asked for.
+        self.known = (!fetched.validators.is_empty()).then(|| (place.clone(), fetched));
+    }
+}
+
+async fn fetch_all(
+    config: &FeedConfig,
+    place: &Source,
+    first_root: Option<u64>,
+    known: Option<&Fetched>,
+) -> Result<Fetched, FeedError> {
+    let document = place.document(&config.trust);
+    let mut fetched = Fetched::default();
+    let mut next = first_root;
+    while let Some(version) = next.filter(|_| fetched.roots.len() < ROOT_LIMIT) {
+        let source = document.beside(&format!("{version}.root.json"));
+        match fetch_one(config, &source, ROOT_BYTES, None).await {
+            Ok(root) => fetched.roots.push(root.document),
+            Err(error) if error.is_absent() => break,
+            Err(error) => return Err(error),
+        }
+        next = version.checked_add(1);
+    }
+    let found = fetch_one(config, &document, config.size_limit, known).await?;
+    fetched.document = found.document;
+    fetched.validators = found.validators;
+    Ok(fetched)
+}
+
+/// Fetches the roots of the feed from this version on and its document, once, from its first place.
 ///
 /// # Errors
 ///
-/// When a root or the document does not arrive whole within the limits. The deadline covers all of them.
+/// As [`Fetcher::fetch`].
 pub async fn fetch_with_roots(
     config: &FeedConfig,
     first_root: Option<u64>,
 ) -> Result<Fetched, FeedError> {
-    let work = async {
-        let mut roots = Vec::new();
-        let mut next = first_root;
-        while let Some(version) = next.filter(|_| roots.len() < ROOT_LIMIT) {
-            let source = config.source.beside(&format!("{version}.root.json"));
-            match fetch_one(config, &source, ROOT_BYTES).await {
-                Ok(root) => roots.push(root),
-                Err(error) if error.is_absent() => break,
-                Err(error) => return Err(error),
-            }
-            next = version.checked_add(1);
-        }
-        let document = fetch_one(config, &config.source, config.size_limit).await?;
-        Ok(Fetched { roots, document })
-    };
-    within_deadline(config, work).await
+    within_deadline(config, fetch_all(config, &config.source, first_root, None)).await
 }
 
-/// Fetches the bytes of the feed's document, which nobody has verified yet.
-///
-/// The deadline covers everything. A new connection is made each time, since the next fetch is an hour away. Over
-/// HTTP, redirections are followed within the configured host only, and no content encoding is taken.
+/// Fetches the bytes of the feed's document from its first place, which nobody has verified yet.
 ///
 /// # Errors
 ///
-/// When no whole document arrives within the limits.
+/// As [`Fetcher::fetch`].
 pub async fn fetch(config: &FeedConfig) -> Result<Vec<u8>, FeedError> {
-    within_deadline(config, fetch_one(config, &config.source, config.size_limit)).await
+    Ok(fetch_with_roots(config, None).await?.document)
 }
 
 async fn within_deadline<T>(
@@ -83,10 +173,14 @@ async fn fetch_one(
     config: &FeedConfig,
     source: &Source,
     limit: usize,
-) -> Result<Vec<u8>, FeedError> {
+    known: Option<&Fetched>,
+) -> Result<Fetched, FeedError> {
     match source {
-        Source::File(path) => fetch_file(path, limit).await,
-        Source::Http(uri) => fetch_http(config, uri, limit).await,
+        Source::File(path) => Ok(Fetched {
+            document: fetch_file(path, limit).await?,
+            ..Fetched::default()
+        }),
+        Source::Http(uri) => fetch_http(config, uri, limit, known).await,
     }
 }
 
@@ -115,27 +209,45 @@ fn within(bytes: Vec<u8>, limit: usize) -> Result<Vec<u8>, FeedError> {
     }
 }
 
-async fn fetch_http(config: &FeedConfig, start: &Uri, limit: usize) -> Result<Vec<u8>, FeedError> {
+async fn fetch_http(
+    config: &FeedConfig,
+    start: &Uri,
+    limit: usize,
+    known: Option<&Fetched>,
+) -> Result<Fetched, FeedError> {
     let mut uri = start.clone();
     for _ in 0..=REDIRECT_LIMIT {
-        let response = exchange(config, &uri).await?;
-        match response.status() {
-            StatusCode::OK => return receive(response, limit).await,
-            status if is_redirect(status) => uri = redirected(&uri, &response)?,
-            status => return Err(FeedError::new(Kind::Status(status.as_u16()))),
+        let response = exchange(config, &uri, known).await?;
+        match (response.status(), known) {
+            (StatusCode::OK, _) => {
+                let validators = Validators::of(response.headers());
+                return Ok(Fetched {
+                    document: receive(response, limit).await?,
+                    validators,
+                    ..Fetched::default()
+                });
+            }
+            // To a request without a condition it would be an answer to another question.
+            (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.clone()),
+            (status, _) if is_redirect(status) => uri = redirected(&uri, &response)?,
+            (status, _) => return Err(FeedError::new(Kind::Status(status.as_u16()))),
         }
     }
     Err(FeedError::new(Kind::TooManyRedirects(REDIRECT_LIMIT)))
 }
 
-async fn exchange(config: &FeedConfig, uri: &Uri) -> Result<Response<Incoming>, FeedError> {
+async fn exchange(
+    config: &FeedConfig,
+    uri: &Uri,
+    known: Option<&Fetched>,
+) -> Result<Response<Incoming>, FeedError> {
     let mut link = connect::open(config, uri).await?;
     let target = match link.absolute_form {
         true => uri.clone(),
         false => origin_form(uri),
     };
     let host = uri.authority().map_or("", Authority::as_str);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::GET)
         .uri(target)
         .header(header::HOST, host)
@@ -148,6 +260,20 @@ async fn exchange(config: &FeedConfig, uri: &Uri) -> Result<Response<Incoming>, 
         )
         .body(Empty::<Bytes>::new())
         .map_err(|error| FeedError::because(Kind::Exchange, error))?;
+    if let Some(known) = known {
+        // RFC 9110 section 13.1: a host that understands the first passes over the second.
+        let headers = request.headers_mut();
+        let Validators {
+            etag,
+            last_modified,
+        } = &known.validators;
+        headers.extend(etag.clone().map(|tag| (header::IF_NONE_MATCH, tag)));
+        headers.extend(
+            last_modified
+                .clone()
+                .map(|time| (header::IF_MODIFIED_SINCE, time)),
+        );
+    }
     link.sender
         .send_request(request)
         .await

@@ -17,14 +17,17 @@ mod source;
 
 pub use bundled::BUNDLED;
 pub use config::{
-    ActionType, CONNECT_DEADLINE, DEADLINE, FeedConfig, INTERVAL, InvalidSource, SIZE_LIMIT,
-    STALE_AFTER, Source, Trust, TypeAliases,
+    ActionType, CONNECT_DEADLINE, DEADLINE, DOCUMENT_FILE, FeedConfig, INTERVAL, ISSUE_FILE,
+    InvalidSource, SIZE_LIMIT, STALE_AFTER, Source, Trust, TypeAliases,
 };
 pub use document::{
     ACTION_LIMIT, CONFIG_LIMIT, FIELD_LIMIT, FeedDocument, LocalContent, LocalDocument, NAMESPACE,
     NOTICE_LIMIT, Nameless, VECTOR_LIMIT,
 };
 pub use error::{FeedError, Step};
-pub use fetch::{Fetched, REDIRECT_LIMIT, ROOT_LIMIT, fetch, fetch_with_roots};
+pub use fetch::{
+    Fetched, Fetcher, REDIRECT_LIMIT, ROOT_LIMIT, VALIDATOR_BYTES, fetch, fetch_with_roots,
+};
+pub use proof::FORMER;
 pub use schedule::{BACKOFF, Schedule, chance};
 pub use source::{Acceptance, Accepted, Feed, Issue, Refusal};

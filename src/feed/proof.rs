@@ -6,10 +6,13 @@ use super::config::{FeedConfig, Trust};
 use super::document::FeedDocument;
 use super::error::{FeedError, Kind};
 use super::source::{Accepted, Issue};
-use crate::model::UnixTime;
+use crate::model::{Digest, UnixTime};
 use crate::signature::envelope::{FeedContent, FeedState, RootMetadata};
 use crate::signature::{Fault, Verifier, sha256};
 use crate::xml::Limits;
+
+/// The most documents that are remembered so that none of them comes back.
+pub const FORMER: usize = 1_024;
 
 /// The judge of one feed's documents, with what it must remember for that.
 #[derive(Debug)]
@@ -17,7 +20,16 @@ pub(super) enum Proof {
     /// Our own format. The settings' pinned root and name are in the state.
     Dsse(Box<FeedState>),
     /// An XML signature; the time of the accepted one is remembered with it.
-    XmlDsig(Box<Verifier>),
+    XmlDsig(Box<XmlDsig>),
+}
+
+/// A feed with XML signatures.
+#[derive(Debug)]
+pub(super) struct XmlDsig {
+    verifier: Verifier,
+    /// What was signed in each document that was accepted, in order, the one in force last. Where there is neither a
+    /// number nor a timestamp, this is all that tells an old document from a new one.
+    seen: Vec<Digest>,
 }
 
 impl Proof {
@@ -36,7 +48,10 @@ impl Proof {
             bytes: size_limit,
             ..Limits::default()
         };
-        Ok(Self::XmlDsig(Box::new(verifier.with_limits(limits))))
+        Ok(Self::XmlDsig(Box::new(XmlDsig {
+            verifier: verifier.with_limits(limits),
+            seen: Vec::new(),
+        })))
     }
 
     /// What the names of slots begin with, apart for each layout, so that a feed whose trust is set otherwise does not
@@ -69,7 +84,7 @@ impl Proof {
         &mut self,
         bytes: &[u8],
         now: UnixTime,
-        floor: Option<UnixTime>,
+        held: Option<&Accepted>,
         config: &FeedConfig,
     ) -> Result<Accepted, FeedError> {
         match self {
@@ -79,7 +94,13 @@ impl Proof {
                 **state = acceptance.state;
                 Ok(accepted)
             }
-            Self::XmlDsig(verifier) => verify(verifier, bytes, now, floor, config),
+            Self::XmlDsig(own) => {
+                let floor = held.and_then(|held| held.signed_at);
+                let accepted = verify(&own.verifier, bytes, now, floor, config)?;
+                own.check_order(&accepted, held, config)?;
+                own.remember(accepted.content);
+                Ok(accepted)
+            }
         }
     }
 
@@ -89,8 +110,12 @@ impl Proof {
             Self::Dsse(state) => state
                 .to_bytes()
                 .map_err(|error| FeedError::because(Kind::Unkept, error)),
-            Self::XmlDsig(_) => {
-                Ok([format!("{KEPT} {}\n", now.seconds()).as_bytes(), bytes].concat())
+            Self::XmlDsig(own) => {
+                let mut head = format!("{KEPT} {}\n", now.seconds());
+                for digest in &own.seen {
+                    head += &format!("{SEEN} {digest}\n");
+                }
+                Ok([head.as_bytes(), bytes].concat())
             }
         }
     }
@@ -113,15 +138,51 @@ impl Proof {
                 };
                 Ok(Some((read(&content, config)?, time)))
             }
-            (Self::XmlDsig(verifier), _) => {
-                let (time, bytes) = split_kept(kept).ok_or_else(|| {
+            (Self::XmlDsig(own), _) => {
+                let (time, seen, bytes) = split_kept(kept).ok_or_else(|| {
                     FeedError::because(Kind::State, "it does not begin with the time of acceptance")
                 })?;
-                Ok(Some((verify(verifier, bytes, time, None, config)?, time)))
+                let accepted = verify(&own.verifier, bytes, time, None, config)?;
+                own.seen = seen;
+                own.remember(accepted.content);
+                Ok(Some((accepted, time)))
             }
             // Made from the same settings, so that one never meets the other.
             (Self::Dsse(_), _) => Ok(None),
         }
+    }
+}
+
+impl XmlDsig {
+    /// Refuses what came before the document in force, as far as that can be seen.
+    fn check_order(
+        &self,
+        offered: &Accepted,
+        held: Option<&Accepted>,
+        config: &FeedConfig,
+    ) -> Result<(), FeedError> {
+        let Some(held) = held.filter(|held| held.content != offered.content) else {
+            return Ok(());
+        };
+        // Of two documents from one second none is the newer one.
+        if offered.signed_at.is_some() && offered.signed_at == held.signed_at {
+            let words = "it was signed in the second of the accepted one, and says something else";
+            return Err(FeedError::because(Kind::Equivocation, words));
+        }
+        let is_former = offered.signed_at.is_none() && self.seen.contains(&offered.content);
+        if is_former && !config.accept_former {
+            let words = "it was accepted before, and another one since; accept_former = true in the feed's settings \
+                         takes it all the same";
+            return Err(FeedError::because(Kind::Rollback, words));
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, content: Digest) {
+        self.seen.retain(|seen| *seen != content);
+        self.seen.push(content);
+        let surplus = self.seen.len().saturating_sub(FORMER);
+        self.seen.drain(..surplus);
     }
 }
 
@@ -130,6 +191,7 @@ fn read(content: &FeedContent, config: &FeedConfig) -> Result<Accepted, FeedErro
     Ok(Accepted {
         document: Arc::new(document),
         digest: content.digest,
+        content: content.digest,
         signed_at: Some(content.issued),
         signer: content.rules.signer(),
         issue: Some(Issue {
@@ -158,18 +220,34 @@ fn verify(
     Ok(Accepted {
         document: Arc::new(document),
         digest: sha256(bytes),
+        content: sha256(verified.value()),
         signed_at: verified.signed_at(),
         signer: verified.signer(),
         issue: None,
     })
 }
 
-/// The first word of what is kept of an XML feed; the time of acceptance follows, and after a line feed the document.
+/// The first word of what is kept of an XML feed; the time of acceptance follows.
 const KEPT: &str = "accepted";
 
-fn split_kept(kept: &[u8]) -> Option<(UnixTime, &[u8])> {
-    let end = kept.iter().take(64).position(|byte| *byte == b'\n')?;
-    let line = std::str::from_utf8(&kept[..end]).ok()?;
-    let seconds = line.strip_prefix(KEPT)?.strip_prefix(' ')?.parse().ok()?;
-    Some((UnixTime::new(seconds), &kept[end + 1..]))
+/// The first word of the lines after it, one for each document of [`XmlDsig::seen`]. Then follows the one in force.
+const SEEN: &str = "seen";
+
+fn split_kept(kept: &[u8]) -> Option<(UnixTime, Vec<Digest>, &[u8])> {
+    let (seconds, mut rest) = split_line(kept, KEPT)?;
+    let time = UnixTime::new(seconds.parse().ok()?);
+    let mut seen = Vec::new();
+    while let Some((digest, after)) = split_line(rest, SEEN) {
+        seen.push(Digest::from_hex(digest)?);
+        rest = after;
+    }
+    (seen.len() <= FORMER).then_some((time, seen, rest))
+}
+
+/// What follows a word on the first line, and what follows that line.
+fn split_line<'k>(kept: &'k [u8], word: &str) -> Option<(&'k str, &'k [u8])> {
+    let rest = kept.strip_prefix(word.as_bytes())?.strip_prefix(b" ")?;
+    // No line is longer than a digest in hexadecimal and its word.
+    let end = rest.iter().take(80).position(|byte| *byte == b'\n')?;
+    Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::config::FeedConfig;
+use super::config::{FeedConfig, Source};
 use super::document::FeedDocument;
 use super::error::{FeedError, Kind};
 use super::fetch::Fetched;
@@ -21,7 +21,10 @@ pub struct Feed {
     slot: Slot,
     accepted: Option<Accepted>,
     last_success: Option<UnixTime>,
-    refusal: Option<Refusal>,
+    /// Of the newest round over the feed's places, in the order of the attempts.
+    refusals: Vec<Refusal>,
+    /// Whether the newest round ended with a document.
+    succeeded: bool,
 }
 
 /// The document in force.
@@ -31,6 +34,8 @@ pub struct Accepted {
     pub document: Arc<FeedDocument>,
     /// SHA-256 of the bytes that were fetched; of a `dsse` feed, of the payload.
     pub digest: Digest,
+    /// SHA-256 of what was signed: the canonical octets; of a `dsse` feed, the payload.
+    pub content: Digest,
     /// When it was signed, by its timestamp; when it was issued, of a `dsse` feed.
     pub signed_at: Option<UnixTime>,
     /// SHA-256 of the signer's certificate; of a `dsse` feed, of its threshold and keys.
@@ -62,6 +67,8 @@ pub struct Acceptance {
 /// Why an attempt failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
+    /// Where it was made.
+    pub place: Source,
     /// The kind of alarm that it is.
     pub alarm: AlarmKind,
     /// Why, from the outermost error to its last cause.
@@ -69,8 +76,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn of(error: &FeedError) -> Self {
+    fn of(place: &Source, error: &FeedError) -> Self {
         Self {
+            place: place.clone(),
             alarm: error.alarm(),
             reason: error.explain(),
         }
@@ -96,7 +104,8 @@ impl Feed {
             slot,
             accepted: None,
             last_success: None,
-            refusal: None,
+            refusals: Vec::new(),
+            succeeded: false,
         })
     }
 
@@ -116,8 +125,13 @@ impl Feed {
     }
 
     /// Why the newest attempt failed; nothing when it succeeded.
-    pub const fn refusal(&self) -> Option<&Refusal> {
-        self.refusal.as_ref()
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusals.last().filter(|_| !self.succeeded)
+    }
+
+    /// Why attempts of the newest round failed, one for each place that was passed over before the one that served.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
     }
 
     /// The version of the root that a fetch asks for first; only a `dsse` feed has any.
@@ -174,15 +188,28 @@ impl Feed {
     ///
     /// As [`accept`](Self::accept), and when a root is refused. Roots before a refused one are kept.
     pub fn take(&mut self, fetched: &Fetched, now: UnixTime) -> Result<Acceptance, FeedError> {
+        let place = self.config.source.clone();
+        self.take_from(&place, fetched, now)
+    }
+
+    /// The same of what came from this place, which is one of several.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn take_from(
+        &mut self,
+        place: &Source,
+        fetched: &Fetched,
+        now: UnixTime,
+    ) -> Result<Acceptance, FeedError> {
         let before = self.root();
         let mut roots = fetched.roots.iter();
         let taken = match roots.try_for_each(|root| self.proof.advance(root)) {
-            Ok(()) => self.accept(&fetched.document, now),
-            Err(error) => {
-                self.fail(&error);
-                Err(error)
-            }
+            Ok(()) => self.judge(&fetched.document, now),
+            Err(error) => Err(error),
         };
+        self.note(place, taken.as_ref().err());
         if taken.is_err() && self.root() != before {
             // The walk must not begin again after a restart; whether that could be written down is told with the next
             // document that is accepted.
@@ -197,15 +224,16 @@ impl Feed {
     ///
     /// When they are refused; the document in force stays. [`refusal`](Self::refusal) then says why.
     pub fn accept(&mut self, bytes: &[u8], now: UnixTime) -> Result<Acceptance, FeedError> {
-        let floor = self.accepted.as_ref().and_then(|held| held.signed_at);
-        let accepted = match self.proof.judge(bytes, now, floor, &self.config) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                self.fail(&error);
-                return Err(error);
-            }
-        };
-        self.refusal = None;
+        let taken = self.judge(bytes, now);
+        let place = self.config.source.clone();
+        self.note(&place, taken.as_ref().err());
+        taken
+    }
+
+    fn judge(&mut self, bytes: &[u8], now: UnixTime) -> Result<Acceptance, FeedError> {
+        let accepted = self
+            .proof
+            .judge(bytes, now, self.accepted.as_ref(), &self.config)?;
         self.last_success = Some(now);
         let mut acceptance = Acceptance {
             changed: true,
@@ -221,9 +249,25 @@ impl Feed {
         Ok(acceptance)
     }
 
-    /// Notes that a fetch failed.
+    /// Notes that a fetch from the feed's first place failed.
     pub fn fail(&mut self, error: &FeedError) {
-        self.refusal = Some(Refusal::of(error));
+        let place = self.config.source.clone();
+        self.fail_at(&place, error);
+    }
+
+    /// Notes that a fetch from this place failed.
+    pub fn fail_at(&mut self, place: &Source, error: &FeedError) {
+        self.note(place, Some(error));
+    }
+
+    fn note(&mut self, place: &Source, error: Option<&FeedError>) {
+        // Every round begins at the first place.
+        if *place == self.config.source {
+            self.refusals.clear();
+        }
+        self.succeeded = error.is_none();
+        self.refusals
+            .extend(error.map(|error| Refusal::of(place, error)));
     }
 
     fn keep(&self, bytes: &[u8], now: UnixTime) -> Result<(), FeedError> {

@@ -91,11 +91,12 @@ impl AlarmKind {
             Self::Certificate => 1030,
             Self::AdminUnavailable => 1031,
             Self::Drifted => 1032,
+            Self::Sidecar => 1033,
         }
     }
 
     /// Every kind, in the order of their events.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Unreachable,
         Self::Stale,
         Self::SignatureRefused,
@@ -115,6 +116,7 @@ impl AlarmKind {
         Self::Certificate,
         Self::AdminUnavailable,
         Self::Drifted,
+        Self::Sidecar,
     ];
 }
 

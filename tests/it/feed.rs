@@ -6,7 +6,7 @@ use base64::Engine;
 use http::Uri;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use stopgap::feed::{Feed, FeedConfig, REDIRECT_LIMIT, Trust, fetch};
+use stopgap::feed::{FORMER, Feed, FeedConfig, REDIRECT_LIMIT, Trust, fetch};
 use stopgap::model::UnixTime;
 use stopgap::signature::XmlDsigPolicy;
 use stopgap::store::StateDir;
@@ -290,6 +290,110 @@ fn no_document_goes_back_in_time_even_across_a_restart() {
     let error = feed.accept(&old, later(200)).unwrap_err();
     assert_eq!(error.alarm(), AlarmKind::Rollback);
     assert_eq!(description(&feed), Some("new"));
+}
+
+/// Without a timestamp nothing in a document says when it was made: what this client has seen is all that there is.
+#[test]
+fn former_documents_do_not_come_back_even_across_a_restart() {
+    let publisher = Publisher::new();
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = ["one", "two", "three"].map(|word| publisher.sign(&ping(word)));
+    {
+        let state = StateDir::open(folder.path()).unwrap();
+        let mut feed = trusting(publisher.policy(), &state);
+        for document in [&one, &two, &two, &three] {
+            feed.accept(document, NOW).unwrap();
+        }
+        let error = feed.accept(&one, NOW).unwrap_err();
+        assert_eq!(error.alarm(), AlarmKind::Rollback, "{}", error.explain());
+        assert!(error.explain().contains("accept_former"), "{error}");
+    }
+    {
+        let state = StateDir::open(folder.path()).unwrap();
+        let mut feed = trusting(publisher.policy(), &state);
+        assert!(feed.restore().unwrap());
+        // Another signature and other octets around what is signed make no other document of it.
+        let signed_again = publisher.sign(&ping("two"));
+        assert_ne!(signed_again, two);
+        let respelled = String::from_utf8(two.clone()).unwrap();
+        let respelled = respelled.replace("<Value>DoNothing<", "<Value><![CDATA[DoNothing]]><");
+        for document in [&one, &two, &signed_again, &respelled.into_bytes()] {
+            let error = feed.accept(document, NOW).unwrap_err();
+            assert_eq!(error.alarm(), AlarmKind::Rollback);
+        }
+        assert!(!feed.accept(&three, NOW).unwrap().changed);
+    }
+    // An administrator who wants it back says so.
+    let state = StateDir::open(folder.path()).unwrap();
+    let mut settings = config("https://feed.test/feed.xml");
+    settings.trust = Trust::XmlDsigX509(publisher.policy());
+    settings.accept_former = true;
+    let mut feed = Feed::new(settings, &state).unwrap();
+    assert!(feed.restore().unwrap());
+    feed.accept(&one, NOW).unwrap();
+    assert_eq!(description(&feed), Some("one"));
+    drop((feed, state));
+    // Then what came between is the former one.
+    let state = StateDir::open(folder.path()).unwrap();
+    let mut feed = trusting(publisher.policy(), &state);
+    assert!(feed.restore().unwrap());
+    let error = feed.accept(&three, NOW).unwrap_err();
+    assert_eq!(error.alarm(), AlarmKind::Rollback);
+}
+
+#[test]
+fn remembered_documents_have_a_bound() {
+    let publisher = Publisher::new();
+    let state = StateDir::memory();
+    let first = publisher.sign(&ping("0"));
+    let seen = |count: usize| {
+        let lines: String = (0..count).map(|n| format!("seen {n:064x}\n")).collect();
+        let head = format!("accepted {}\n{lines}", NOW.seconds());
+        [head.as_bytes(), &first].concat()
+    };
+    for (count, good) in [(FORMER, true), (FORMER + 1, false)] {
+        state.slot("feed-test").replace(&seen(count)).unwrap();
+        let mut feed = trusting(publisher.policy(), &state);
+        assert_eq!(feed.restore().is_ok(), good, "{count}");
+    }
+    // The oldest is forgotten first.
+    state.slot("feed-test").replace(&seen(FORMER)).unwrap();
+    let mut feed = trusting(publisher.policy(), &state);
+    feed.restore().unwrap();
+    feed.accept(&publisher.sign(&ping("1")), NOW).unwrap();
+    let kept = state.slot("feed-test").read().unwrap().unwrap();
+    let kept = String::from_utf8(kept).unwrap();
+    assert_eq!(kept.matches("\nseen ").count(), FORMER);
+    assert!(!kept.contains(&format!("{:064x}", 1)));
+    assert!(feed.accept(&first, NOW).is_err());
+}
+
+#[test]
+fn two_documents_of_one_second_are_told() {
+    let publisher = Publisher::with(Options {
+        timestamp: Some(NOW),
+        ..Options::default()
+    });
+    let mut feed = trusting(publisher.policy(), &StateDir::memory());
+    feed.accept(&publisher.sign(&ping("one")), later(9))
+        .unwrap();
+    // Signed and stamped again it is the same document.
+    feed.accept(&publisher.sign(&ping("one")), later(9))
+        .unwrap();
+    let other = publisher.sign(&ping("other"));
+    let error = feed.accept(&other, later(9)).unwrap_err();
+    assert_eq!(
+        error.alarm(),
+        AlarmKind::Equivocation,
+        "{}",
+        error.explain()
+    );
+    assert_eq!(description(&feed), Some("one"));
+    // What a publisher signs anew is new, though its content was there before.
+    let next = publisher.sign_at(&ping("other"), Some(later(1)));
+    feed.accept(&next, later(9)).unwrap();
+    let back = publisher.sign_at(&ping("one"), Some(later(2)));
+    feed.accept(&back, later(9)).unwrap();
 }
 
 #[test]

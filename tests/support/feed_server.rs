@@ -26,8 +26,12 @@ pub(crate) enum Mode {
     Encoded(&'static str, Vec<u8>),
     /// A body without an end.
     Endless,
+    /// A head without an end.
+    EndlessHead,
     /// Files by their names; 404 for every other one.
     Files(BTreeMap<String, Vec<u8>>),
+    /// These octets, whatever they are.
+    Raw(Vec<u8>),
     /// A redirection to this place.
     RedirectTo(String),
     /// Accepts and says nothing.
@@ -40,7 +44,12 @@ pub(crate) enum Mode {
     Truncated(Vec<u8>),
     /// The document in chunks, without the last one.
     TruncatedChunks(Vec<u8>),
+    /// The document with this tag and a time; 304 to whoever knows that tag.
+    Versioned(String, Vec<u8>),
 }
+
+/// When [`Mode::Versioned`] says that its document was changed.
+pub(crate) const LAST_MODIFIED: &str = "Wed, 25 Nov 2026 10:00:00 GMT";
 
 /// A running server; it ends when dropped.
 pub(crate) struct FeedServer {
@@ -98,6 +107,11 @@ impl FeedServer {
     /// Where the document is.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/feed.xml", self.address)
+    }
+
+    /// The heads of the requests that were not looked at.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.try_iter().collect()
     }
 
     /// The head of the next request, waited for.
@@ -169,6 +183,12 @@ impl Served {
                     stream.write_all(chunk.as_bytes())?;
                 }
             }
+            Mode::EndlessHead => {
+                write!(stream, "HTTP/1.1 200 OK\r\n")?;
+                while !self.stopped.load(Ordering::Relaxed) {
+                    stream.write_all(b"X-Field: some words of no interest to anybody\r\n")?;
+                }
+            }
             Mode::Files(files) => match files.get(&file_name(&asked)) {
                 Some(file) => {
                     write!(stream, "{}", head_of(file.len()))?;
@@ -179,6 +199,7 @@ impl Served {
                     "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
                 )?,
             },
+            Mode::Raw(octets) => stream.write_all(&octets)?,
             Mode::RedirectTo(place) => write!(
                 stream,
                 "HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
@@ -207,6 +228,17 @@ impl Served {
                 )?;
                 stream.write_all(&document)?;
                 stream.write_all(b"\r\n")?;
+            }
+            Mode::Versioned(tag, document) => {
+                let validators = format!("ETag: {tag}\r\nLast-Modified: {LAST_MODIFIED}");
+                let known = format!("if-none-match: {tag}\r\n");
+                if asked.to_ascii_lowercase().contains(&known) {
+                    write!(stream, "HTTP/1.1 304 Not Modified\r\n{validators}\r\n\r\n")?;
+                } else {
+                    let head = head_of(document.len());
+                    write!(stream, "{}\r\n{validators}\r\n\r\n", head.trim_end())?;
+                    stream.write_all(&document)?;
+                }
             }
         }
         stream.flush()
