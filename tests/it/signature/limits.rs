@@ -4,6 +4,7 @@ use stopgap::signature::{Fault, Verifier};
 use stopgap::xml::Limits;
 
 use super::{DOCUMENT, NOW, fault, timestamped};
+use crate::support::allocations::peak;
 use crate::support::signer::{Options, Publisher};
 
 /// Pads an element of a signed document with white space and verifies it.
@@ -76,4 +77,69 @@ fn a_long_canonical_form_is_refused() {
     assert!(canonical > signed.len());
     assert_eq!(with_bytes(canonical), Ok(()));
     assert_eq!(with_bytes(canonical - 1), Err(Fault::Document));
+}
+
+/// Verification holds at most four times the longest document at once, whatever that is made of: beside the document, with
+/// the octets that were signed, when it is accepted, and together with the document when it is refused.
+#[test]
+fn memory_has_a_bound() {
+    let publisher = Publisher::new();
+    let verifier = Verifier::xmldsig_x509(publisher.policy()).unwrap();
+    // Room for the signature, so that the whole is as long as a document may be.
+    let room = Limits::BYTES - 8 * 1024;
+    let fill = |piece: &str, most: usize| piece.repeat((room / piece.len()).min(most));
+    let nodes = 60_000;
+    for (name, content) in [
+        ("text", fill("some words ", usize::MAX)),
+        ("references", fill("&#65;", usize::MAX)),
+        ("escapes", fill("&gt;", usize::MAX)),
+        (
+            "elements",
+            fill(&format!("<e>{}</e>", " ".repeat(60)), nodes / 2),
+        ),
+        (
+            "attributes",
+            fill(&format!("<e a='{}'/>", "x".repeat(50)), nodes),
+        ),
+        (
+            "decoded attributes",
+            fill(&format!("<e a='&#9;{}'/>", "x".repeat(45)), nodes),
+        ),
+        (
+            "one long value",
+            format!("<e a='&#9;{}'/>", "x".repeat(room - 100)),
+        ),
+        (
+            "namespaces",
+            fill(&format!("<e xmlns:a='urn:{}'/>", "x".repeat(50)), nodes),
+        ),
+    ] {
+        let signed = publisher.sign(&format!("<EOCS><d>{content}</d></EOCS>"));
+        assert!(signed.len() <= Limits::BYTES, "{name}");
+        // A digest that begins otherwise; what is signed begins the same.
+        let digest = b"<DigestValue>";
+        let at = signed.windows(digest.len()).position(|own| own == digest);
+        let at = at.unwrap() + digest.len();
+        let mut forged = signed.clone();
+        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+        for (standing, document, expected) in [
+            ("genuine", &signed, Ok(())),
+            ("forged", &forged, Err(Fault::Digest)),
+        ] {
+            let (held, result) = peak(|| verifier.verify(document, NOW, None));
+            println!(
+                "{name}, {standing}: {held} octets beside {}",
+                document.len()
+            );
+            assert_eq!(fault(result), expected, "{name}");
+            let beside = match expected {
+                Ok(()) => 0,
+                Err(_) => document.len(),
+            };
+            assert!(
+                held + beside <= 4 * Limits::BYTES,
+                "{name}, {standing}: {held}"
+            );
+        }
+    }
 }

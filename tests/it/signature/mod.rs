@@ -1,9 +1,10 @@
 //! Signed documents: what is proven, by whom, and when.
 
+mod hostile;
+mod independent;
 mod limits;
 mod mutation;
 mod tampering;
-mod xmlsec;
 
 use std::time::Instant;
 

@@ -11,9 +11,9 @@ use crate::support::signer::{Options, Publisher};
 const EVIL: &str = "<Config id=\"EVIL1\"><ActionList/></Config>";
 
 /// A change of a signed document: its name, the change, and what becomes of it.
-type Change = (&'static str, fn(&str) -> String, Result<(), Fault>);
+pub(super) type Change = (&'static str, fn(&str) -> String, Result<(), Fault>);
 
-fn check_changes(changes: &[Change]) {
+pub(super) fn check_changes(changes: &[Change]) {
     let publisher = Publisher::with(rsa(timestamped(Options::default())));
     let signed = String::from_utf8(publisher.sign(DOCUMENT)).unwrap();
     let verifier = Verifier::xmldsig_x509(publisher.policy()).unwrap();

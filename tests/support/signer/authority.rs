@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
-    SigningKey, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData,
+    RsaKeySize, SignatureAlgorithm, SigningKey, date_time_ymd,
 };
 
 use super::der;
@@ -35,6 +35,9 @@ pub(crate) struct ChainOptions {
     pub(crate) may_issue: (bool, bool),
     /// Extended key usages of the authority, written with dots.
     pub(crate) authority_usages: Vec<String>,
+    /// The certificate that signs is for an RSA key of this many bits with the exponent 1, and not for the one that
+    /// signs.
+    pub(crate) exponent_one: Option<usize>,
 }
 
 impl ChainOptions {
@@ -48,6 +51,7 @@ impl ChainOptions {
             critical_unknown: false,
             may_issue: (true, true),
             authority_usages: Vec::new(),
+            exponent_one: None,
         }
     }
 }
@@ -100,7 +104,11 @@ impl Authority {
             Algorithm::EcdsaP256 => KeyPair::generate().unwrap(),
             Algorithm::Rsa => rsa_key(),
         };
-        let leaf = leaf.signed_by(&key, &intermediate).unwrap();
+        let leaf = match options.exponent_one {
+            Some(bits) => leaf.signed_by(&WeakKey::new(bits), &intermediate),
+            None => leaf.signed_by(&key, &intermediate),
+        };
+        let leaf = leaf.unwrap();
         Self {
             root: root.der().to_vec(),
             intermediate: intermediate.der().to_vec(),
@@ -137,6 +145,28 @@ fn purposes(dotted: &[String]) -> Vec<ExtendedKeyUsagePurpose> {
         .iter()
         .map(|text| ExtendedKeyUsagePurpose::Other(arcs(text)))
         .collect()
+}
+
+/// An RSA key with the exponent 1, under which everybody can sign.
+struct WeakKey(Vec<u8>);
+
+impl WeakKey {
+    fn new(bits: usize) -> Self {
+        let mut modulus = vec![0xab; bits / 8];
+        modulus.insert(0, 0);
+        let number = der::value(0x02, &[&modulus]);
+        Self(der::sequence(&[&number, &der::integer(1)]))
+    }
+}
+
+impl PublicKeyData for WeakKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
 }
 
 /// One RSA key for the whole run, since making one takes long.
