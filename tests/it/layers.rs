@@ -124,7 +124,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aws_lc_rs", &["signature"]),
     ("base64", &["signature"]),
     ("rustls", &["net", "feed"]),
-    ("hyper_rustls", &["net", "feed"]),
     (
         "hyper",
         &["net", "proxy", "feed", "admin", "sidecar", "cli"],
