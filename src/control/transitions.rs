@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::View;
+use super::report::{MitigationView, View};
 use crate::mitigation::State;
 use crate::telemetry::Event;
 
@@ -16,18 +16,18 @@ impl Transitions {
     /// Logs each state that is not what it was; those of the first cycle only for who debugs, since the greeting
     /// counts them.
     pub(super) fn follow(&mut self, view: &View) {
-        let states = view.mitigations.iter().map(|entry| {
-            let id = entry.mitigation.id.to_string();
-            ((entry.source.clone(), id), text(&entry.state))
-        });
-        let now: BTreeMap<_, _> = states.collect();
+        let key = |entry: &MitigationView| (entry.source.clone(), entry.mitigation.id.to_string());
+        let states = view.mitigations.iter();
+        let now: BTreeMap<_, _> = states
+            .map(|entry| (key(entry), text(&entry.state)))
+            .collect();
         let Some(told) = self.told.replace(now.clone()) else {
             for ((source, id), state) in &now {
                 tracing::debug!(mitigation = id, source, state, "mitigation");
             }
             return;
         };
-        for entry in entries {
+        for entry in &view.mitigations {
             let key = key(entry);
             let (before, state) = (told.get(&key), &now[&key]);
             if before != Some(state) {

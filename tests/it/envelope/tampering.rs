@@ -145,6 +145,118 @@ fn tampered_envelopes() {
     }
 }
 
+/// JSON has many spellings; two readers of one must not see two documents.
+#[test]
+fn spellings_of_one_envelope() {
+    let good = PUBLISHER.feed(json!({}));
+    let text = good.to_string();
+    let with = |old: &str, new: &str| {
+        assert!(text.contains(old), "{old}");
+        text.replacen(old, new, 1)
+    };
+    let signed = |payload: &str| {
+        let [one, two, _] = &PUBLISHER.feeds;
+        let signatures = [one, two].map(|key| key.signature(FEED_TYPE, payload.as_bytes()));
+        json!({
+            "payloadType": FEED_TYPE,
+            "payload": STANDARD.encode(payload),
+            "signatures": signatures,
+        })
+        .to_string()
+    };
+    let payload = feed(json!({})).to_string();
+    let huge = "9".repeat(400);
+    let rows = [
+        ("escapes", with("\"payload\"", "\"p\\u0061yload\""), None),
+        ("white space", with("{", " \t\r\n{ "), None),
+        (
+            "a member twice by an escape",
+            with("{", "{\"p\\u0061yload\":\"\","),
+            Some(Fault::Malformed),
+        ),
+        (
+            "half of a surrogate pair",
+            with("application", "\\ud800application"),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a type with a parameter",
+            with("feed.v1+json", "feed.v1+json; charset=utf-8"),
+            Some(Fault::Type),
+        ),
+        (
+            "a type with a zero",
+            with("feed.v1+json", "feed.v1+json\\u0000"),
+            Some(Fault::Type),
+        ),
+        (
+            "a type that is another's beginning",
+            with("feed.v1+json", "feed.v1"),
+            Some(Fault::Type),
+        ),
+        (
+            "lengths moved from the type to the payload",
+            with(FEED_TYPE, &format!("{FEED_TYPE} 3 abc")),
+            Some(Fault::Type),
+        ),
+        (
+            "JSON with a comment",
+            with("{", "{/* */"),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a comma too many",
+            with("}]}", "}],}"),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a signed member twice",
+            signed(&payload.replacen('{', "{\"version\":9,", 1)),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a signed member twice by an escape",
+            signed(&payload.replacen('{', "{\"v\\u0065rsion\":9,", 1)),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a huge signed number",
+            signed(&payload.replace(":7", &format!(":{huge}"))),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a signed number with an exponent",
+            signed(&payload.replace(":7", ":7e0")),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a deep signed value",
+            signed(&payload.replace(":7", &format!(":{}", "[".repeat(50_000)))),
+            Some(Fault::Malformed),
+        ),
+        (
+            "something behind what is signed",
+            signed(&format!("{payload}{{}}")),
+            Some(Fault::Malformed),
+        ),
+        (
+            "a mark before what is signed",
+            signed(&format!("\u{feff}{payload}")),
+            Some(Fault::Malformed),
+        ),
+        ("a signed list", signed("[]"), Some(Fault::Malformed)),
+        ("nothing signed", signed(""), Some(Fault::Malformed)),
+    ];
+    let expected = PUBLISHER.client().accept(&bytes(&good), NOW).unwrap();
+    for (name, document, fault_of_it) in rows {
+        let result = PUBLISHER.client().accept(document.as_bytes(), NOW);
+        if let Ok(accepted) = &result {
+            assert_eq!(accepted.content.digest, expected.content.digest, "{name}");
+        }
+        assert_eq!(fault(result), fault_of_it, "{name}");
+    }
+}
+
 /// Envelopes that are refused for their form alone, whoever signed them.
 #[test]
 fn malformed_envelopes() {

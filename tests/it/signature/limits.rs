@@ -111,7 +111,7 @@ fn memory_has_a_bound() {
         ),
         (
             "namespaces",
-            fill(&format!("<e xmlns:a='urn:{}'/>", "x".repeat(50)), nodes),
+            fill(&format!("<e xmlns:a='urn:{}'/>", "x".repeat(40)), nodes),
         ),
     ] {
         let signed = publisher.sign(&format!("<EOCS><d>{content}</d></EOCS>"));
