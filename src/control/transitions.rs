@@ -64,7 +64,7 @@ const fn event(state: &State) -> Event {
         State::AwaitingApproval => Event::AwaitingApproval,
         State::Blocked => Event::Blocked,
         State::DisabledOrganisation | State::DisabledServer => Event::Disabled,
-        State::Drifted => Event::Drifted,
+        State::Drifted(_) => Event::Drifted,
         State::Expired | State::KillSwitch | State::Withdrawn => Event::Removed,
         State::Failed(_) => Event::Failed,
         State::NotApplicable(_) => Event::NotApplicable,
