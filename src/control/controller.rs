@@ -16,7 +16,6 @@ use super::order::{Order, Outcome};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
-use super::sidecars::Sidecars;
 use crate::feed::{FeedConfig, FeedError, Fetched, Fetcher, Schedule, Source, chance};
 use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
@@ -101,11 +100,9 @@ impl Controller {
                 index,
             })
             .collect();
-        let sidecars = engine.sidecars();
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
             publisher,
-            sidecars,
             switch,
             revision,
             view,
@@ -231,7 +228,6 @@ struct Proving {
 struct Tasks {
     engine: Arc<Mutex<Engine>>,
     publisher: Publisher,
-    sidecars: Sidecars,
     switch: KillSwitchFile,
     revision: watch::Sender<Revision>,
     view: watch::Sender<Arc<View>>,
@@ -254,7 +250,9 @@ impl Tasks {
             Arc::clone(&switched),
         ));
         let answered = Arc::new(Notify::new());
-        tokio::spawn(self.sidecars.clone().run(Arc::clone(&answered)));
+        let engine = self.engine.lock();
+        let sidecars = engine.unwrap_or_else(PoisonError::into_inner).sidecars();
+        tokio::spawn(sidecars.run(Arc::clone(&answered)));
         // The start has read every file already.
         let first = tokio::time::Instant::now() + self.watch_interval;
         let mut files = tokio::time::interval_at(first, self.watch_interval);
