@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Lost};
@@ -15,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Product {
     folder: tempfile::TempDir,
     publisher: Publisher,
+    /// Documents published so far: each says another thing, since one that was replaced is never taken again.
+    issues: AtomicU64,
 }
 
 impl Product {
@@ -24,7 +27,12 @@ impl Product {
         let publisher = Publisher::new();
         let root = folder.path().join("root.der");
         fs::write(&root, publisher.root_der()).unwrap();
-        let product = Self { folder, publisher };
+        let issues = AtomicU64::new(0);
+        let product = Self {
+            folder,
+            publisher,
+            issues,
+        };
         let text = format!(
             "listen = ['127.0.0.1:0']\n[admin]\naddress = '127.0.0.1:0'\n{settings}\n[[feed]]\nname = 'test'\n\
              url = 'file://{}'\ntrust = 'xmldsig-x509'\nroots = ['root.der']\ninterval = '1h'\n",
@@ -50,8 +58,11 @@ impl Product {
 
     /// Puts a heartbeat and these Configs into the feed, signed.
     pub(crate) fn publish(&self, configs: &str) {
-        let ping = "<Config id=\"PING1\" desc=\"\"><ActionList><Action type=\"DoNothing\" scope=\"Server\" desc=\"\">\
-                    <Value>DoNothing</Value></Action></ActionList></Config>";
+        let issue = self.issues.fetch_add(1, Ordering::Relaxed);
+        let ping = format!(
+            "<Config id=\"PING1\" desc=\"{issue}\"><ActionList><Action type=\"DoNothing\" scope=\"Server\" desc=\"\">\
+             <Value>DoNothing</Value></Action></ActionList></Config>"
+        );
         let text = format!(
             "<EOCS version=\"1.0.4\" xmlns:sg=\"urn:stopgap:feed:1\">{ping}{configs}</EOCS>"
         );
