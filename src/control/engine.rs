@@ -9,6 +9,7 @@ use super::bundled;
 use super::config::ControlConfig;
 use super::decided::Decided;
 use super::error::ControlError;
+use super::feed_state::{Age, Condition, FeedState, in_one_line};
 use super::history::History;
 use super::measures::Measures;
 use super::order::Outcome;
@@ -21,12 +22,12 @@ use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
 use super::transitions::Transitions;
-use crate::feed::{Feed, FeedError, Fetched, Source as Place};
+use crate::feed::{FeedError, Fetched, Source as Place};
 use crate::filter::PoolTable;
 use crate::mitigation::{Decision, Policy, SourceKind, State};
 use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
-use crate::telemetry::{AlarmKind, Alarms, Event, Metrics};
+use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
 /// Everything that control decides with.
 pub(super) struct Engine {
@@ -61,26 +62,6 @@ pub(super) struct Engine {
     /// When time alone changes something next, as far as the last cycle saw.
     next_change: Option<UnixTime>,
 }
-
-/// A feed with what engine remembers about it.
-struct FeedState {
-    feed: Feed,
-    mitigations: Vec<Arc<Mitigation>>,
-    /// The kept document could not be used, or the accepted one not be kept.
-    state_fault: Option<String>,
-    signer_changed: bool,
-}
-
-/// What the age of a feed's last success means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Age {
-    fresh: bool,
-    /// Not the opposite of fresh: a feed that has only just been configured is neither.
-    stale: bool,
-}
-
-/// A condition that holds now.
-type Condition = (AlarmKind, String, String);
 
 impl Engine {
     /// Reads every source that needs no network. Nothing is published yet.
@@ -545,123 +526,11 @@ impl Engine {
     }
 }
 
-impl FeedState {
-    fn new(config: &crate::feed::FeedConfig, state: &StateDir) -> Result<Self, ControlError> {
-        let name = &config.name;
-        let mut feed = Feed::new(config.clone(), state)
-            .map_err(|error| ControlError::config(format!("feed {name}: {}", error.explain())))?;
-        let state_fault = feed.restore().err().map(|error| error.explain());
-        let mut state = Self {
-            feed,
-            mitigations: Vec::new(),
-            state_fault,
-            signer_changed: false,
-        };
-        state.adopt();
-        Ok(state)
-    }
-
-    fn adopt(&mut self) {
-        let offered = self.feed.accepted().map(|held| &held.document.mitigations);
-        self.mitigations = offered
-            .into_iter()
-            .flatten()
-            .cloned()
-            .map(Arc::new)
-            .collect();
-    }
-
-    fn take(&mut self, place: &Place, fetched: Result<Fetched, FeedError>, now: UnixTime) -> bool {
-        let accepted = fetched
-            .inspect_err(|error| self.feed.fail_at(place, error))
-            .and_then(|fetched| self.feed.take_from(place, &fetched, now));
-        match accepted {
-            Ok(acceptance) => {
-                tracing::info!(
-                    event_id = Event::FeedTaken.number(),
-                    feed = self.feed.config().name,
-                    %place,
-                    changed = acceptance.changed,
-                    "feed taken"
-                );
-                self.state_fault = acceptance.unkept.map(|error| error.explain());
-                self.signer_changed = acceptance.signer_changed;
-                if acceptance.changed {
-                    self.adopt();
-                }
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    fn age(&self, started: UnixTime, now: UnixTime) -> Age {
-        let since = self.feed.last_success().unwrap_or(started);
-        Age {
-            fresh: self.feed.is_fresh(now),
-            stale: self.has_expired(now) || now.since(since) > self.feed.config().stale_after,
-        }
-    }
-
-    fn has_expired(&self, now: UnixTime) -> bool {
-        self.feed.expires().is_some_and(|expires| expires <= now)
-    }
-
-    fn conditions(&self, started: UnixTime, now: UnixTime, conditions: &mut Vec<Condition>) {
-        let config = self.feed.config();
-        for refusal in self.feed.refusals() {
-            // Two places may fail in one way, and each is to be seen.
-            let subject = match config.mirrors.is_empty() {
-                true => config.name.clone(),
-                false => format!("{} at {}", config.name, refusal.place),
-            };
-            conditions.push((refusal.alarm, subject, refusal.reason.clone()));
-        }
-        let mut add = |kind, reason: String| conditions.push((kind, config.name.clone(), reason));
-        if let Some(reason) = &self.state_fault {
-            add(AlarmKind::State, reason.clone());
-        }
-        if let Some(expires) = self.feed.expires().filter(|_| self.has_expired(now)) {
-            let reason = format!(
-                "expired at {expires}: its publisher has fallen silent, or somebody between holds new issues back; its \
-                 rules stay in force"
-            );
-            add(AlarmKind::Stale, reason);
-        } else if self.age(started, now).stale {
-            let since = self.feed.last_success().unwrap_or(started);
-            add(AlarmKind::Stale, format!("no success since {since}"));
-        }
-        let Some(accepted) = self.feed.accepted() else {
-            return;
-        };
-        if self.signer_changed {
-            let signer = accepted.signer;
-            add(AlarmKind::SignerChanged, format!("now signed by {signer}"));
-        }
-        if let Some(reason) = in_one_line(&accepted.document.notices) {
-            add(AlarmKind::UnknownContent, reason);
-        }
-        for nameless in &accepted.document.nameless {
-            let subject = format!("{:?} of {}", nameless.id, config.name);
-            conditions.push((AlarmKind::Refused, subject, nameless.reason.clone()));
-        }
-    }
-}
-
 /// When the next mitigation begins or expires.
 fn next_change(sources: &[Source], now: UnixTime) -> Option<UnixTime> {
     let offered = sources.iter().flat_map(|source| &source.mitigations);
     let times = offered.flat_map(|offered| [offered.not_before, offered.not_after]);
     times.flatten().filter(|time| now < *time).min()
-}
-
-/// The first of several notices and how many there are, since one subject has one alarm of a kind.
-fn in_one_line(notices: &[String]) -> Option<String> {
-    match notices {
-        [] => None,
-        [only] => Some(only.clone()),
-        [first, rest @ ..] => Some(format!("{first}, and {} more", rest.len())),
-    }
 }
 
 fn is_same(one: &[Unit], other: &[Unit]) -> bool {

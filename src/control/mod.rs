@@ -12,6 +12,7 @@ mod decided;
 mod document_root;
 mod engine;
 mod error;
+mod feed_state;
 mod handle;
 mod history;
 mod kill_switch;
