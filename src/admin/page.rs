@@ -406,6 +406,8 @@ mod tests {
                 servers: Vec::new(),
                 warning: Some(text.to_owned()),
                 hits: 42,
+                would_stop: 0,
+                samples: Vec::new(),
                 rules: Vec::new(),
             }],
             alarms: vec![AlarmReport {

@@ -98,6 +98,10 @@ struct Mitigation {
     #[serde(default)]
     servers: Vec<Standing>,
     hits: u64,
+    #[serde(default)]
+    would_stop: u64,
+    #[serde(default)]
+    samples: Vec<String>,
     rules: Vec<Rule>,
 }
 
@@ -488,6 +492,12 @@ fn describe(mitigation: &Mitigation) -> String {
     lines.add("side effects", &mitigation.side_effects);
     lines.add("group", &mitigation.group);
     lines.add("hits", &mitigation.hits.to_string());
+    if mitigation.would_stop > 0 {
+        lines.add("would stop", &mitigation.would_stop.to_string());
+    }
+    for sample in &mitigation.samples {
+        lines.add("such as", sample);
+    }
     for Action {
         kind,
         name,

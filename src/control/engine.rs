@@ -13,17 +13,17 @@ use super::feed_state::{Age, Condition, FeedState, in_one_line};
 use super::history::History;
 use super::measures::Measures;
 use super::order::Outcome;
-use super::plan::{Hits, Plan, Planned, Source, Unit, plan};
+use super::plan::{Hits, Plan, Planned, Source, Unit, plan, watched_owner};
 use super::prepare::{Cache, Gates};
 use super::prove::Proof;
-use super::publisher::Publisher;
+use super::publisher::{Beside, Publisher};
 use super::report::{FeedView, FileView, MitigationView, StopsView, View};
 use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
 use super::transitions::Transitions;
 use crate::feed::{FeedError, Fetched, Source as Place};
-use crate::filter::PoolTable;
+use crate::filter::{Audit, PoolTable, Samples};
 use crate::mitigation::{Decision, Policy, SourceKind, State};
 use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
@@ -45,6 +45,9 @@ pub(super) struct Engine {
     paused: Vec<Pause>,
     pools: PoolTable,
     sidecars: Sidecars,
+    /// What is only watched, as it was published last.
+    watched: Vec<Unit>,
+    samples: Samples,
     /// The revision of what this engine published last; the switch publishes too.
     revision: Option<Revision>,
     /// The one of them that was told last.
@@ -104,6 +107,8 @@ impl Engine {
             hits: Hits::default(),
             published: Vec::new(),
             paused: Vec::new(),
+            watched: Vec::new(),
+            samples: Samples::default(),
             revision: None,
             told: None,
             alarms,
@@ -255,17 +260,26 @@ impl Engine {
         let mut changed = false;
         let current = Some(self.publisher.revision()) == self.revision;
         let paused = stops::pauses(&sources, &plan.entries, &self.gates);
-        let same = is_same(&plan.units, &self.published) && paused == self.paused;
+        let same = is_same(&plan.units, &self.published)
+            && is_same(&plan.watched, &self.watched)
+            && paused == self.paused;
         if !current || (!held && !same) {
             let count = self.gates.site_count();
             let sites = plan.compile(&self.gates, &mut self.hits);
             let paused = stops::pauses(&sources, &plan.entries, &self.gates);
             let unserved = stops::compile(&paused, count, &self.pools, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
-            changed = self.publisher.publish(sites, unserved, &policy.kill_switch);
+            let watched = plan.compile_watched(&self.gates, &mut self.hits);
+            let audit = Audit::new(watched, self.samples.clone());
+            let beside = Beside {
+                audit,
+                paused: unserved,
+            };
+            changed = self.publisher.publish(sites, beside, &policy.kill_switch);
             if changed {
                 self.measures.swaps.inc();
                 self.published = plan.units.clone();
+                self.watched = plan.watched.clone();
                 self.paused = paused;
                 self.revision = Some(self.publisher.revision());
             }
@@ -418,6 +432,11 @@ impl Engine {
             }
         }
         for entry in &plan.entries {
+            if let Some(reason) = &entry.unwatched {
+                let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
+                let reason = format!("cannot even be watched: {reason}");
+                conditions.push((AlarmKind::Refused, format!("{id} of {source}"), reason));
+            }
             if let State::Drifted(reason) = &entry.state {
                 let (id, source) = (&entry.mitigation.id, &sources[entry.source].name);
                 let subject = format!("{id} of {source}");
@@ -498,6 +517,8 @@ impl Engine {
         let mitigations = entries.into_iter().map(|entry| MitigationView {
             hits: self.hits.all(&entry.mitigation.id.to_string()),
             stops: self.stops_view(&entry),
+            would_stop: (self.hits).all(&watched_owner(&entry.mitigation.id.to_string())),
+            samples: self.samples.clone(),
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,
             state: entry.state,

@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) conflicts: Vec<Conflict>,
     /// What is enforced, in the order of evaluation.
     pub(super) units: Vec<Unit>,
+    /// What is only watched, in the order of evaluation.
+    pub(super) watched: Vec<Unit>,
 }
 
 /// A mitigation and what became of it.
@@ -45,6 +47,8 @@ pub(super) struct Planned {
     pub(super) facts: Facts,
     /// Why it failed, when a gate or its document refused it.
     pub(super) alarm: Option<AlarmKind>,
+    /// Why it cannot even be watched.
+    pub(super) unwatched: Option<String>,
     pub(super) prepared: Option<Arc<Prepared>>,
 }
 
@@ -110,11 +114,12 @@ pub(super) fn plan(
         .map(|entry| judge(entry, sources, gates, cache, now))
         .collect();
     cache.sweep();
-    let units = units(sources, &entries, &policy.kill_switch);
+    let (units, watched) = units(sources, &entries, &policy.kill_switch);
     Plan {
         entries,
         conflicts: resolution.conflicts,
         units,
+        watched,
     }
 }
 
@@ -131,6 +136,7 @@ fn judge(
         state: entry.facts.state(),
         facts: entry.facts.clone(),
         alarm: None,
+        unwatched: None,
         prepared: None,
     };
     if planned.state.is_enforced() {
@@ -146,6 +152,11 @@ fn judge(
         }
         planned.state = entry.facts.state();
         planned.facts = entry.facts;
+    } else if planned.state == State::Audit {
+        match prepared(&sources[entry.source], &entry.mitigation, gates, cache, now) {
+            Ok(prepared) => planned.prepared = Some(prepared),
+            Err(refusal) => planned.unwatched = Some(refusal.reason),
+        }
     } else if matches!(planned.state, State::Failed(_)) {
         planned.alarm = Some(AlarmKind::Refused);
     }
@@ -170,8 +181,13 @@ fn prepared(
     cache.mitigation(gates, mitigation, standing, now)
 }
 
-fn units(sources: &[Source], entries: &[Planned], kill_switch: &KillSwitch) -> Vec<Unit> {
-    let mut units = Vec::new();
+/// What is enforced, and what is only watched.
+fn units(
+    sources: &[Source],
+    entries: &[Planned],
+    kill_switch: &KillSwitch,
+) -> (Vec<Unit>, Vec<Unit>) {
+    let (mut units, mut watched) = (Vec::new(), Vec::new());
     for (index, source) in sources.iter().enumerate() {
         let rules = source.file.as_ref().and_then(|file| file.rules.as_ref());
         if let (Some(rules), false) = (rules, *kill_switch == KillSwitch::All) {
@@ -185,6 +201,10 @@ fn units(sources: &[Source], entries: &[Planned], kill_switch: &KillSwitch) -> V
         let own = entries.iter().enumerate();
         for (position, entry) in own.filter(|(_, entry)| entry.source == index) {
             if let Some(prepared) = &entry.prepared {
+                let units = match entry.state {
+                    State::Audit => &mut watched,
+                    _ => &mut units,
+                };
                 units.push(Unit {
                     source: source.name.clone(),
                     mitigation: Some(entry.mitigation.id.clone()),
@@ -194,7 +214,7 @@ fn units(sources: &[Source], entries: &[Planned], kill_switch: &KillSwitch) -> V
             }
         }
     }
-    units
+    (units, watched)
 }
 
 impl Plan {
@@ -209,6 +229,30 @@ impl Plan {
                 Err((unit, error)) => self.fail(unit, &error),
             }
         }
+    }
+
+    /// Compiles what is only watched, for every site. What does not fit is left out, since nothing depends on it.
+    pub(super) fn compile_watched(&self, gates: &Gates, hits: &mut Hits) -> Vec<RuleSet> {
+        let mut sets = Vec::new();
+        for site in 0..gates.site_count() {
+            let mut builder = gates.builder(&[site]);
+            for unit in &self.watched {
+                let owner = watched_owner(&unit.owner());
+                let groups = unit.prepared.groups.iter();
+                for group in groups.filter(|group| group.sites.contains(&site)) {
+                    let origin = RuleOrigin {
+                        mitigation: unit.mitigation.clone(),
+                        source: unit.source.clone(),
+                        hits: hits.of(&owner, group.action),
+                    };
+                    if let Err(error) = builder.add(&group.source, origin) {
+                        tracing::warn!(%error, source = unit.source, "not watched");
+                    }
+                }
+            }
+            sets.push(builder.build());
+        }
+        sets
     }
 
     fn compile_site(
@@ -261,6 +305,11 @@ impl Plan {
                 })
             })
     }
+}
+
+/// Whose counters the rules of `owner` use while they are only watched.
+pub(super) fn watched_owner(owner: &str) -> String {
+    format!("{owner} watched")
 }
 
 impl Unit {

@@ -2,10 +2,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::filter::{Handle, Paused, Snapshot};
+use crate::filter::{Audit, Handle, Paused, Snapshot};
 use crate::mitigation::KillSwitch;
 use crate::model::Revision;
 use crate::rules::RuleSet;
+
+/// What stands in a snapshot beside the rules that act.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) audit: Audit,
+    pub(super) paused: Vec<Paused>,
+}
 
 /// Publishes whole snapshots, one at a time. Clones share it.
 ///
@@ -84,14 +91,14 @@ impl Publisher {
     pub(super) fn publish(
         &self,
         sites: Vec<RuleSet>,
-        paused: Vec<Paused>,
+        beside: Beside,
         kill_switch: &KillSwitch,
     ) -> bool {
         let mut inner = self.lock();
         if inner.kill_switch != *kill_switch {
             return false;
         }
-        inner.publish(sites, paused);
+        inner.publish(sites, beside);
         true
     }
 
@@ -109,14 +116,16 @@ impl Inner {
         self.kill_switch = kill_switch;
         if self.kill_switch == KillSwitch::All {
             let sites = empty(self.sites);
-            self.publish(sites, Vec::new());
+            self.publish(sites, Beside::default());
         }
         true
     }
 
-    fn publish(&mut self, sites: Vec<RuleSet>, paused: Vec<Paused>) {
+    fn publish(&mut self, sites: Vec<RuleSet>, beside: Beside) {
         self.revision = Revision(self.revision.0 + 1);
-        let snapshot = Snapshot::new(self.revision, sites).with_paused(paused);
+        let snapshot = Snapshot::new(self.revision, sites)
+            .with_audit(beside.audit)
+            .with_paused(beside.paused);
         self.handle.publish(snapshot);
     }
 }
@@ -132,15 +141,15 @@ mod tests {
     #[test]
     fn plan_made_before_the_switch_is_not_published_after_it() {
         let publisher = Publisher::new(2);
-        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Beside::default(), &KillSwitch::Off));
         assert_eq!(publisher.revision(), Revision(1));
         publisher.order(KillSwitch::All);
         assert_eq!(publisher.handle().load().revision(), Revision(2));
-        assert!(!publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
-        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::All));
+        assert!(!publisher.publish(empty(2), Beside::default(), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Beside::default(), &KillSwitch::All));
         publisher.order(KillSwitch::Off);
         assert_eq!(publisher.revision(), Revision(3));
-        assert!(publisher.publish(empty(2), Vec::new(), &KillSwitch::Off));
+        assert!(publisher.publish(empty(2), Beside::default(), &KillSwitch::Off));
     }
 
     #[test]

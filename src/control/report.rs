@@ -11,6 +11,7 @@ use super::status::{
     ServerStanding, Status,
 };
 use crate::feed::{Accepted, Feed, Nameless};
+use crate::filter::Samples;
 use crate::mitigation::{KillSwitch, State};
 use crate::model::{Mitigation, Revision, UnixTime};
 use crate::telemetry::{Alarms, Label};
@@ -63,6 +64,9 @@ pub(super) struct MitigationView {
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) hits: Vec<Arc<AtomicU64>>,
     pub(super) stops: StopsView,
+    /// What it would have stopped while it was only watched.
+    pub(super) would_stop: Vec<Arc<AtomicU64>>,
+    pub(super) samples: Samples,
 }
 
 /// What is known of the services and pools that a mitigation stops.
@@ -210,6 +214,8 @@ impl MitigationView {
                 self.stops.warning.clone(),
             ]),
             hits: sum(&self.hits),
+            would_stop: sum(&self.would_stop),
+            samples: self.samples.of(&mitigation.id.to_string()),
             rules: self
                 .prepared
                 .as_ref()
@@ -248,6 +254,8 @@ fn blank(id: String, source: String) -> MitigationReport {
         servers: Vec::new(),
         warning: None,
         hits: 0,
+        would_stop: 0,
+        samples: Vec::new(),
         rules: Vec::new(),
     }
 }

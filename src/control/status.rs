@@ -134,6 +134,10 @@ pub struct MitigationReport {
     pub warning: Option<String>,
     /// Requests and responses that its rules acted on since the process started.
     pub hits: u64,
+    /// Requests that it would have stopped while it was only watched, since the process started.
+    pub would_stop: u64,
+    /// The last few of them: method and path, without what is private.
+    pub samples: Vec<String>,
     /// Its compiled rules in the order of evaluation; none unless it is enforced.
     pub rules: Vec<RuleReport>,
 }

@@ -9,7 +9,7 @@ use http::{Version, request, response};
 use super::snapshot::{Handle, Reader, Snapshot};
 use super::{BodyTransform, Paused, PausedPool, rewrite};
 use crate::rules::{
-    BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, Scratch, Verdict,
+    BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch, Verdict,
 };
 
 /// What is known of the connection a request came on.
@@ -59,6 +59,8 @@ pub struct Filter {
     handle: Handle,
     reader: Reader,
     scratch: Scratch,
+    /// Of rules that are only watched: what they make of a request must not show in what the others decide.
+    watched: Scratch,
 }
 
 /// A judged request.
@@ -170,6 +172,7 @@ impl Filter {
             handle,
             reader,
             scratch: Scratch::default(),
+            watched: Scratch::default(),
         }
     }
 
@@ -216,6 +219,12 @@ impl Filter {
             pool.hits.fetch_add(1, Ordering::Relaxed);
         }
         let passes = paused.is_none() && !decision.verdict.stops();
+        if counts
+            && passes
+            && let Some(watched) = snapshot.audit().site(site)
+        {
+            self.watch(watched, &view, parts, &snapshot);
+        }
         let response = (rules.has_response_rules() && passes)
             .then(|| rules.remember(&view, &mut self.scratch))
             .map(|memory| ResponseFilter {
@@ -230,6 +239,27 @@ impl Filter {
             paused,
             snapshot,
             out_of_steps: self.scratch.take_out_of_steps(),
+        }
+    }
+
+    /// Judges a request that passes by rules that are only watched, and counts what they would have stopped.
+    #[cold]
+    fn watch(
+        &mut self,
+        watched: &RuleSet,
+        view: &RequestView<'_>,
+        parts: &request::Parts,
+        snapshot: &Snapshot,
+    ) {
+        let decision = watched.judge(view, &mut self.watched);
+        let Some(rule) = decision.rule.filter(|_| decision.verdict.stops()) else {
+            return;
+        };
+        let rule = watched.rule(rule);
+        let count = rule.hits.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(id) = &rule.mitigation {
+            let samples = snapshot.audit().samples();
+            samples.take(&id.to_string(), count, parts);
         }
     }
 }

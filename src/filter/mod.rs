@@ -45,6 +45,7 @@
 //! ```
 
 mod apply;
+mod audit;
 mod body;
 mod error;
 mod fields;
@@ -58,6 +59,7 @@ mod service;
 mod snapshot;
 
 pub use apply::{absolute_location, apply};
+pub use audit::{Audit, SAMPLE_LENGTH, SAMPLE_LIMIT, Samples};
 pub use body::{Data, FilterBody};
 pub use error::FilterError;
 pub use judge::{Filter, Filtered, Judged, Peer, ResponseFilter};

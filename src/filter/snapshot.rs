@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::Paused;
+use super::{Audit, Paused};
 use crate::model::Revision;
 use crate::rules::RuleSet;
 
@@ -28,6 +28,7 @@ pub struct Snapshot {
     sites: Vec<RuleSet>,
     empty: RuleSet,
     paused: Vec<Paused>,
+    audit: Audit,
 }
 
 impl Snapshot {
@@ -38,6 +39,7 @@ impl Snapshot {
             sites,
             empty: RuleSet::empty(),
             paused: Vec::new(),
+            audit: Audit::default(),
         }
     }
 
@@ -46,6 +48,12 @@ impl Snapshot {
     pub fn with_paused(mut self, paused: Vec<Paused>) -> Self {
         self.paused = paused;
         self
+    }
+
+    /// The same, and rules that are only watched beside it.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 
     /// The rule set of an only site.
@@ -66,6 +74,10 @@ impl Snapshot {
     /// The paths of a site that nobody serves, if there are any.
     pub fn paused(&self, site: usize) -> Option<&Paused> {
         self.paused.get(site).filter(|paused| !paused.is_empty())
+    }
+
+    pub(super) const fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The rule sets in the order of the sites.

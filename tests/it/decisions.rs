@@ -82,6 +82,20 @@ fn decisions_act_at_once_and_survive_a_kill() {
     assert_eq!(answer(&daemon, "/evil"), Err(Lost::Reset));
     ordered(&state, "mitigation mode M70.1 audit").unwrap();
     assert_eq!(answer(&daemon, "/evil"), Ok(404));
+    assert_eq!(answer(&daemon, "/evil?mailbox=secret"), Ok(404));
+    assert_eq!(answer(&daemon, "/good"), Ok(404));
+    let shown = ordered(&state, "mitigation show M70.1").unwrap();
+    let told: Vec<&str> = shown
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("would stop") || line.starts_with("such as"))
+        .map(|line| {
+            line.rsplit_once("  ")
+                .map_or(line, |(_, value)| value)
+                .trim()
+        })
+        .collect();
+    assert_eq!(told, ["2", "GET /evil", "GET /evil?\u{2026}"], "{shown}");
     ordered(&state, "mitigation mode M70.1 published").unwrap();
     assert_eq!(answer(&daemon, "/evil"), Err(Lost::Reset));
     let reapplied = ordered(&state, "mitigation reapply M70.1").unwrap();
