@@ -1,6 +1,7 @@
 //! From the file as written to checked settings.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener,
-    FileLog, FileRefusals, FileSite, FormatWord, HostName, Parsed,
+    FileLog, FileNotify, FileRefusals, FileSite, FormatWord, HostName, Parsed,
 };
 use super::links::{links, pools, servers};
 use super::policy;
@@ -23,7 +24,9 @@ use super::{
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
-use crate::control::{ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, WATCH_INTERVAL};
+use crate::control::{
+    ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, NOTIFY_DEADLINE, NotifyConfig, WATCH_INTERVAL,
+};
 use crate::feed::{FeedConfig, Source, TypeAliases};
 use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
 use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
@@ -56,6 +59,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         sidecars,
         pools: pools(file.pool, document)?,
         instance: instance(file.instance, document)?,
+        notify: notify(file.notify),
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
     Ok(Config {
@@ -344,6 +348,14 @@ fn mirrors(
         mirrors.push(mirror);
     }
     Ok(mirrors)
+}
+
+fn notify(written: FileNotify) -> NotifyConfig {
+    NotifyConfig {
+        command: written.command.into_iter().map(OsString::from).collect(),
+        deadline: duration(written.deadline, NOTIFY_DEADLINE),
+        ..NotifyConfig::default()
+    }
 }
 
 fn admin(written: FileAdmin, document: &Document<'_>) -> AdminConfig {

@@ -40,6 +40,7 @@ pub(super) struct FileConfig {
     pub(super) sidecar: Vec<FileSidecarLink>,
     pub(super) pool: Vec<FilePool>,
     pub(super) policy: FilePolicy,
+    pub(super) notify: FileNotify,
     pub(super) admin: FileAdmin,
     pub(super) limits: FileLimits,
     pub(super) refusals: FileRefusals,
@@ -110,6 +111,14 @@ pub(super) struct FileFeed {
     pub(super) size_limit: Option<Parsed<FileSize>>,
     #[serde(default)]
     pub(super) type_aliases: BTreeMap<String, Parsed<ActionWord>>,
+}
+
+/// `[notify]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileNotify {
+    pub(super) command: Vec<String>,
+    pub(super) deadline: Option<Parsed<FileDuration>>,
 }
 
 /// `[admin]`

@@ -51,6 +51,11 @@ impl Config {
         control.sidecars.iter().for_each(|link| text.sidecar(link));
         control.pools.iter().for_each(|pool| text.pool(pool));
         text.policy(self);
+        let notify = &self.control.notify;
+        let command: Vec<_> = notify.command.iter().map(|word| word.display()).collect();
+        text.section("[notify]");
+        text.value("command", list(&command));
+        text.value("deadline", duration(notify.deadline));
         text.section("[admin]");
         text.value("address", quoted(self.admin.address));
         if let Some(socket) = self.control_socket() {

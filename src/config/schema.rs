@@ -105,6 +105,12 @@ pub(super) const SECTIONS: &[Section] = &[
     ),
     table(
         "",
+        "notify",
+        false,
+        "What is run when the state of a mitigation changes.",
+    ),
+    table(
+        "",
         "admin",
         false,
         "The read-only address and the control socket.",
@@ -574,6 +580,20 @@ pub const KEYS: &[Key] = &[
         r#"["M1.1"]"#,
         "none",
         "Mitigations taken although they stop more than that.",
+    ),
+    at(
+        "notify",
+        "command",
+        r#"["/usr/local/bin/tell-me"]"#,
+        "none",
+        "A program and its arguments, run without a shell, with the changes as JSON on its standard input.",
+    ),
+    at(
+        "notify",
+        "deadline",
+        r#""30s""#,
+        "30s",
+        "How long it may take before it is killed.",
     ),
     at(
         "admin",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::notify::NotifyConfig;
 use crate::feed::FeedConfig;
 use crate::mitigation::DEFAULT_RING;
 use crate::model::MitigationId;
@@ -43,6 +44,8 @@ pub struct ControlConfig {
     pub pools: Vec<PoolPaths>,
     /// The name under which sidecars know this proxy, beside others that ask them; empty when it is the only one.
     pub instance: String,
+    /// What is run when the state of a mitigation changes.
+    pub notify: NotifyConfig,
     /// Time between two looks at rule files and at the kill switch.
     pub watch_interval: Duration,
 }
@@ -132,6 +135,7 @@ impl Default for ControlConfig {
             sidecars: Vec::new(),
             pools: Vec::new(),
             instance: String::new(),
+            notify: NotifyConfig::default(),
             watch_interval: WATCH_INTERVAL,
         }
     }

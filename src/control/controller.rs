@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::error::ControlError;
 use super::handle::{ControlHandle, Obeyed};
 use super::kill_switch::{self, KillSwitchFile};
+use super::notify::{self, Notifier, NotifyConfig};
 use super::order::{Order, Outcome};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
@@ -60,7 +61,9 @@ impl Controller {
     ) -> Result<Self, ControlError> {
         let feeds = config.feeds.clone();
         let watch_interval = config.watch_interval;
+        let notify = config.notify.clone();
         let mut engine = Engine::new(config, state, metrics, alarms.clone(), clock)?;
+        let notices = notices(notify, &mut engine);
         let switch = KillSwitchFile::new(state);
         let publisher = engine.publisher();
         publisher.follow(publisher.orders(), switch.read().unwrap_or(KillSwitch::Off));
@@ -93,13 +96,7 @@ impl Controller {
             .enable_all()
             .build()
             .map_err(ControlError::thread)?;
-        let feeds = (feeds.into_iter().enumerate())
-            .map(|(index, config)| Polled {
-                next_root: engine.next_root(index),
-                config,
-                index,
-            })
-            .collect();
+        let feeds = polled(feeds, &engine);
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
             publisher,
@@ -113,6 +110,9 @@ impl Controller {
             .name("stopgap-control".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
+                    if let Some((config, waiting)) = notices {
+                        tokio::spawn(notify::notify(config, waiting));
+                    }
                     tokio::select! {
                         () = tasks.run(feeds, waiting, proving) => {}
                         _ = stopped => {}
@@ -164,6 +164,31 @@ impl Drop for Controller {
             let _ = thread.join();
         }
     }
+}
+
+/// What is told to an operator's program, and how it is run, if one is named.
+fn notices(
+    config: NotifyConfig,
+    engine: &mut Engine,
+) -> Option<(NotifyConfig, mpsc::Receiver<Vec<u8>>)> {
+    if config.command.is_empty() {
+        return None;
+    }
+    let (notifier, waiting) = Notifier::new();
+    engine.notify(notifier);
+    Some((config, waiting))
+}
+
+/// The feeds as their tasks know them.
+fn polled(feeds: Vec<FeedConfig>, engine: &Engine) -> Vec<Polled> {
+    let feeds = feeds.into_iter().enumerate();
+    feeds
+        .map(|(index, config)| Polled {
+            next_root: engine.next_root(index),
+            config,
+            index,
+        })
+        .collect()
 }
 
 /// Probes with a secret of this process alone.

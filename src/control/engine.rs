@@ -10,8 +10,9 @@ use super::config::ControlConfig;
 use super::decided::Decided;
 use super::error::ControlError;
 use super::feed_state::{Age, Condition, FeedState, in_one_line};
-use super::history::History;
+use super::history::{History, TransitionReport};
 use super::measures::Measures;
+use super::notify::Notifier;
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, plan, watched_owner};
 use super::prepare::{Cache, Gates};
@@ -59,6 +60,9 @@ pub(super) struct Engine {
     measures: Measures,
     transitions: Transitions,
     history: History,
+    /// What the last cycle changed and nobody was told of yet.
+    untold: Vec<TransitionReport>,
+    notifier: Option<Notifier>,
     decided: Decided,
     /// What the last round of probes came to, each with its time.
     proofs: Vec<(Proof, UnixTime)>,
@@ -117,6 +121,8 @@ impl Engine {
             measures: Measures::new(metrics),
             transitions: Transitions::default(),
             history: History::open(state),
+            untold: Vec::new(),
+            notifier: None,
             decided: Decided::open(state),
             proofs: Vec::new(),
             next_change: None,
@@ -305,7 +311,8 @@ impl Engine {
             notes: Vec::new(),
         };
         let revision = self.publisher.revision().0;
-        self.history.follow(&sources, &plan.entries, revision, now);
+        let changes = self.history.follow(&sources, &plan.entries, revision, now);
+        self.untold.extend(changes);
         (outcome, self.view(&sources, plan.entries))
     }
 
@@ -318,6 +325,15 @@ impl Engine {
             tracing::info!(%revision, "rule set published");
         }
         self.transitions.follow(view);
+        let untold = std::mem::take(&mut self.untold);
+        if let Some(notifier) = self.notifier.as_ref().filter(|_| !untold.is_empty()) {
+            notifier.tell(&untold);
+        }
+    }
+
+    /// Has every later change told; those of the start too, if they are changes.
+    pub(super) fn notify(&mut self, notifier: Notifier) {
+        self.notifier = Some(notifier);
     }
 
     /// Tells the sidecars what is to be stopped from now on.

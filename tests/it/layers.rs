@@ -163,7 +163,10 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("std::env", &["config", "app", "cli"]),
-    ("std::process", &["app", "cli", "store", "sidecar"]),
+    (
+        "std::process",
+        &["app", "cli", "store", "sidecar", "control"],
+    ),
     (
         "std::thread",
         &[
