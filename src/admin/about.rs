@@ -34,6 +34,38 @@ pub struct SiteAbout {
     pub upstreams: Vec<String>,
 }
 
+/// One upstream, as it is at this moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpstreamReport {
+    /// Its name; empty when it has none.
+    pub name: String,
+    /// How a server is chosen.
+    pub balance: &'static str,
+    /// Requests that wait for a connection.
+    pub waiting: usize,
+    /// Its servers.
+    pub servers: Vec<ServerReport>,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerReport {
+    /// Its URL.
+    pub server: String,
+    /// Its share in comparison with the others.
+    pub weight: u16,
+    /// Whether it gets requests only while no other is fit.
+    pub backup: bool,
+    /// `up`, `down`, `ejected` or `not checked`.
+    pub state: &'static str,
+    /// Why it gets no requests; empty when it gets some.
+    pub reason: String,
+    /// Failed requests in a row.
+    pub failures: u32,
+    /// Connections in use, when there is a bound on them.
+    pub in_use: Option<usize>,
+}
+
 impl About {
     /// A command line that a person can try, and whose request passes.
     pub fn passing_command(&self) -> Option<String> {

@@ -12,7 +12,7 @@ mod router;
 mod socket;
 mod view;
 
-pub use about::{About, SiteAbout};
+pub use about::{About, ServerReport, SiteAbout, UpstreamReport};
 pub use config::AdminConfig;
 pub use router::{serve_address, serve_socket};
 pub use socket::{ControlSocket, SocketError};

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::about::About;
+use super::about::{About, UpstreamReport};
 use super::page;
 use crate::control::{ControlHandle, Status};
 use crate::telemetry::Metrics;
@@ -24,6 +24,7 @@ struct Inner {
     about: OnceLock<About>,
     reloads: OnceLock<mpsc::Sender<ReloadOrder>>,
     ready: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    upstreams: OnceLock<Box<dyn Fn() -> Vec<UpstreamReport> + Send + Sync>>,
 }
 
 /// An order to read settings again: where to say what of them was refused.
@@ -35,6 +36,7 @@ struct Document<'a> {
     #[serde(flatten)]
     status: &'a Status,
     process: Option<&'a About>,
+    upstreams: Vec<UpstreamReport>,
 }
 
 impl View {
@@ -47,6 +49,7 @@ impl View {
                 about: OnceLock::new(),
                 reloads: OnceLock::new(),
                 ready: OnceLock::new(),
+                upstreams: OnceLock::new(),
             }),
         }
     }
@@ -77,6 +80,15 @@ impl View {
             Ok(()) => refused.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// Says how to find out what has become of the upstreams; once, later calls change nothing.
+    pub fn watch_upstreams(
+        &self,
+        report: impl Fn() -> Vec<UpstreamReport> + Send + Sync + 'static,
+    ) {
+        // Set by an earlier call already: that one stays.
+        let _ = self.inner.upstreams.set(Box::new(report));
     }
 
     /// Answers a client of a site that has no servers: the welcome page at `/`, and a short text elsewhere.
@@ -113,6 +125,12 @@ impl View {
         let document = Document {
             status: &status,
             process: self.inner.about.get(),
+            upstreams: self
+                .inner
+                .upstreams
+                .get()
+                .map(|report| report())
+                .unwrap_or_default(),
         };
         match serde_json::to_vec(&document) {
             Ok(body) => answer(StatusCode::OK, "application/json", body),

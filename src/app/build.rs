@@ -9,11 +9,11 @@ use super::error::AppError;
 use super::handover::Inheritance;
 use super::now;
 use crate::admin::View;
-use crate::config::{Config, LogConfig, LogTarget, SiteConfig};
+use crate::config::{Config, LogConfig, LogTarget, RouteConfig, SiteConfig};
 use crate::control::{Controller, ProofListener, ProofTargets};
 use crate::filter::Probes;
 use crate::net::Handover;
-use crate::proxy::{AccessLog, Proxy, ProxyConfig, Running, Site, Upstream};
+use crate::proxy::{AccessLog, Proxy, ProxyConfig, Route, Running, Site, Upstream};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Counter, LineWriter, Metrics, init};
 
@@ -176,10 +176,15 @@ fn proxy_site(site: &SiteConfig, view: &View) -> Site {
         }
         false => Upstream::Servers(site.upstreams.clone()),
     };
+    let route = |route: &RouteConfig| Route {
+        paths: route.paths.clone(),
+        upstream: Upstream::Servers(route.upstreams.clone()),
+    };
     Site {
         name: site.name.clone(),
         hosts: site.hosts.clone(),
         upstream,
+        routes: site.routes.iter().map(route).collect(),
     }
 }
 

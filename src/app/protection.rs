@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, SiteConfig};
 use crate::net::TlsClient;
 
 /// Time for one server.
@@ -33,7 +33,7 @@ pub async fn compare_certificates(config: &Config) -> Comparison {
     if shown.is_empty() {
         return comparison;
     }
-    for server in config.sites.iter().flat_map(|site| &site.upstreams) {
+    for server in config.sites.iter().flat_map(SiteConfig::servers) {
         let Some(tls) = &server.tls else {
             continue;
         };

@@ -17,9 +17,11 @@ use super::handover::relieve;
 use super::now;
 use super::protection::warn_of_certificates;
 use super::reload::SettingsSource;
-use crate::admin::{About, ControlSocket, SiteAbout, serve_address, serve_socket};
+use crate::admin::{
+    About, ControlSocket, ServerReport, SiteAbout, UpstreamReport, serve_address, serve_socket,
+};
 use crate::control::Order;
-use crate::proxy::Running;
+use crate::proxy::{Running, ServerStatus, UpstreamStatus};
 use crate::telemetry::AlarmKind;
 
 /// The subject of alarms about certificates.
@@ -64,6 +66,11 @@ impl App {
         let mut reloads = self.view.reloads();
         self.view.started(about.clone(), move || {
             running.borrow().workers() > 0 && !drains.load(Ordering::Relaxed)
+        });
+        let running = self.current.subscribe();
+        self.view.watch_upstreams(move || {
+            let upstreams = running.borrow().upstreams();
+            upstreams.into_iter().map(report).collect()
         });
         greet(&about, &self.controller.handle().status());
         tokio::spawn(warn_of_certificates(self.config.clone()));
@@ -176,7 +183,7 @@ impl App {
         let sites = self.config.sites.iter().map(|site| SiteAbout {
             name: site.name.clone(),
             hosts: site.hosts.clone(),
-            upstreams: site.upstreams.iter().map(ToString::to_string).collect(),
+            upstreams: site.servers().map(ToString::to_string).collect(),
         });
         let listeners = self.running.addresses();
         let secure = listeners
@@ -242,6 +249,24 @@ impl App {
                 tracing::error!(%error, "kill switch");
             }
         });
+    }
+}
+
+fn report(upstream: UpstreamStatus) -> UpstreamReport {
+    let server = |server: ServerStatus| ServerReport {
+        server: server.server,
+        weight: server.weight,
+        backup: server.backup,
+        state: server.state,
+        reason: server.reason,
+        failures: server.failures,
+        in_use: server.in_use,
+    };
+    UpstreamReport {
+        name: upstream.name,
+        balance: upstream.balance,
+        waiting: upstream.waiting,
+        servers: upstream.servers.into_iter().map(server).collect(),
     }
 }
 

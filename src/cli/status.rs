@@ -32,6 +32,8 @@ struct Status {
     servers: Vec<Server>,
     mitigations: Vec<Mitigation>,
     alarms: Vec<Alarm>,
+    #[serde(default)]
+    upstreams: Vec<Upstream>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +128,20 @@ struct Alarm {
     subject: String,
     reason: String,
     since: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Upstream {
+    name: String,
+    servers: Vec<UpstreamServer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UpstreamServer {
+    server: String,
+    state: String,
+    reason: String,
+    failures: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -277,6 +293,10 @@ fn overview(status: &Status) -> String {
         text.push('\n');
         text.push_str(&server_table(&status.servers).render(Format::Table));
     }
+    if !status.upstreams.is_empty() {
+        text.push('\n');
+        text.push_str(&upstream_table(&status.upstreams).render(Format::Table));
+    }
     text.push('\n');
     text.push_str(&match status.mitigations.is_empty() {
         true => "no mitigations\n".to_owned(),
@@ -304,6 +324,23 @@ fn overview(status: &Status) -> String {
         text.push_str(&table.render(Format::Table));
     }
     text
+}
+
+fn upstream_table(upstreams: &[Upstream]) -> Table {
+    let mut table = Table::new(&["server", "upstream", "state", "failures", "reason"]);
+    for Upstream { name, servers } in upstreams {
+        let dash = |text: &str| if text.is_empty() { "-" } else { text }.to_owned();
+        for server in servers {
+            table.row(vec![
+                server.server.clone(),
+                dash(name),
+                server.state.clone(),
+                server.failures.to_string(),
+                dash(&server.reason),
+            ]);
+        }
+    }
+    table
 }
 
 fn feed_table(feeds: &[Feed]) -> Table {

@@ -12,15 +12,16 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener,
-    FileLog, FileNotify, FileRefusals, FileSite, FormatWord, HostName, Parsed,
+    FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed,
 };
 use super::links::{links, pools, servers};
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
+use super::upstream::{FileRoute, Upstreams, routes, server_tls, simple};
 use super::{
     Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, LogTarget,
-    SiteConfig,
+    Preset, SiteConfig,
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
@@ -29,14 +30,23 @@ use crate::control::{
 };
 use crate::feed::{FeedConfig, Source, TypeAliases};
 use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
-use crate::proxy::{AccessFormat, Limits, Listener, Server, ServerTls};
+use crate::proxy::{AccessFormat, Limits, Listener, ServerGroup};
 
 pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
-    let limits = limits(file.limits, document)?;
-    let sites = sites(file.site, document)?;
-    let mut honest_paths: Vec<String> =
-        file.health_paths.into_iter().map(|path| path.0.0).collect();
-    honest_paths.extend(limits.long_poll_paths.iter().cloned());
+    let mut limits = limits(file.limits, document)?;
+    let mut upstreams = Upstreams::check(file.upstream, document)?;
+    let sites = sites(file.site, &mut upstreams, document)?;
+    for path in sites
+        .iter()
+        .filter_map(|site| site.preset)
+        .flat_map(Preset::long_poll_paths)
+    {
+        if !limits.long_poll_paths.iter().any(|known| known == path) {
+            limits.long_poll_paths.push(path.to_owned());
+        }
+    }
+    let health_paths = file.health_paths.into_iter().map(|path| path.0.0);
+    let honest_paths = honest_paths(health_paths.collect(), &sites, &limits);
     let groups = file.policy.groups.clone();
     let sidecars = links(file.sidecar, &sites, document)?;
     let control = ControlConfig {
@@ -205,14 +215,44 @@ fn refusals(layers: &[&FileRefusals]) -> Refusals {
     on
 }
 
-fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConfig>, ConfigError> {
+/// Paths that no mitigation may stop: those of health checks, ours and others', and those of long polls.
+fn honest_paths(mut paths: Vec<String>, sites: &[SiteConfig], limits: &Limits) -> Vec<String> {
+    let mut add = |path: &str| {
+        if !paths.iter().any(|known| known == path) {
+            paths.push(path.to_owned());
+        }
+    };
+    for site in sites {
+        let presets = site.preset.into_iter().flat_map(Preset::health_paths);
+        presets.for_each(&mut add);
+        let checks = site.groups().filter_map(|group| group.health.as_ref());
+        checks.for_each(|check| add(check.target.split('?').next().unwrap_or("/")));
+    }
+    limits.long_poll_paths.iter().for_each(|path| add(path));
+    paths
+}
+
+fn sites(
+    written: Vec<FileSite>,
+    upstreams: &mut Upstreams,
+    document: &Document<'_>,
+) -> Result<Vec<SiteConfig>, ConfigError> {
     if written.is_empty() {
         return Ok(vec![SiteConfig {
             name: DEFAULT_SITE.to_owned(),
             hosts: Vec::new(),
-            upstreams: Vec::new(),
+            preset: None,
+            upstreams: ServerGroup::default(),
+            routes: Vec::new(),
             document_root: None,
         }]);
+    }
+    for site in &written {
+        // Before any site takes a copy, so that an upstream of several sites is the same for all.
+        if let (Some(preset), Some(name)) = (&site.preset, &site.upstream) {
+            let host = site.hosts.first().map(|host| host.get_ref().0.0.as_str());
+            preset.0.0.apply(upstreams.find(name, document)?, host);
+        }
     }
     let (mut names, mut known_hosts) = (BTreeSet::new(), BTreeSet::new());
     let mut sites = Vec::new();
@@ -237,20 +277,36 @@ fn sites(written: Vec<FileSite>, document: &Document<'_>) -> Result<Vec<SiteConf
             }
             hosts.push(name.clone());
         }
-        let tls = server_tls(
-            &site.upstreams,
-            site.upstream_ca,
-            site.upstream_name,
-            document,
-        )?;
-        let secured = |server: Parsed<Server>| Server {
-            tls: server.0.tls.map(|_| tls.clone()),
-            ..server.0
+        let inline = site.route.iter().flat_map(FileRoute::servers);
+        let inline = site.upstreams.iter().chain(inline).map(|server| &server.0);
+        let (ca, tls_name) = (site.upstream_ca, site.upstream_name);
+        let tls = match site.upstream.is_some() || inline.clone().next().is_some() {
+            true => server_tls(inline, ca, tls_name, "upstreams", document)?,
+            // The servers may still come from a flag.
+            false => server_tls([].into_iter(), None, None, "upstreams", document)?,
         };
+        let mut group = match site.upstream {
+            Some(named) if !site.upstreams.is_empty() => {
+                let problem = "`upstream` and `upstreams` both say who answers; keep one, not both";
+                return Err(document.fault(named.span(), problem));
+            }
+            Some(named) => upstreams.find(&named, document)?.clone(),
+            None => simple(site.upstreams, &tls),
+        };
+        let mut routes = routes(site.route, upstreams, &tls, document)?;
+        let preset = site.preset.map(|word| word.0.0);
+        if let Some(preset) = preset {
+            let groups = routes.iter_mut().map(|route| &mut route.upstreams);
+            for group in groups.chain([&mut group]) {
+                preset.apply(group, hosts.first().map(String::as_str));
+            }
+        }
         sites.push(SiteConfig {
             name,
             hosts,
-            upstreams: site.upstreams.into_iter().map(secured).collect(),
+            preset,
+            upstreams: group,
+            routes,
             document_root: document_root(site.document_root, document)?,
         });
     }
@@ -271,30 +327,6 @@ fn document_root(
         return Err(document.fault(written.span(), problem));
     }
     Ok(Some(path))
-}
-
-/// How the servers of a site are verified, for those that are spoken to within TLS.
-fn server_tls(
-    servers: &[Parsed<Server>],
-    authorities: Option<Spanned<PathBuf>>,
-    name: Option<Spanned<Parsed<HostName>>>,
-    document: &Document<'_>,
-) -> Result<ServerTls, ConfigError> {
-    let span = authorities.as_ref().map(Spanned::span);
-    let span = span.or_else(|| name.as_ref().map(Spanned::span));
-    let plain = !servers.is_empty() && servers.iter().all(|server| server.0.tls.is_none());
-    match span {
-        // Whoever writes this believes that the connection is verified.
-        Some(span) if plain => {
-            let problem =
-                "no upstream of this site is spoken to within TLS; write https:// in `upstreams`";
-            Err(document.fault(span, problem))
-        }
-        _ => Ok(ServerTls {
-            authorities: authorities.map(|path| document.resolve(path.get_ref())),
-            name: name.map(|name| name.into_inner().0.0),
-        }),
-    }
 }
 
 fn feeds(written: Vec<FileFeed>, document: &Document<'_>) -> Result<Vec<FeedConfig>, ConfigError> {
@@ -451,7 +483,7 @@ fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, Config
     })
 }
 
-fn duration(written: Option<Parsed<FileDuration>>, default: Duration) -> Duration {
+pub(super) fn duration(written: Option<Parsed<FileDuration>>, default: Duration) -> Duration {
     written.map_or(default, |duration| duration.0.0)
 }
 
@@ -461,6 +493,7 @@ mod tests {
 
     use super::*;
     use crate::config::{KEYS, Section, schema};
+    use crate::proxy::ServerTls;
     use crate::signature::envelope::{KeyPair, RootBuilder};
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -527,7 +560,7 @@ mod tests {
             authorities: Some("conf/ca.pem".into()),
             name: Some("mail.example".to_owned()),
         };
-        let servers = &config.sites[0].upstreams;
+        let servers: Vec<_> = config.sites[0].upstreams.servers().collect();
         assert_eq!((&servers[0].tls, &servers[1].tls), (&None, &Some(tls)));
         assert!(config.listeners[0].refusals.fragment && !config.listeners[1].refusals.fragment);
         assert!(
@@ -826,17 +859,29 @@ mod tests {
                 "sidecar" if key.name == "socket" => vec!["server"],
                 "sidecar" => vec!["server", "address", "certificate", "key", "pins"],
                 "pool" => vec!["name", "paths"],
+                "upstream" => vec!["name", "servers"],
                 "listener" => vec!["address"],
+                "health" => vec!["path"],
+                "route" => vec!["paths", "upstreams"],
                 _ => vec![],
             };
             let mut text = match key.section {
                 Section::TOP => line,
-                "feed" | "site" | "listener" | "sidecar" | "pool" => {
+                "site" if key.name == "upstream" => {
+                    format!("{MAIL}[[site]]\n{line}")
+                }
+                "feed" | "site" | "listener" | "upstream" | "sidecar" | "pool" => {
                     format!("[[{}]]\n{line}", key.section)
                 }
+                "ejection" | "health" => format!("{MAIL}[upstream.{}]\n{line}", key.section),
+                "route" => format!("{MAIL}[[site]]\nname = \"a\"\n[[site.route]]\n{line}"),
                 section => format!("[{section}]\n{line}"),
             };
-            for other in others.into_iter().filter(|other| *other != key.name) {
+            let says = |other: &&str| {
+                *other == key.name
+                    || (key.section, key.name, *other) == ("route", "upstream", "upstreams")
+            };
+            for other in others.into_iter().filter(|other| !says(other)) {
                 let value = match other {
                     "dsse" => {
                         text.push_str("trust = \"dsse\"\n");
@@ -847,9 +892,11 @@ mod tests {
                     "url" => "\"https://h/\"",
                     "address" => "\"[::1]:1\"",
                     "tls" => "[{ certificate = \"a.pem\", key = \"a.key\" }]",
-                    "paths" => "[]",
                     "pins" => &format!("[\"{}\"]", "ab".repeat(32)),
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
+                    "servers" | "upstreams" => "[\"https://h\"]",
+                    "path" => "\"/\"",
+                    "paths" => "[\"/\"]",
                     _ => "\"a\"",
                 };
                 text.push_str(&format!("{other} = {value}\n"));
@@ -859,6 +906,8 @@ mod tests {
             }
         }
     }
+
+    const MAIL: &str = "[[upstream]]\nname = \"mail\"\nservers = [\"http://h\"]\n";
 
     /// A root that signs itself.
     fn first_root() -> String {

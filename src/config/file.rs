@@ -15,6 +15,7 @@ use super::links::{FilePool, FileSidecarLink};
 use super::nearest;
 use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
+use super::upstream::{FileRoute, FileUpstream, PresetWord};
 use crate::feed::{ActionType, Source};
 use crate::model::Digest;
 use crate::net::Network;
@@ -27,6 +28,7 @@ pub(super) struct FileConfig {
     pub(super) listen: Vec<Parsed<SocketAddr>>,
     pub(super) listener: Vec<FileListener>,
     pub(super) site: Vec<FileSite>,
+    pub(super) upstream: Vec<FileUpstream>,
     pub(super) rules: Vec<PathBuf>,
     pub(super) with_baseline: bool,
     pub(super) workers: usize,
@@ -77,11 +79,15 @@ pub(super) struct FileSite {
     pub(super) name: Spanned<String>,
     #[serde(default)]
     pub(super) hosts: Vec<Spanned<Parsed<HostName>>>,
+    pub(super) preset: Option<Parsed<PresetWord>>,
+    pub(super) upstream: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) upstreams: Vec<Parsed<Server>>,
     pub(super) upstream_ca: Option<Spanned<PathBuf>>,
     pub(super) upstream_name: Option<Spanned<Parsed<HostName>>>,
     pub(super) document_root: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) route: Vec<FileRoute>,
 }
 
 /// `[[feed]]`

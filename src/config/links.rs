@@ -72,7 +72,7 @@ fn names(server: &Server) -> [String; 2] {
 
 /// The servers behind the proxy, each under the name of its sidecar or else under its host.
 pub(super) fn servers(sites: &[SiteConfig], links: &[SidecarLink]) -> Vec<String> {
-    let upstreams = sites.iter().flat_map(|site| &site.upstreams);
+    let upstreams = sites.iter().flat_map(SiteConfig::servers);
     let named = upstreams.map(|server| {
         let names = names(server);
         let link = links.iter().find(|link| names.contains(&link.server));
@@ -95,7 +95,7 @@ pub(super) fn links(
 ) -> Result<Vec<SidecarLink>, ConfigError> {
     let known: BTreeSet<String> = sites
         .iter()
-        .flat_map(|site| &site.upstreams)
+        .flat_map(SiteConfig::servers)
         .flat_map(names)
         .collect();
     let mut links: Vec<SidecarLink> = Vec::new();

@@ -18,8 +18,10 @@ mod quantity;
 mod roots;
 mod schema;
 mod sidecar;
+mod site_keys;
 mod state_folder;
 mod trust;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ use std::time::Duration;
 use crate::admin::AdminConfig;
 use crate::control::ControlConfig;
 use crate::net::{TlsClient, TlsError, TlsServer};
-use crate::proxy::{AccessFormat, Limits, Listener};
+use crate::proxy::{AccessFormat, Limits, Listener, ServerGroup};
 
 #[doc(no_inline)]
 pub use crate::proxy::Server;
@@ -90,10 +92,86 @@ pub struct SiteConfig {
     pub name: String,
     /// Host names without port.
     pub hosts: Vec<String>,
+    /// What it is known to stand in front of.
+    pub preset: Option<Preset>,
     /// The servers behind it; none stands for the welcome page.
-    pub upstreams: Vec<Server>,
+    pub upstreams: ServerGroup,
+    /// Paths with servers of their own.
+    pub routes: Vec<RouteConfig>,
     /// The folder that `IsFile` and `IsDirectory` ask about.
     pub document_root: Option<PathBuf>,
+}
+
+impl SiteConfig {
+    /// Its servers and those of its routes, in this order.
+    pub fn groups(&self) -> impl Iterator<Item = &ServerGroup> {
+        let routes = self.routes.iter().map(|route| &route.upstreams);
+        std::iter::once(&self.upstreams).chain(routes)
+    }
+
+    /// Every server behind it.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.groups().flat_map(ServerGroup::servers)
+    }
+}
+
+/// Paths of a site that have servers of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RouteConfig {
+    /// Path prefixes, without a slash at the end.
+    pub paths: Vec<String>,
+    /// Their servers.
+    pub upstreams: ServerGroup,
+}
+
+/// Software that a site is known to stand in front of, and what follows from that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Preset {
+    /// Microsoft Exchange, 2013 and later.
+    Exchange,
+}
+
+/// The virtual folders of Exchange in which managed availability answers health checks.
+const EXCHANGE_HEALTH_PATHS: [&str; 9] = [
+    "/owa/healthcheck.htm",
+    "/ecp/healthcheck.htm",
+    "/ews/healthcheck.htm",
+    "/mapi/healthcheck.htm",
+    "/rpc/healthcheck.htm",
+    "/oab/healthcheck.htm",
+    "/autodiscover/healthcheck.htm",
+    "/powershell/healthcheck.htm",
+    "/Microsoft-Server-ActiveSync/healthcheck.htm",
+];
+
+impl Preset {
+    /// The word for it in settings.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+        }
+    }
+
+    /// What health checks ask its servers for.
+    pub const fn health_target(self) -> &'static str {
+        match self {
+            Self::Exchange => EXCHANGE_HEALTH_PATHS[0],
+        }
+    }
+
+    /// Paths of health checks, also of others', that no mitigation may stop.
+    pub fn health_paths(self) -> impl Iterator<Item = &'static str> {
+        match self {
+            Self::Exchange => EXCHANGE_HEALTH_PATHS.into_iter(),
+        }
+    }
+
+    /// Path prefixes on which it answers late on purpose.
+    pub fn long_poll_paths(self) -> impl Iterator<Item = &'static str> {
+        match self {
+            Self::Exchange => LONG_POLL_PATHS.into_iter(),
+        }
+    }
 }
 
 /// Where lines about requests go.
@@ -198,7 +276,7 @@ impl Config {
         for link in &self.control.sidecars {
             link.client()?;
         }
-        for server in self.sites.iter().flat_map(|site| &site.upstreams) {
+        for server in self.sites.iter().flat_map(SiteConfig::servers) {
             if let Some(tls) = &server.tls {
                 let name = tls.name.as_deref().unwrap_or(&server.host);
                 TlsClient::load(tls.authorities.as_deref(), name)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Config, ConfigError};
 use crate::net::CertificateFiles;
-use crate::proxy::{Listener, Server};
+use crate::proxy::{Listener, Member, Server};
 
 /// What flags say; an empty list and `None` leave the file's word in force.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,11 @@ impl Overrides {
                     ),
                 ));
             };
-            site.upstreams.clone_from(&self.upstreams);
+            site.upstreams.name = String::new();
+            site.upstreams.members = self.upstreams.iter().cloned().map(Member::from).collect();
+            if let Some(preset) = site.preset {
+                preset.apply(&mut site.upstreams, site.hosts.first().map(String::as_str));
+            }
         }
         if !self.rules.is_empty() {
             config.control.rules.clone_from(&self.rules);
@@ -155,7 +159,7 @@ mod tests {
         assert_eq!(config.control.rules, [PathBuf::from("b.xml")]);
         assert_eq!(config.control.groups, ["a", "b"]);
         assert_eq!(config.workers, 2);
-        assert_eq!(config.sites[0].upstreams.len(), 1);
+        assert_eq!(config.sites[0].upstreams.members.len(), 1);
     }
 
     #[test]

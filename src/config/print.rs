@@ -1,6 +1,6 @@
 //! Checked settings as text again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::control::{PoolPaths, SidecarLink, SidecarPlace};
 use crate::feed::{FeedConfig, Trust};
 use crate::model::Digest;
 use crate::net::CertificateFiles;
-use crate::proxy::{AccessFormat, Listener};
+use crate::proxy::{AccessFormat, HealthCheck, Listener, Member, Server, ServerGroup, ServerTls};
 use crate::signature::envelope::RootChain;
 
 impl Config {
@@ -46,6 +46,7 @@ impl Config {
         self.listeners
             .iter()
             .for_each(|listener| text.listener(listener));
+        text.upstreams(self);
         self.sites.iter().for_each(|site| text.site(site));
         control.feeds.iter().for_each(|feed| text.feed(feed));
         control.sidecars.iter().for_each(|link| text.sidecar(link));
@@ -140,18 +141,120 @@ impl Text {
         self.section("[[site]]");
         self.value("name", quoted(&site.name));
         self.value("hosts", list(&site.hosts));
-        self.value("upstreams", list(&site.upstreams));
-        // The settings give all servers of a site the same.
-        let tls = site.upstreams.iter().find_map(|server| server.tls.as_ref());
-        if let Some(path) = tls.and_then(|tls| tls.authorities.as_deref()) {
-            self.value("upstream_ca", path_text(path));
+        if let Some(preset) = site.preset {
+            self.value("preset", quoted(preset.word()));
         }
-        if let Some(name) = tls.and_then(|tls| tls.name.as_deref()) {
-            self.value("upstream_name", quoted(name));
-        }
+        self.servers(&site.upstreams);
+        // The settings give all servers that are written in a site the same.
+        let inline = site.groups().filter(|group| group.name.is_empty());
+        let mut servers = inline.flat_map(ServerGroup::servers);
+        let tls = servers.find_map(|server| server.tls.as_ref());
+        self.tls(tls, "upstream_ca", "upstream_name");
         if let Some(path) = &site.document_root {
             self.value("document_root", path_text(path));
         }
+        for route in &site.routes {
+            self.section("[[site.route]]");
+            self.value("paths", list(&route.paths));
+            self.servers(&route.upstreams);
+        }
+    }
+
+    fn servers(&mut self, group: &ServerGroup) {
+        match group.name.is_empty() {
+            true => {
+                let servers: Vec<&Server> = group.servers().collect();
+                self.value("upstreams", list(&servers));
+            }
+            false => self.value("upstream", quoted(&group.name)),
+        }
+    }
+
+    fn tls(&mut self, tls: Option<&ServerTls>, authorities: &str, name: &str) {
+        if let Some(path) = tls.and_then(|tls| tls.authorities.as_deref()) {
+            self.value(authorities, path_text(path));
+        }
+        if let Some(expected) = tls.and_then(|tls| tls.name.as_deref()) {
+            self.value(name, quoted(expected));
+        }
+    }
+
+    /// Every named upstream that a site uses, once.
+    fn upstreams(&mut self, config: &Config) {
+        let mut known = BTreeSet::new();
+        for group in config.sites.iter().flat_map(SiteConfig::groups) {
+            if !group.name.is_empty() && known.insert(&group.name) {
+                self.upstream(group);
+            }
+        }
+    }
+
+    fn upstream(&mut self, group: &ServerGroup) {
+        self.section("[[upstream]]");
+        self.value("name", quoted(&group.name));
+        let member = |member: &Member| {
+            let Member {
+                server,
+                weight,
+                backup,
+            } = member;
+            format!(
+                "{{ url = {}, weight = {weight}, backup = {backup} }}",
+                quoted(server)
+            )
+        };
+        let members: Vec<String> = group.members.iter().map(member).collect();
+        self.value("servers", format!("[{}]", members.join(", ")));
+        let tls = group.servers().find_map(|server| server.tls.as_ref());
+        self.tls(tls, "ca", "server_name");
+        self.value("balance", quoted(group.balance.word()));
+        if !group.slow_start.is_zero() {
+            self.value("slow_start", duration(group.slow_start));
+        }
+        self.value("attempts", group.attempts);
+        if let Some(count) = group.connections {
+            self.value("connections", count);
+        }
+        self.value("queue", group.queue);
+        self.value("queue_timeout", duration(group.queue_timeout));
+        if let Some(count) = group.idle_connections {
+            self.value("idle_connections", count);
+        }
+        for (name, timeout) in [
+            ("connect_timeout", group.connect_timeout),
+            ("response_timeout", group.response_timeout),
+        ] {
+            if let Some(timeout) = timeout {
+                self.value(name, duration(timeout));
+            }
+        }
+        self.section("[upstream.ejection]");
+        self.value("failures", group.ejection.failures);
+        self.value("server_errors", group.ejection.server_errors);
+        self.value("time", duration(group.ejection.time));
+        self.value("longest", duration(group.ejection.longest));
+        if let Some(check) = &group.health {
+            self.health(check);
+        }
+    }
+
+    fn health(&mut self, check: &HealthCheck) {
+        self.section("[upstream.health]");
+        self.value("path", quoted(&check.target));
+        self.value("method", quoted(&check.method));
+        if let Some(host) = &check.host {
+            self.value("host", quoted(host));
+        }
+        let range = |(first, last): &(u16, u16)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        let ranges: Vec<String> = check.expected.iter().map(range).collect();
+        self.value("expect", list(&ranges));
+        self.value("interval", duration(check.interval));
+        self.value("timeout", duration(check.timeout));
+        self.value("rise", check.rise);
+        self.value("fall", check.fall);
     }
 
     fn feed(&mut self, feed: &FeedConfig) {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::site_keys::SITE_KEYS;
+
 /// A table of the settings file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Section {
@@ -35,7 +37,7 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-const fn at(
+pub(super) const fn at(
     section: &'static str,
     name: &'static str,
     example: &'static str,
@@ -78,6 +80,30 @@ pub(super) const SECTIONS: &[Section] = &[
         "site",
         true,
         "A site: who answers for which hosts. The first also answers for all others.",
+    ),
+    table(
+        "site",
+        "route",
+        true,
+        "Paths of the site above that have servers of their own. The longest prefix wins.",
+    ),
+    table(
+        "",
+        "upstream",
+        true,
+        "Servers that stand in for each other, for the sites and routes that name them.",
+    ),
+    table(
+        "upstream",
+        "health",
+        false,
+        "How the servers of the upstream above are asked whether they are well; left out, they are not asked.",
+    ),
+    table(
+        "upstream",
+        "ejection",
+        false,
+        "When a server of the upstream above is left out for a while because requests fail on it.",
     ),
     table(
         "",
@@ -131,8 +157,21 @@ pub(super) const SECTIONS: &[Section] = &[
     table("", "log", false, "Lines about requests."),
 ];
 
-/// Every key, in the order in which they are listed.
-pub const KEYS: &[Key] = &[
+/// Every key; those of a section in the order in which they are listed.
+pub const KEYS: &[Key] = &{
+    let mut all = [GENERAL[0]; GENERAL.len() + SITE_KEYS.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = match at < GENERAL.len() {
+            true => GENERAL[at],
+            false => SITE_KEYS[at - GENERAL.len()],
+        };
+        at += 1;
+    }
+    all
+};
+
+const GENERAL: &[Key] = &[
     at(
         "",
         "listen",
@@ -244,48 +283,6 @@ pub const KEYS: &[Key] = &[
         r#"["10.0.0.0/8"]"#,
         "none",
         "Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2. Connections from elsewhere are those of clients.",
-    ),
-    at(
-        "site",
-        "name",
-        r#""Default Web Site""#,
-        "required",
-        "The name that mitigations target, without a slash.",
-    ),
-    at(
-        "site",
-        "hosts",
-        r#"["mail.example.com"]"#,
-        "none",
-        "Host names without port.",
-    ),
-    at(
-        "site",
-        "upstreams",
-        r#"["http://10.0.0.11"]"#,
-        "none: the welcome page",
-        "Servers, taken in turn; https:// for TLS.",
-    ),
-    at(
-        "site",
-        "upstream_ca",
-        r#""internal-ca.pem""#,
-        "what the system trusts",
-        "The only authorities trusted for https:// upstreams, in PEM.",
-    ),
-    at(
-        "site",
-        "upstream_name",
-        r#""mail.example.com""#,
-        "the host of each upstream",
-        "The name that https:// upstreams are asked for, and must have a certificate for.",
-    ),
-    at(
-        "site",
-        "document_root",
-        r#""/srv/www""#,
-        "none: no file exists",
-        "The folder that rules of type IsFile and IsDirectory ask about.",
     ),
     at(
         "feed",
@@ -843,10 +840,18 @@ pub fn schema() -> String {
             Section {
                 inside: "", name, ..
             } => format!("[{name}]"),
+            Section {
+                inside,
+                name,
+                repeated: true,
+                ..
+            } => format!("[[{inside}.{name}]]"),
             Section { inside, name, .. } => format!("[{inside}.{name}]"),
         };
         let _ = writeln!(text, "# {}\n# {header}\n", section.meaning);
-        if section.inside.is_empty() {
+        // One that is also a section of the file is listed there.
+        let is_listed = |other: &Section| other.inside.is_empty() && other.name == section.name;
+        if section.inside.is_empty() || !SECTIONS.iter().any(is_listed) {
             text.push_str(&list(section.name));
         }
     }

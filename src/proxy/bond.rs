@@ -11,7 +11,8 @@ use std::task::Context;
 
 use http::header::{HeaderMap, HeaderName};
 
-use super::pool::{Sender, Server};
+use super::balance::Place;
+use super::pool::Sender;
 
 /// Whether a field names a scheme that authenticates connections, in any of its lines and anywhere in a list.
 ///
@@ -35,7 +36,7 @@ pub(super) fn names_bound_scheme(fields: &HeaderMap, name: HeaderName) -> bool {
         })
 }
 
-/// The upstream connections that belong to one client connection; at most one for each site.
+/// The upstream connections that belong to one client connection; at most one for each upstream.
 #[derive(Default)]
 pub(super) struct Bonds {
     /// Once true, never false again.
@@ -47,9 +48,9 @@ pub(super) struct Bonds {
 
 /// A connection between two requests of its client.
 struct Held {
-    site: usize,
+    upstream: usize,
     sender: Sender,
-    server: Rc<Server>,
+    server: Place,
 }
 
 impl Bonds {
@@ -63,17 +64,17 @@ impl Bonds {
         self.bound.get()
     }
 
-    /// Takes the connection that the client has to the servers of a site.
-    pub(super) fn take(&self, site: usize) -> Option<(Sender, Rc<Server>)> {
+    /// Takes the connection that the client has to the servers of an upstream.
+    pub(super) fn take(&self, upstream: usize) -> Option<(Sender, Place)> {
         let mut held = self.held.borrow_mut();
-        let index = held.iter().position(|held| held.site == site)?;
+        let index = held.iter().position(|held| held.upstream == upstream)?;
         let Held { sender, server, .. } = held.swap_remove(index);
         Some((sender, server))
     }
 
-    fn keep(&self, site: usize, sender: Sender, server: Rc<Server>) {
+    fn keep(&self, upstream: usize, sender: Sender, server: Place) {
         self.held.borrow_mut().push(Held {
-            site,
+            upstream,
             sender,
             server,
         });
@@ -118,13 +119,13 @@ impl Drop for Bonds {
 /// An upstream connection in use by one exchange.
 pub(super) struct Lease {
     pub(super) sender: Sender,
-    pub(super) server: Rc<Server>,
+    pub(super) server: Place,
     pub(super) home: Home,
 }
 
 /// Where a connection goes after an exchange.
 pub(super) enum Home {
-    /// Back to its client, for the site with this index.
+    /// Back to its client, for the upstream with this index.
     Client(Rc<Bonds>, usize),
     /// To whoever needs one next; it was last in use at this tick.
     Pool(u64),
@@ -135,9 +136,9 @@ impl Lease {
     pub(super) fn release(self, request_ended: bool) {
         match self.home {
             // The server may answer before it has read the request. The next one then waits for the rest.
-            Home::Client(bonds, site) => {
+            Home::Client(bonds, upstream) => {
                 self.sender.busy.set(!request_ended);
-                bonds.keep(site, self.sender, self.server);
+                bonds.keep(upstream, self.sender, self.server);
             }
             Home::Pool(now) if request_ended => {
                 self.sender.busy.set(false);

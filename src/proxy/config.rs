@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request};
 
-use super::Limits;
+use super::{Limits, ServerGroup};
 use crate::canon::Refusals;
 use crate::filter::Probes;
 use crate::model::UnixTime;
@@ -95,17 +95,32 @@ pub struct Site {
     pub name: String,
     /// Host names without port, compared without regard to case; empty for a site that is only the default.
     pub hosts: Vec<String>,
+    /// Who answers what no route takes.
+    pub upstream: Upstream,
+    /// Who answers below some paths; the longest prefix wins.
+    pub routes: Vec<Route>,
+}
+
+/// Paths of a site that have an upstream of their own.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Path prefixes, compared without regard to case on whole segments, with the path as IIS would read it.
+    pub paths: Vec<String>,
     /// Who answers.
     pub upstream: Upstream,
 }
 
 /// Who answers the requests of a site.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as sites and routes, and none is moved once the proxy runs"
+)]
 pub enum Upstream {
     /// A function of ours, such as the welcome page.
     BuiltIn(BuiltIn),
-    /// Servers, taken in turn.
-    Servers(Vec<Server>),
+    /// Servers that stand in for each other.
+    Servers(ServerGroup),
 }
 
 /// A function that answers requests in place of a server. It runs on the data path and must not wait.
@@ -115,7 +130,7 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(_) => f.write_str("BuiltIn"),
-            Self::Servers(servers) => f.debug_list().entries(servers).finish(),
+            Self::Servers(servers) => f.debug_list().entries(servers.servers()).finish(),
         }
     }
 }

@@ -23,7 +23,7 @@ const ADDRESSES: usize = 8;
 
 /// Opens a connection; its own task moves it from then on.
 pub(super) async fn connect(core: &Core, server: &Server) -> Result<Sender, ProxyError> {
-    let stream = secure(core, server, open(core, server).await?).await?;
+    let stream = secure(server, open(server).await?).await?;
     let limits = &core.shared.config.limits;
     let (requests, connection) = Builder::new()
         .max_headers(limits.head.fields)
@@ -41,8 +41,8 @@ pub(super) async fn connect(core: &Core, server: &Server) -> Result<Sender, Prox
     })
 }
 
-async fn open(core: &Core, server: &Server) -> Result<TcpStream, ProxyError> {
-    let timeout = core.shared.config.limits.connect_timeout;
+async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
+    let timeout = server.connect_timeout;
     let addresses: Vec<SocketAddr> = match server.address {
         Some(address) => vec![address],
         None => match tokio::time::timeout(
@@ -73,12 +73,12 @@ async fn open(core: &Core, server: &Server) -> Result<TcpStream, ProxyError> {
 }
 
 /// Shakes hands, if the server is spoken to within TLS.
-async fn secure(core: &Core, server: &Server, stream: TcpStream) -> Result<Stream, ProxyError> {
+async fn secure(server: &Server, stream: TcpStream) -> Result<Stream, ProxyError> {
     stream.set_nodelay(true).map_err(ProxyError::connect)?;
     let Some(tls) = &server.tls else {
         return Ok(Stream::Plain(stream));
     };
-    let timeout = core.shared.config.limits.connect_timeout;
+    let timeout = server.connect_timeout;
     tokio::time::timeout(timeout, tls.connect(stream))
         .await
         .map_err(|_| ProxyError::connect_timeout())?

@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::admit::host_name;
+use super::balance::Servers;
 use super::metrics::Meters;
-use super::pool::Servers;
 use super::record::Recorder;
 use super::request_id::RequestIds;
-use super::{BuiltIn, ProxyConfig, ProxyError, Server, Site, Upstream};
+use super::route::{Destination, Routes};
+use super::{BuiltIn, ProxyConfig, ProxyError};
 use crate::filter::{Filter, Handle};
 use crate::model::UnixTime;
-use crate::net::{Admission, Clock, TlsClient};
+use crate::net::{Admission, Clock};
 
 /// What workers share: settings that do not change, and counters.
 #[derive(Debug)]
@@ -21,8 +22,7 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) meters: Meters,
     pub(super) admission: Admission,
-    /// For each server of each site, how it is spoken to within TLS.
-    pub(super) tls: Vec<Vec<Option<TlsClient>>>,
+    pub(super) routes: Routes,
     /// Sites by host name in lower case.
     hosts: HashMap<Vec<u8>, usize>,
 }
@@ -33,8 +33,7 @@ impl Shared {
         handle: Handle,
         meters: Meters,
     ) -> Result<Self, ProxyError> {
-        let tls = config.sites.iter().map(tls_clients);
-        let tls = tls.collect::<Result<_, _>>()?;
+        let routes = Routes::new(&config.sites, &meters)?;
         let mut hosts = HashMap::new();
         for (index, site) in config.sites.iter().enumerate() {
             for host in &site.hosts {
@@ -53,7 +52,7 @@ impl Shared {
             handle,
             meters,
             admission,
-            tls,
+            routes,
             hosts,
         })
     }
@@ -68,22 +67,6 @@ impl Shared {
     }
 }
 
-fn tls_clients(site: &Site) -> Result<Vec<Option<TlsClient>>, ProxyError> {
-    let Upstream::Servers(servers) = &site.upstream else {
-        return Ok(Vec::new());
-    };
-    let client = |server: &Server| {
-        let Some(tls) = &server.tls else {
-            return Ok(None);
-        };
-        let name = tls.name.as_deref().unwrap_or(&server.host);
-        TlsClient::load(tls.authorities.as_deref(), name)
-            .map(Some)
-            .map_err(|error| ProxyError::server_tls(server, error))
-    };
-    servers.iter().map(client).collect()
-}
-
 /// What the requests of one worker share. It never leaves its thread.
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
@@ -94,11 +77,11 @@ pub(super) struct Core {
     pub(super) time: Cell<UnixTime>,
     /// No request begins on a connection any more.
     pub(super) draining: Cell<bool>,
-    upstreams: Vec<SiteUpstream>,
+    upstreams: Vec<LocalUpstream>,
 }
 
-/// Who answers one site, with this worker's connections.
-pub(super) enum SiteUpstream {
+/// Who answers, with this worker's connections.
+pub(super) enum LocalUpstream {
     BuiltIn(BuiltIn),
     Servers(Servers),
 }
@@ -107,17 +90,13 @@ impl Core {
     pub(super) fn new(worker: usize, shared: Arc<Shared>) -> Self {
         let clock = Clock::default();
         let limits = &shared.config.limits;
-        let sites = shared.config.sites.iter().zip(&shared.tls);
-        let upstreams = sites.map(|(site, tls)| match &site.upstream {
-            Upstream::BuiltIn(built_in) => SiteUpstream::BuiltIn(Arc::clone(built_in)),
-            Upstream::Servers(servers) => SiteUpstream::Servers(Servers::new(
-                servers,
-                tls,
-                worker,
-                limits.idle_upstream_connections,
-            )),
-        });
-        let upstreams = upstreams.collect();
+        let local = |upstream: &Destination| match upstream {
+            Destination::BuiltIn(built_in) => LocalUpstream::BuiltIn(Arc::clone(built_in)),
+            Destination::Servers(group) => {
+                LocalUpstream::Servers(Servers::new(group, worker, limits))
+            }
+        };
+        let upstreams = shared.routes.upstreams().iter().map(local).collect();
         Self {
             upstreams,
             clock,
@@ -130,9 +109,9 @@ impl Core {
         }
     }
 
-    /// Who answers the site with this index.
-    pub(super) fn upstream(&self, site: usize) -> &SiteUpstream {
-        &self.upstreams[site]
+    /// The upstream with this index.
+    pub(super) fn upstream(&self, index: usize) -> &LocalUpstream {
+        &self.upstreams[index]
     }
 
     /// Moves the time on, and ends what has rested for too long.
@@ -141,8 +120,8 @@ impl Core {
         self.time.set((self.shared.config.clock)());
         self.recorder.borrow_mut().flush();
         for upstream in &self.upstreams {
-            if let SiteUpstream::Servers(servers) = upstream {
-                servers.close_idle(
+            if let LocalUpstream::Servers(servers) = upstream {
+                servers.tick(
                     self.clock.now(),
                     self.shared.config.limits.idle_upstream_timeout,
                 );

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::ServerGroup;
 use crate::net::TlsError;
 
 /// A failure of the data plane.
@@ -17,6 +18,7 @@ pub struct ProxyError {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Kind {
     Bind(SocketAddr),
+    Busy,
     Certificate(SocketAddr),
     Closed,
     Connect,
@@ -26,6 +28,7 @@ enum Kind {
     NoListener,
     NoServer(String),
     NoSite,
+    TooManyServers(String),
     RequestBody,
     ResponseTimeout,
     ServerTls(String),
@@ -100,6 +103,14 @@ impl ProxyError {
         Self::new(Kind::NoServer(site.to_owned()), Party::Policy)
     }
 
+    pub(super) fn too_many_servers(site: &str) -> Self {
+        Self::new(Kind::TooManyServers(site.to_owned()), Party::Policy)
+    }
+
+    pub(super) fn busy() -> Self {
+        Self::new(Kind::Busy, Party::Policy)
+    }
+
     pub(super) fn worker(source: io::Error) -> Self {
         Self::new(Kind::Worker, Party::Internal).because(source)
     }
@@ -141,7 +152,7 @@ impl ProxyError {
     pub const fn is_retry_safe(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Closed | Kind::Connect | Kind::ConnectTimeout | Kind::Handshake
+            Kind::Busy | Kind::Closed | Kind::Connect | Kind::ConnectTimeout | Kind::Handshake
         )
     }
 
@@ -154,7 +165,13 @@ impl ProxyError {
                 | Kind::NoServer(_)
                 | Kind::NoSite
                 | Kind::ServerTls(_)
+                | Kind::TooManyServers(_)
         )
+    }
+
+    /// Whether every server had as many connections in use as it may have.
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.kind, Kind::Busy)
     }
 
     /// Whether a server was too slow, rather than wrong or away.
@@ -170,6 +187,7 @@ impl fmt::Display for ProxyError {
                 f,
                 "cannot listen on {address}: stop what uses it, or choose another address with --listen"
             ),
+            Kind::Busy => f.write_str("every server has as many connections as it may have"),
             Kind::Certificate(address) => {
                 write!(f, "the certificates for {address} cannot be used")
             }
@@ -188,6 +206,11 @@ impl fmt::Display for ProxyError {
             Kind::RequestBody => f.write_str("the client did not send its body properly"),
             Kind::ResponseTimeout => f.write_str("the server did not answer in time"),
             Kind::ServerTls(server) => write!(f, "the server {server} could not be verified"),
+            Kind::TooManyServers(site) => write!(
+                f,
+                "an upstream of site {site:?} has more than {} servers",
+                ServerGroup::SERVERS
+            ),
             Kind::UnaskedUpgrade => {
                 f.write_str("the server changed to a protocol that nobody asked for")
             }

@@ -1,6 +1,7 @@
 //! One request and its response, from the moment the head was read.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(super) struct Exchange {
     core: Rc<Core>,
     link: Link,
     pub(super) id: RequestId,
+    /// The client's own address.
+    pub(super) client: IpAddr,
     access: Option<AccessEntry>,
     outcome: Cell<Outcome>,
     status: Cell<u16>,
@@ -43,6 +46,7 @@ impl Exchange {
         core: &Rc<Core>,
         link: &Link,
         id: RequestId,
+        client: IpAddr,
         access: Option<AccessEntry>,
     ) -> Rc<Self> {
         let limits = &core.shared.config.limits;
@@ -54,6 +58,7 @@ impl Exchange {
             core: Rc::clone(core),
             link: link.clone(),
             id,
+            client,
             access,
             outcome: Cell::new(Outcome::Failed),
             status: Cell::new(0),
@@ -73,6 +78,12 @@ impl Exchange {
 
     pub(super) fn set_patience(&self, patience: Patience) {
         self.patience.set(patience);
+    }
+
+    /// Lets the head of the response take this long.
+    pub(super) fn set_response_timeout(&self, response: Duration) {
+        let body = self.patience.get().body;
+        self.patience.set(Patience { body, response });
     }
 
     pub(super) fn link(&self) -> &Link {

@@ -3,18 +3,19 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::ProxyError;
+use super::balance::{Place, Servers};
 use super::body::RequestBody;
 use super::connect::connect;
 use super::core::Core;
 use super::exchange::Exchange;
-use super::pool::{Sender, Server, Servers};
+use super::metrics::Retry;
+use super::pool::{Sender, Server};
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(super) enum Unanswered {
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     pub(super) sender: Sender,
-    pub(super) server: Rc<Server>,
+    pub(super) server: Place,
 }
 
 /// How one attempt ended without a response.
@@ -49,8 +50,8 @@ enum Attempt {
     Unsent(Request<RequestBody>),
 }
 
-/// Sends a request: on an idle connection if there is one, else on a new one, to the next server if one cannot be
-/// reached.
+/// Sends a request to the server that is chosen for it: on an idle connection if there is one, else on a new one; to
+/// the next server if one cannot be reached.
 ///
 /// `shared` lets it use an idle connection, rather than one that nobody has used yet.
 ///
@@ -65,36 +66,46 @@ pub(super) async fn forward(
     exchange: &Exchange,
 ) -> Result<Answer, Unanswered> {
     let now = core.clock.now();
+    let meters = &core.shared.meters;
     let mut failure = None;
-    for server in servers.candidates(now) {
-        while let Some(sender) = idle(server, shared) {
+    let candidates = servers.candidates(exchange.client, now).await;
+    for place in candidates.map_err(Unanswered::Server)? {
+        while let Some(sender) = idle(&place, shared) {
             let spare = spare(&request);
-            match send(sender, server, request, exchange).await {
-                Ok(answer) => return Ok(answer),
-                Err(Attempt::Failed(unanswered)) => return Err(unanswered),
+            match send(sender, request, exchange).await {
+                Ok(answered) => return Ok(answer(answered, place)),
+                Err(Attempt::Failed(unanswered)) => return Err(failed(unanswered, &place)),
                 Err(Attempt::Lost(error)) => {
                     request = spare.ok_or(Unanswered::Server(error))?;
+                    meters.retry(Retry::Lost);
                     break;
                 }
-                Err(Attempt::Unsent(unsent)) => request = unsent,
+                Err(Attempt::Unsent(unsent)) => {
+                    request = unsent;
+                    meters.retry(Retry::Unsent);
+                }
             }
         }
-        let sender = match connect(core, server).await {
+        let sender = match connect(core, &place).await {
             Ok(sender) => sender,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                if server.rest(now) {
-                    tracing::warn!(%error, cause, host = server.host, "server not reached");
+                if place.rest(now) {
+                    tracing::warn!(%error, cause, host = place.host, "server not reached");
                 }
+                place.failed();
+                meters.retry(Retry::Unreachable);
                 failure = Some(error);
                 continue;
             }
         };
-        server.wake();
-        match send(sender, server, request, exchange).await {
-            Ok(answer) => return Ok(answer),
-            Err(Attempt::Failed(unanswered)) => return Err(unanswered),
-            Err(Attempt::Lost(error)) => return Err(Unanswered::Server(error)),
+        place.wake();
+        match send(sender, request, exchange).await {
+            Ok(answered) => return Ok(answer(answered, place)),
+            Err(Attempt::Failed(unanswered)) => return Err(failed(unanswered, &place)),
+            Err(Attempt::Lost(error)) => {
+                return Err(failed(Unanswered::Server(error), &place));
+            }
             Err(Attempt::Unsent(unsent)) => request = unsent,
         }
     }
@@ -107,12 +118,30 @@ fn idle(server: &Server, shared: bool) -> Option<Sender> {
     if shared { server.take_idle() } else { None }
 }
 
+/// What came on a connection of this server.
+fn answer((response, sender): (Response<Incoming>, Sender), place: Place) -> Answer {
+    place.answered(response.status().as_u16());
+    Answer {
+        response,
+        sender,
+        server: place,
+    }
+}
+
+/// Counts a failure against the server whose fault it is.
+fn failed(unanswered: Unanswered, place: &Place) -> Unanswered {
+    if matches!(unanswered, Unanswered::Server(_)) {
+        place.failed();
+    }
+    unanswered
+}
+
 /// Sends a request on the connection that belongs to its client, and on no other.
 ///
 /// When that has ended, the client learns what it would have learnt from the server: its connection ends, too.
 pub(super) async fn forward_bound(
     mut sender: Sender,
-    server: &Rc<Server>,
+    place: Place,
     request: Request<RequestBody>,
     exchange: &Exchange,
 ) -> Result<Answer, Unanswered> {
@@ -123,12 +152,11 @@ pub(super) async fn forward_bound(
         waited_too_long(exchange).map(Err)
     });
     ready.await?;
-    send(sender, server, request, exchange)
-        .await
-        .map_err(|attempt| match attempt {
-            Attempt::Failed(unanswered) => unanswered,
-            Attempt::Lost(_) | Attempt::Unsent(_) => Unanswered::Ended,
-        })
+    match send(sender, request, exchange).await {
+        Ok(answered) => Ok(answer(answered, place)),
+        Err(Attempt::Failed(unanswered)) => Err(failed(unanswered, &place)),
+        Err(Attempt::Lost(_) | Attempt::Unsent(_)) => Err(Unanswered::Ended),
+    }
 }
 
 /// Whose time is over.
@@ -144,10 +172,9 @@ fn waited_too_long(exchange: &Exchange) -> Poll<Unanswered> {
 
 async fn send(
     mut sender: Sender,
-    server: &Rc<Server>,
     request: Request<RequestBody>,
     exchange: &Exchange,
-) -> Result<Answer, Attempt> {
+) -> Result<(Response<Incoming>, Sender), Attempt> {
     sender.busy.set(true);
     let mut response = pin!(sender.requests.try_send_request(request));
     let result = poll_fn(|context| {
@@ -160,11 +187,7 @@ async fn send(
     match result {
         Ok(Ok(response)) => {
             exchange.begin_response();
-            Ok(Answer {
-                response,
-                sender,
-                server: Rc::clone(server),
-            })
+            Ok((response, sender))
         }
         Ok(Err(mut error)) => match error.take_message() {
             Some(request) => {

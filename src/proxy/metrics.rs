@@ -7,7 +7,7 @@ use super::admit::Inadmissible;
 use crate::canon::Refusal;
 use crate::net::Malformed;
 use crate::rules::BodySkip;
-use crate::telemetry::{Counter, Counters, Gauge, Label, Labelled, Metrics};
+use crate::telemetry::{Counter, Counters, Gauge, Gauges, Label, Labelled, Metrics};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -124,6 +124,59 @@ impl Label for Reason {
     }
 }
 
+/// Why a request was sent, or was to be sent, once more.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Retry {
+    /// It may be sent twice, and was lost on a connection that had been idle.
+    Lost,
+    /// Its server could not be reached.
+    Unreachable,
+    /// Nothing of it was sent on a connection that had been idle.
+    Unsent,
+}
+
+impl Label for Retry {
+    const NAME: &'static str = "reason";
+
+    fn value(&self) -> &str {
+        match self {
+            Self::Lost => "lost",
+            Self::Unreachable => "unreachable",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
+/// A server of the settings; there are as many as are written there.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct ServerName(String);
+
+impl Label for ServerName {
+    const NAME: &'static str = "server";
+
+    fn value(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How a health check ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum CheckResult {
+    Bad,
+    Good,
+}
+
+impl Label for CheckResult {
+    const NAME: &'static str = "result";
+
+    fn value(&self) -> &str {
+        match self {
+            Self::Bad => "bad",
+            Self::Good => "good",
+        }
+    }
+}
+
 /// The counters of every worker; clones share them.
 #[derive(Clone)]
 pub(super) struct Meters {
@@ -138,6 +191,10 @@ pub(super) struct Meters {
     searches_out_of_steps: Counter,
     upstream_connections: Gauge,
     upstream_connects: Counter,
+    retries: Counters<Retry>,
+    upstream_fit: Gauges<ServerName>,
+    health_checks: Counters<CheckResult>,
+    pub(super) ejections: Counter,
 }
 
 /// Counts a connection until it is dropped.
@@ -202,6 +259,22 @@ impl Meters {
                 "stopgap_proxy_upstream_connects",
                 "Connections opened to upstream servers",
             ),
+            retries: metrics.counters(
+                "stopgap_proxy_upstream_retries",
+                "Attempts to send a request that came to nothing and did no harm, by reason",
+            ),
+            upstream_fit: metrics.gauges(
+                "stopgap_proxy_upstream_fit",
+                "Whether a server gets requests while there is a choice",
+            ),
+            health_checks: metrics.counters(
+                "stopgap_proxy_health_checks",
+                "Health checks of upstream servers, by result",
+            ),
+            ejections: metrics.counter(
+                "stopgap_proxy_upstream_ejections",
+                "Times that a server was left out since requests failed on it",
+            ),
         }
     }
 
@@ -233,6 +306,25 @@ impl Meters {
         if searches > 0 {
             self.searches_out_of_steps.inc_by(searches);
         }
+    }
+
+    /// The gauge of a server.
+    pub(super) fn upstream_fit(&self, server: String) -> Gauge {
+        let label = Labelled(ServerName(server));
+        self.upstream_fit.get_or_create(&label).clone()
+    }
+
+    pub(super) fn health_check(&self, good: bool) {
+        let result = if good {
+            CheckResult::Good
+        } else {
+            CheckResult::Bad
+        };
+        self.health_checks.get_or_create(&Labelled(result)).inc();
+    }
+
+    pub(super) fn retry(&self, reason: Retry) {
+        self.retries.get_or_create(&Labelled(reason)).inc();
     }
 
     pub(super) fn error(&self, party: Party) {

@@ -7,6 +7,7 @@
 
 mod act;
 mod admit;
+mod balance;
 mod body;
 mod bond;
 mod config;
@@ -18,7 +19,9 @@ mod error;
 mod escape;
 mod exchange;
 mod forward;
+mod group;
 mod headers;
+mod health;
 mod http2;
 mod limits;
 mod metrics;
@@ -27,15 +30,20 @@ mod probe;
 mod record;
 mod request_id;
 mod respond;
+mod route;
 mod running;
 mod service;
+mod standing;
 mod upgrade;
 mod worker;
 
 pub use config::{
-    AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Server, ServerTls,
-    Site, Upstream,
+    AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Route, Server,
+    ServerTls, Site, Upstream,
 };
 pub use error::{Party, ProxyError};
+pub use group::{
+    Balance, Ejection, HealthCheck, Member, ServerGroup, ServerStatus, UpstreamStatus,
+};
 pub use limits::Limits;
 pub use running::{Proxy, Running};

@@ -1,4 +1,4 @@
-//! The servers of one site, and one worker's connections to them.
+//! One worker's connections to a server.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +9,9 @@ use bytes::Bytes;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 
+use super::balance::Seat;
 use super::body::RequestBody;
-use super::config;
+use super::{Limits, Member, ServerGroup};
 use crate::net::{Clock, Stream, TlsClient};
 
 /// How long a server that refused a connection is asked only after the others.
@@ -44,13 +45,7 @@ impl Drop for Left {
     }
 }
 
-/// The servers of one site.
-pub(super) struct Servers {
-    servers: Vec<Rc<Server>>,
-    next: Cell<usize>,
-}
-
-/// One server.
+/// A server.
 pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
@@ -58,7 +53,11 @@ pub(super) struct Server {
     pub(super) address: Option<SocketAddr>,
     /// How it is spoken to within TLS, if it is.
     pub(super) tls: Option<TlsClient>,
-    limit: Cell<usize>,
+    /// Its place in its group.
+    pub(super) seat: Seat,
+    pub(super) connect_timeout: Duration,
+    /// Idle connections that are kept.
+    limit: usize,
     idle: RefCell<Vec<Idle>>,
     rests_until: Cell<u64>,
 }
@@ -68,60 +67,38 @@ struct Idle {
     since: u64,
 }
 
-impl Servers {
-    /// Worker number `start` begins with another server than the one before it.
-    ///
-    /// `tls` holds how each server is spoken to within TLS, if it is.
-    pub(super) fn new(
-        servers: &[config::Server],
-        tls: &[Option<TlsClient>],
-        start: usize,
-        idle_limit: usize,
-    ) -> Self {
-        let server = |(server, tls): (&config::Server, &Option<TlsClient>)| {
-            let address = server.host.parse::<IpAddr>().ok();
-            Rc::new(Server {
-                host: server.host.clone(),
-                port: server.port,
-                address: address.map(|address| SocketAddr::new(address, server.port)),
-                tls: tls.clone(),
-                limit: Cell::new(idle_limit),
-                idle: RefCell::default(),
-                rests_until: Cell::new(0),
-            })
-        };
-        Self {
-            servers: servers.iter().zip(tls).map(server).collect(),
-            next: Cell::new(start),
-        }
-    }
-
-    /// Every server once: in turn, those that rest last.
-    pub(super) fn candidates(&self, now: u64) -> impl Iterator<Item = &Rc<Server>> {
-        let start = self.next.get();
-        self.next.set(start.wrapping_add(1));
-        let turn = move |resting: bool| {
-            let count = self.servers.len();
-            (0..count)
-                .map(move |offset| &self.servers[start.wrapping_add(offset) % count])
-                .filter(move |server| (server.rests_until.get() > now) == resting)
-        };
-        turn(false).chain(turn(true))
-    }
-
-    /// Closes connections that were idle for too long.
-    pub(super) fn close_idle(&self, now: u64, timeout: Duration) {
-        let oldest = now.saturating_sub(Clock::ticks(timeout));
-        for server in &self.servers {
-            server
-                .idle
-                .borrow_mut()
-                .retain(|idle| idle.since >= oldest && !idle.sender.requests.is_closed());
-        }
-    }
-}
-
 impl Server {
+    pub(super) fn new(
+        member: &Member,
+        tls: &Option<TlsClient>,
+        seat: Seat,
+        group: &ServerGroup,
+        limits: &Limits,
+    ) -> Self {
+        let Member { server, .. } = member;
+        let address = server.host.parse::<IpAddr>().ok();
+        Self {
+            host: server.host.clone(),
+            port: server.port,
+            address: address.map(|address| SocketAddr::new(address, server.port)),
+            tls: tls.clone(),
+            seat,
+            connect_timeout: group.connect_timeout.unwrap_or(limits.connect_timeout),
+            limit: group
+                .idle_connections
+                .unwrap_or(limits.idle_upstream_connections),
+            idle: RefCell::default(),
+            rests_until: Cell::new(0),
+        }
+    }
+
+    /// Closes connections that were idle since before this tick.
+    pub(super) fn close_idle(&self, oldest: u64) {
+        self.idle
+            .borrow_mut()
+            .retain(|idle| idle.since >= oldest && !idle.sender.requests.is_closed());
+    }
+
     /// The connection used last, if one is usable.
     pub(super) fn take_idle(&self) -> Option<Sender> {
         let mut idle = self.idle.borrow_mut();
@@ -136,7 +113,7 @@ impl Server {
     /// Keeps a connection for later, unless it is closed or enough are kept.
     pub(super) fn give_back(&self, sender: Sender, now: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limit.get() && !sender.requests.is_closed() {
+        if idle.len() < self.limit && !sender.requests.is_closed() {
             idle.push(Idle { sender, since: now });
         }
     }
@@ -146,37 +123,13 @@ impl Server {
         self.rests_until.replace(now + Clock::ticks(REST)) == 0
     }
 
+    /// Whether the server could not be reached a moment ago.
+    pub(super) fn rests(&self, now: u64) -> bool {
+        self.rests_until.get() > now
+    }
+
     /// The server was reached.
     pub(super) fn wake(&self) {
         self.rests_until.set(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_take_turns_and_resting_ones_come_last() {
-        let servers: Vec<config::Server> = ["http://10.0.0.1", "http://b", "http://c"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let servers = Servers::new(&servers, &[None, None, None], 0, 4);
-        let order = |now| {
-            servers
-                .candidates(now)
-                .map(|server| server.host.clone())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(order(1), ["10.0.0.1", "b", "c"]);
-        assert_eq!(order(1), ["b", "c", "10.0.0.1"]);
-        servers.servers[2].rest(1);
-        assert_eq!(order(1), ["10.0.0.1", "b", "c"]);
-        servers.servers[0].rest(1);
-        assert_eq!(order(1), ["b", "10.0.0.1", "c"].map(str::to_owned));
-        assert_eq!(order(1 + Clock::ticks(REST)), ["b", "c", "10.0.0.1"]);
-        servers.servers[0].wake();
-        assert!(servers.servers[0].address.is_some() && servers.servers[1].address.is_none());
     }
 }

@@ -36,7 +36,13 @@ impl Client {
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let probes = &self.core.shared.config.probes;
         let id = self.core.request_ids.next();
-        let exchange = Exchange::new(&self.core, &self.link, id, None);
+        let exchange = Exchange::new(
+            &self.core,
+            &self.link,
+            id,
+            self.remote.ip().to_canonical(),
+            None,
+        );
         exchange.leave_uncounted();
         if let Err(reason) = self.admit(&mut parts) {
             probes.see(Seen::Refused);

@@ -28,10 +28,10 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Answer {
 
 /// Says that no server answered.
 pub(super) fn failed(cause: &ProxyError, id: RequestId) -> Answer {
-    let (status, word) = if cause.is_timeout() {
-        (504, "upstream-timeout")
-    } else {
-        (502, "upstream")
+    let (status, word) = match cause {
+        cause if cause.is_busy() => (503, "upstream-busy"),
+        cause if cause.is_timeout() => (504, "upstream-timeout"),
+        _ => (502, "upstream"),
     };
     error(status, word, id)
 }

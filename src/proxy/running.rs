@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::core::Shared;
 use super::metrics::Meters;
 use super::worker::{Terms, Worker, WorkerListener};
-use super::{Listener, ProxyConfig, ProxyError, Upstream};
+use super::{Listener, ProxyConfig, ProxyError, ServerGroup, Upstream, UpstreamStatus, health};
 use crate::filter::Handle;
 use crate::net::{self, BoundSocket, Inherited, TlsServer};
 use crate::telemetry::Metrics;
@@ -96,8 +96,17 @@ impl Proxy {
             return Err(ProxyError::no_site());
         }
         for site in &config.sites {
-            if matches!(&site.upstream, Upstream::Servers(servers) if servers.is_empty()) {
-                return Err(ProxyError::no_server(&site.name));
+            let routes = site.routes.iter().map(|route| &route.upstream);
+            for upstream in routes.chain([&site.upstream]) {
+                match upstream {
+                    Upstream::Servers(group) if group.is_empty() => {
+                        return Err(ProxyError::no_server(&site.name));
+                    }
+                    Upstream::Servers(group) if group.members.len() > ServerGroup::SERVERS => {
+                        return Err(ProxyError::too_many_servers(&site.name));
+                    }
+                    _ => {}
+                }
             }
         }
         if config.workers == 0 {
@@ -198,6 +207,7 @@ impl Proxy {
                 .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")))
                 .map_err(ProxyError::worker)?;
         }
+        running.watch_health(orders)?;
         Ok(running)
     }
 }
@@ -234,6 +244,34 @@ impl Running {
     /// Where the listeners are, in their order, with the ports they got.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What is known of every upstream at this moment, in the order of the settings.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let groups = self.shared.routes.groups();
+        groups.map(|group| group.status()).collect()
+    }
+
+    /// Starts the thread that checks servers, if any is to be checked.
+    fn watch_health(&mut self, orders: watch::Receiver<Order>) -> Result<(), ProxyError> {
+        let groups: Vec<_> = self.shared.routes.groups().cloned().collect();
+        if groups.iter().all(|group| group.settings.health.is_none()) {
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ProxyError::worker)?;
+        let thread = std::thread::Builder::new()
+            .name("proxy-health".to_owned())
+            .spawn(move || {
+                runtime.block_on(health::watch(groups, orders));
+                // A look-up of a name may still run, and nobody waits for it.
+                runtime.shutdown_background();
+            })
+            .map_err(ProxyError::worker)?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// Reads the certificates of every TLS listener again, for connections to come; how many listeners got others.

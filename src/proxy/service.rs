@@ -12,15 +12,15 @@ use hyper::service::Service;
 
 use super::act::{Act, act, filter_response};
 use super::admit::{Inadmissible, admit};
+use super::balance::Servers;
 use super::body::{RequestBody, ResponseBody};
 use super::bond::{Bonds, Home, Lease, names_bound_scheme};
-use super::core::{Core, SiteUpstream};
+use super::core::{Core, LocalUpstream};
 use super::exchange::{Exchange, Patience};
 use super::forward::{self, Unanswered, forward, forward_bound};
 use super::headers::{self, Forwarded};
 use super::http2;
 use super::metrics::{Outcome, Reason};
-use super::pool::Servers;
 use super::record::AccessEntry;
 use super::respond::{self, Answer};
 use super::upgrade::Tunnel;
@@ -133,7 +133,8 @@ impl Client {
                 self.core.time.get(),
             )
         });
-        let exchange = Exchange::new(&self.core, &self.link, id, entry);
+        let client = self.remote.ip().to_canonical();
+        let exchange = Exchange::new(&self.core, &self.link, id, client, entry);
         if let Err(reason) = self.admit(&mut parts) {
             return Ok(self.refuse(reason, body, &parts, exchange));
         }
@@ -195,13 +196,16 @@ impl Client {
         if let Some(response_filter) = &response_filter {
             response_filter.prepare(&mut parts);
         }
-        match self.core.upstream(site) {
-            SiteUpstream::BuiltIn(built_in) => {
+        let target = parts.uri.path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        let upstream = self.core.shared.routes.find(site, target);
+        match self.core.upstream(upstream) {
+            LocalUpstream::BuiltIn(built_in) => {
                 let answer = self.filtered(built_in(&parts), response_filter);
                 Ok(self.local(answer, Outcome::BuiltIn, body, &parts, exchange))
             }
-            SiteUpstream::Servers(servers) => {
-                let to = (site, servers);
+            LocalUpstream::Servers(servers) => {
+                let to = (upstream, servers);
                 self.exchange_with(to, parts, body, response_filter, exchange, upgrade)
                     .await
             }
@@ -210,13 +214,16 @@ impl Client {
 
     async fn exchange_with(
         self: &Rc<Self>,
-        (site, servers): (usize, &Servers),
+        (upstream, servers): (usize, &Servers),
         parts: request::Parts,
         body: Incoming,
         response_filter: Option<ResponseFilter>,
         exchange: Rc<Exchange>,
         upgrade: bool,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
+        if let Some(timeout) = servers.group.settings.response_timeout {
+            exchange.set_response_timeout(timeout);
+        }
         self.allow_long_poll(&parts, &exchange);
         if names_bound_scheme(&parts.headers, AUTHORIZATION) {
             if self.multiplexed {
@@ -225,9 +232,9 @@ impl Client {
             self.bonds.bind();
         }
         let request = Request::from_parts(parts, RequestBody::new(body, &exchange));
-        let answered = match self.bonds.take(site) {
+        let answered = match self.bonds.take(upstream) {
             _ if self.bonds.has_ended() => Err(Unanswered::Ended),
-            Some((sender, server)) => forward_bound(sender, &server, request, &exchange).await,
+            Some((sender, server)) => forward_bound(sender, server, request, &exchange).await,
             None => {
                 let shared = !self.bonds.is_bound();
                 forward(&self.core, servers, shared, request, &exchange).await
@@ -255,7 +262,7 @@ impl Client {
         }
         let (home, ends) = match self.bonds.is_bound() {
             true => (
-                Home::Client(Rc::clone(&self.bonds), site),
+                Home::Client(Rc::clone(&self.bonds), upstream),
                 headers::closes(&parts),
             ),
             false => (Home::Pool(self.core.clock.now()), false),

@@ -45,6 +45,7 @@ mod proxy_limits;
 mod proxy_malformed;
 mod proxy_protocol;
 mod proxy_tls;
+mod proxy_upstreams;
 mod proxy_verdicts;
 mod publish;
 mod renewal;

@@ -574,6 +574,7 @@ fn sites_are_chosen_by_host_and_built_in_ones_answer_themselves() {
         name: name.to_owned(),
         hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
         upstream,
+        routes: Vec::new(),
     };
     let welcome = Upstream::BuiltIn(Arc::new(|parts| {
         Response::new(Bytes::from(format!("welcome to {}", parts.uri)))

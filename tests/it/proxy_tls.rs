@@ -332,7 +332,7 @@ fn verifying(address: SocketAddr, authorities: Option<&Path>, name: Option<&str>
         let Upstream::Servers(servers) = &mut config.sites[0].upstream else {
             panic!("no servers");
         };
-        servers[0].tls = Some(ServerTls {
+        servers.members[0].server.tls = Some(ServerTls {
             authorities: authorities.map(Path::to_owned),
             name: name.map(str::to_owned),
         });

@@ -48,6 +48,7 @@ pub(crate) fn serving(upstream: Upstream) -> Builder {
         name: "Default Web Site".to_owned(),
         hosts: Vec::new(),
         upstream,
+        routes: Vec::new(),
     };
     let mut config = ProxyConfig::new(vec![listener], vec![site], || UnixTime::new(1_700_000_000));
     config.workers = 1;
