@@ -86,7 +86,7 @@ pub(super) fn wide_unit(bytes: &[u8]) -> Option<u16> {
 
 /// Where the next `%` is, from `from` on.
 pub(super) fn find_percent(bytes: &[u8], from: usize) -> Option<usize> {
-    let found = bytes.get(from..)?.iter().position(|&byte| byte == b'%')?;
+    let found = memchr::memchr(b'%', bytes.get(from..)?)?;
     Some(from + found)
 }
 

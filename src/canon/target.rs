@@ -4,7 +4,7 @@
 ///
 /// The query is `None` when there is no `?`, and empty when nothing follows it (RFC 9112 section 3.2.1).
 pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match target.iter().position(|&byte| byte == b'?') {
+    match memchr::memchr(b'?', target) {
         Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),
     }

@@ -53,7 +53,11 @@ impl<'t> Views<'t> {
         let (path, query) = split_target(target);
         View {
             decoding: Decoding::Iis,
-            path: then(percent_decode(path), resolve),
+            path: if path_is_plain(path) {
+                Cow::Borrowed(path)
+            } else {
+                then(percent_decode(path), resolve)
+            },
             query: query.map(Cow::Borrowed),
         }
     }
@@ -109,18 +113,27 @@ impl<'t> Views<'t> {
 
 /// Whether no view can differ from the target as sent. May say no too often, never yes wrongly.
 fn is_plain(path: &[u8], query: Option<&[u8]>) -> bool {
-    let is_harmless = |byte: u8| byte.is_ascii() && byte != b'%';
-    let ends_segment = |byte: Option<&u8>| byte.is_none_or(|&byte| byte == b'/');
-    let path_is_plain = path.iter().enumerate().all(|(at, &byte)| match byte {
-        b'\\' | b';' | b'(' => false,
-        b'.' | b' ' if at == 0 => false,
-        b'.' | b' ' | b'/' if at > 0 => {
-            path[at - 1] != b'/' && { byte == b'/' || !ends_segment(path.get(at + 1)) }
-        }
-        _ => is_harmless(byte),
-    });
     let query = query.unwrap_or_default();
-    path_is_plain && query.iter().all(|&byte| is_harmless(byte) && byte != b'+')
+    path_is_plain(path) && query.is_ascii() && memchr::memchr2(b'%', b'+', query).is_none()
+}
+
+/// The same for a path.
+fn path_is_plain(path: &[u8]) -> bool {
+    // No segment may be empty, begin with a dot or a space, or end with one.
+    let mut last = 0;
+    for (at, &byte) in path.iter().enumerate() {
+        let is_plain = match byte {
+            b'%' | b'(' | b';' | b'\\' | 0x80.. => false,
+            b' ' | b'.' => at > 0 && last != b'/',
+            b'/' => !matches!(last, b' ' | b'.' | b'/'),
+            _ => true,
+        };
+        if !is_plain {
+            return false;
+        }
+        last = byte;
+    }
+    !matches!(last, b' ' | b'.')
 }
 
 /// Decodes until nothing changes, within [`MAX_DECODES`].
