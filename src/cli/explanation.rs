@@ -66,7 +66,7 @@ pub(super) fn text(subject: &Subject<'_>) -> String {
 
 fn rule_text(subject: &Subject<'_>, rule: &ExplainedRule, lines: &mut Vec<String>) {
     let info = subject.rules.rule(rule.id);
-    let mitigation = info.mitigation.as_ref();
+    let mitigation = info.origin.mitigation.as_ref();
     let mitigation = mitigation
         .map(|id| format!("mitigation {id}, "))
         .unwrap_or_default();
@@ -190,7 +190,7 @@ fn rule_json(subject: &Subject<'_>, rule: &ExplainedRule) -> Value {
         "number": rule.id.0 + 1,
         "kind": kind(rule.kind),
         "name": rule.name,
-        "mitigation": info.mitigation.as_ref().map(ToString::to_string),
+        "mitigation": info.origin.mitigation.as_ref().map(ToString::to_string),
         "file": rule.file,
         "line": rule.line,
         "precondition": pre_condition,

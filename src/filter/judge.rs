@@ -208,7 +208,7 @@ impl Filter {
         };
         let decision = rules.judge(&view, &mut self.scratch);
         if let Some(rule) = decision.rule.filter(|_| counts) {
-            rules.rule(rule).hits.fetch_add(1, Ordering::Relaxed);
+            rules.rule(rule).origin.hits.fetch_add(1, Ordering::Relaxed);
         }
         // What is not traffic shows what rules do.
         let paused = snapshot
@@ -319,7 +319,11 @@ impl ResponseFilter {
         };
         let decision = rules.judge_response(&self.memory, &view, scratch);
         for rule in decision.rules.iter().filter(|_| self.counts) {
-            rules.rule(*rule).hits.fetch_add(1, Ordering::Relaxed);
+            rules
+                .rule(*rule)
+                .origin
+                .hits
+                .fetch_add(1, Ordering::Relaxed);
         }
         if let Some(Ok(status)) = decision.status.map(http::StatusCode::from_u16) {
             parts.status = status;

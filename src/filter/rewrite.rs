@@ -76,7 +76,11 @@ impl BodyTransform {
         self.rewriter.finish(out);
         let rules = self.snapshot.site(self.site);
         for rule in self.rewriter.acted() {
-            rules.rule(*rule).hits.fetch_add(1, Ordering::Relaxed);
+            rules
+                .rule(*rule)
+                .origin
+                .hits
+                .fetch_add(1, Ordering::Relaxed);
         }
         self.rewriter.skipped()
     }

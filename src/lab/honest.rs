@@ -80,7 +80,7 @@ fn judge_one(
     let stops = decision.verdict.stops() || decision.failure.is_some();
     let rule = set.rule(decision.rule.filter(|_| stops)?);
     Some(HonestStop {
-        mitigation: rule.mitigation.clone(),
+        mitigation: rule.origin.mitigation.clone(),
         rule: rule.name.clone(),
         request: format!("{method} {target}"),
     })

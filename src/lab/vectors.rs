@@ -244,7 +244,7 @@ impl Judge<'_> {
     }
 
     fn is_own(&self, rule: RuleId) -> bool {
-        let mitigation = self.set.rule(rule).mitigation.as_ref();
+        let mitigation = self.set.rule(rule).origin.mitigation.as_ref();
         mitigation.is_some_and(|mitigation| mitigation.same_mitigation(self.own))
     }
 

@@ -115,7 +115,7 @@ impl Client {
         let set = response_filter.snapshot().site(site);
         let owners = rules
             .iter()
-            .filter_map(|rule| set.rule(*rule).mitigation.clone());
+            .filter_map(|rule| set.rule(*rule).origin.mitigation.clone());
         let owners = owners.collect();
         (passed(Answer::from_parts(parts, body)), owners)
     }
@@ -132,5 +132,11 @@ fn passed(mut answer: Answer) -> Answer {
 /// The mitigation whose rule decided.
 fn owner(judged: &Judged, site: usize) -> Option<MitigationId> {
     let rule = judged.decision.rule?;
-    judged.snapshot.site(site).rule(rule).mitigation.clone()
+    judged
+        .snapshot
+        .site(site)
+        .rule(rule)
+        .origin
+        .mitigation
+        .clone()
 }

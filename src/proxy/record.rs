@@ -202,7 +202,7 @@ impl Recorder {
         json_string(out, rule.map_or("", |rule| rule.name.as_str()).as_bytes());
         out.extend_from_slice(b",\"mitigation\":");
         let mitigation = paused.map(|paused| &paused.mitigation);
-        match mitigation.or_else(|| rule.and_then(|rule| rule.mitigation.as_ref())) {
+        match mitigation.or_else(|| rule.and_then(|rule| rule.origin.mitigation.as_ref())) {
             Some(mitigation) => json_string(out, mitigation.to_string().as_bytes()),
             None => out.extend_from_slice(b"null"),
         }

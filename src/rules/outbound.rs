@@ -270,7 +270,7 @@ impl<W: Watch> ResponseJudge<'_, W> {
         rule: &ResponsePlan,
         subject: &[u8],
     ) -> Option<std::ops::Range<usize>> {
-        let pattern = &self.plan.patterns[rule.pattern.pattern];
+        let pattern = rule.pattern.of(&self.plan.patterns);
         let cache = &mut self.memory.patterns;
         let groups = &mut self.work.groups;
         match (

@@ -112,8 +112,15 @@ pub(crate) struct RequestPlan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PatternTest {
     /// Its number in [`Plan::patterns`].
-    pub(crate) pattern: usize,
+    pub(crate) pattern: u32,
     pub(crate) negate: bool,
+}
+
+impl PatternTest {
+    /// The pattern that is tested, among those of the plan.
+    pub(crate) fn of<'p>(&self, patterns: &'p [Pattern]) -> &'p Pattern {
+        &patterns[self.pattern as usize]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -185,16 +192,20 @@ pub(crate) enum ActionPlan {
         append_query: bool,
         status: u16,
     },
-    Respond {
-        status: u16,
-        substatus: u16,
-        reason: Bound,
-        description: Bound,
-    },
+    /// Shared by all rules that answer alike.
+    Respond(Arc<RespondPlan>),
     Rewrite {
         url: Bound,
         append_query: bool,
     },
+}
+
+#[derive(Debug, Eq, Hash, PartialEq)]
+pub(crate) struct RespondPlan {
+    pub(crate) status: u16,
+    pub(crate) substatus: u16,
+    pub(crate) reason: Bound,
+    pub(crate) description: Bound,
 }
 
 #[derive(Debug)]

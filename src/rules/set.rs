@@ -130,12 +130,8 @@ pub struct RuleInfo {
     pub name: String,
     /// Which message it judges.
     pub kind: RuleKind,
-    /// The mitigation it belongs to.
-    pub mitigation: Option<MitigationId>,
-    /// The file or feed it came from.
-    pub source: String,
-    /// Counts how often the rules of its source acted.
-    pub hits: Arc<AtomicU64>,
+    /// Where it came from, with the other rules of its source.
+    pub origin: Arc<RuleOrigin>,
 }
 
 /// A compiled set of rules, immutable; shared by all workers behind one pointer.
@@ -254,6 +250,7 @@ impl RuleSet {
     ) -> Option<Judge<'a, W>> {
         let (state, work, memory) = scratch.parts(self.number);
         state.begin(self.number, request.target, self.plan.is_hardened);
+        memory.patterns.begin();
         if self.plan.request_rules.is_empty() {
             return None;
         }
@@ -274,7 +271,7 @@ impl RuleSet {
 
     /// The pattern of a test.
     pub(crate) fn pattern(&self, test: PatternTest) -> &Pattern {
-        &self.plan.patterns[test.pattern]
+        test.of(&self.plan.patterns)
     }
 
     /// Whether any response rule exists.
@@ -346,6 +343,7 @@ impl RuleSet {
             return ResponseDecision::default();
         }
         let (_, work, set_memory) = scratch.parts(self.number);
+        set_memory.patterns.begin();
         let judge = ResponseJudge {
             plan: &self.plan,
             request: memory,
@@ -424,17 +422,18 @@ impl RuleSetBuilder {
         if count > self.limits.rules {
             return Err(too_many(source, &origin, self.limits.rules));
         }
-        self.compiler.add(source, &origin)
+        self.compiler.add(source, origin)
     }
 
     /// The set of everything that was added.
     pub fn build(self) -> RuleSet {
+        let (plan, requirements, rules) = self.compiler.finish();
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         RuleSet {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            index: Index::new(&self.compiler.plan),
-            plan: Arc::new(self.compiler.plan),
-            rules: self.compiler.infos,
+            index: Index::new(&plan, requirements),
+            plan: Arc::new(plan),
+            rules,
         }
     }
 }

@@ -291,7 +291,10 @@ fn bodies_are_rewritten_on_the_wire() {
     assert_eq!(origin.connections(), 1);
     let hits = proxy.handle.load();
     let (_, rule) = hits.site(0).rules().next().unwrap();
-    assert_eq!(rule.hits.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(
+        rule.origin.hits.load(std::sync::atomic::Ordering::Relaxed),
+        3
+    );
 }
 
 #[test]

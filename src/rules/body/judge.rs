@@ -219,7 +219,7 @@ impl BodyJudge {
 
     /// Where the pattern matches from `start` on, with its groups noted; all of it where it must be absent and is.
     fn find(&mut self, rule: &ResponsePlan, subject: &[u8], start: usize) -> Found {
-        let pattern = &self.body.plan.patterns[rule.pattern.pattern];
+        let pattern = rule.pattern.of(&self.body.plan.patterns);
         self.matched.clear();
         let found = pattern.captures(&mut self.cache, subject, start, &mut self.groups);
         let span = match (found, rule.pattern.negate) {

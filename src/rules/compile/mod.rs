@@ -8,11 +8,15 @@
 mod request;
 mod response;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::error::{Kind, Place};
+use super::matcher::{Requirement, requirement};
 use super::pattern::{Pattern, PatternOptions, PatternSyntax};
-use super::plan::{ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, TestPlan};
+use super::plan::{
+    ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, RespondPlan, TestPlan,
+};
 use super::source::{Conditions, PatternText, Test, Text};
 use super::template::{Bound, Reads, RewriteMap, Scope, Stage};
 use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleOrigin, RuleSource};
@@ -44,7 +48,11 @@ pub(crate) struct Compiler {
     /// About how many bytes the rules occupy, and how many they may.
     memory: usize,
     memory_limit: usize,
-    patterns: HashMap<(String, PatternSyntax, PatternOptions), usize>,
+    patterns: HashMap<(Arc<str>, PatternSyntax, PatternOptions), u32>,
+    /// What each pattern requires of its input, until the index is made.
+    requirements: Vec<Option<Requirement>>,
+    /// What rules answer with.
+    answers: HashSet<Arc<RespondPlan>>,
     inputs: HashMap<Bound, usize>,
 }
 
@@ -79,17 +87,13 @@ impl Compiler {
     /// Compiles one source as a group of its own.
     ///
     /// On an error no rule of it stays.
-    pub(crate) fn add(
-        &mut self,
-        source: &RuleSource,
-        origin: &RuleOrigin,
-    ) -> Result<(), RuleError> {
+    pub(crate) fn add(&mut self, source: &RuleSource, origin: RuleOrigin) -> Result<(), RuleError> {
         let (requests, responses) = (
             self.plan.request_rules.len(),
             self.plan.response_rules.len(),
         );
         let infos = self.infos.len();
-        let added = self.group(source, origin);
+        let added = self.group(source, &Arc::new(origin));
         if added.is_err() {
             self.plan.request_rules.truncate(requests);
             self.plan.response_rules.truncate(responses);
@@ -98,8 +102,11 @@ impl Compiler {
         added
     }
 
-    fn group(&mut self, source: &RuleSource, origin: &RuleOrigin) -> Result<(), RuleError> {
+    fn group(&mut self, source: &RuleSource, origin: &Arc<RuleOrigin>) -> Result<(), RuleError> {
         let unit = self.unit(source)?;
+        let count = source.rule_count();
+        self.infos.reserve_exact(count);
+        self.plan.request_rules.reserve_exact(count);
         let mut lists = [0..0, 0..0];
         for (list, (rules, is_global)) in lists
             .iter_mut()
@@ -134,6 +141,12 @@ impl Compiler {
         Ok(())
     }
 
+    /// The plan with what its patterns require, and the rules; what only compiling needed is dropped.
+    pub(crate) fn finish(mut self) -> (Plan, Vec<Option<Requirement>>, Vec<RuleInfo>) {
+        self.plan.patterns.shrink_to_fit();
+        (self.plan, self.requirements, self.infos)
+    }
+
     /// Counts a rule, and refuses it if the set becomes too large by it. Its patterns have been counted.
     fn charge(&mut self, name: &str, place: &Place) -> Result<(), RuleError> {
         self.memory += RULE_BYTES + name.len();
@@ -145,13 +158,11 @@ impl Compiler {
         Err(RuleError::new(place, Kind::Limit { what, limit }))
     }
 
-    fn inform(&mut self, name: &str, kind: RuleKind, origin: &RuleOrigin) {
+    fn inform(&mut self, name: &str, kind: RuleKind, origin: &Arc<RuleOrigin>) {
         self.infos.push(RuleInfo {
             name: name.to_owned(),
             kind,
-            mitigation: origin.mitigation.clone(),
-            source: origin.source.clone(),
-            hits: std::sync::Arc::clone(&origin.hits),
+            origin: Arc::clone(origin),
         });
     }
 
@@ -210,24 +221,25 @@ impl Compiler {
     }
 
     /// The number of a pattern in the plan, which is compiled unless an equal one was.
-    fn pattern(&mut self, text: &PatternText, manner: Manner<'_>) -> Result<usize, RuleError> {
+    fn pattern(&mut self, text: &PatternText, manner: Manner<'_>) -> Result<u32, RuleError> {
         let options = PatternOptions {
             ignore_case: text.ignore_case,
             dot_matches_line_breaks: manner.hardened,
             substring: manner.substring,
         };
-        let key = (text.text.clone(), manner.syntax, options);
+        let key = (Arc::from(text.text.as_str()), manner.syntax, options);
         if let Some(number) = self.patterns.get(&key) {
             return Ok(*number);
         }
-        let pattern = Pattern::new(&text.text, manner.syntax, options).map_err(|error| {
-            RuleError::new(&text.place, Kind::Pattern(error))
-                .in_attribute(text.attribute)
-                .in_rule(manner.rule)
-        })?;
-        let number = self.plan.patterns.len();
-        // The text is kept twice while the set is compiled.
-        self.memory += pattern.memory() + 2 * text.text.len();
+        let (pattern, tree) =
+            Pattern::with_tree(&key.0, manner.syntax, options).map_err(|error| {
+                RuleError::new(&text.place, Kind::Pattern(error))
+                    .in_attribute(text.attribute)
+                    .in_rule(manner.rule)
+            })?;
+        let number = self.plan.patterns.len() as u32;
+        self.memory += pattern.memory();
+        self.requirements.push(requirement(&tree));
         self.plan.patterns.push(pattern);
         self.patterns.insert(key, number);
         Ok(number)
@@ -304,7 +316,7 @@ impl Compiler {
         conditions: &ConditionsPlan,
         place: &Place,
     ) -> Result<(), RuleError> {
-        let groups = |test: &PatternTest| self.plan.patterns[test.pattern].group_count();
+        let groups = |test: &PatternTest| test.of(&self.plan.patterns).group_count();
         // A pattern that must be absent fills no group: its references are empty, not wrong.
         let in_url = match url {
             Some(test) if test.negate => None,

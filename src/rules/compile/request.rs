@@ -1,8 +1,10 @@
 //! Compiles inbound rules.
 
+use std::sync::Arc;
+
 use super::{Compiler, Dialect, Manner, Unit, check_field};
 use crate::rules::error::Kind;
-use crate::rules::plan::{ActionPlan, RequestPlan, SetPlan, SetTarget};
+use crate::rules::plan::{ActionPlan, RequestPlan, RespondPlan, SetPlan, SetTarget};
 use crate::rules::source::{Action, RequestRule, SetVariable, Text};
 use crate::rules::template::{Bound, Reads, Stage, Variable, field_name};
 use crate::rules::{RuleError, RuleId};
@@ -102,7 +104,7 @@ impl Compiler {
     }
 
     fn action(
-        &self,
+        &mut self,
         action: &Action,
         unit: &Unit<'_>,
         reads: &mut Reads,
@@ -124,12 +126,19 @@ impl Compiler {
                 substatus,
                 reason,
                 description,
-            } => ActionPlan::Respond {
-                status: *status,
-                substatus: *substatus,
-                reason: self.bind_for(reason, unit, reads)?,
-                description: self.bind_for(description, unit, reads)?,
-            },
+            } => {
+                let answer = Arc::new(RespondPlan {
+                    status: *status,
+                    substatus: *substatus,
+                    reason: self.bind_for(reason, unit, reads)?,
+                    description: self.bind_for(description, unit, reads)?,
+                });
+                if let Some(known) = self.answers.get(&answer) {
+                    return Ok(ActionPlan::Respond(Arc::clone(known)));
+                }
+                self.answers.insert(Arc::clone(&answer));
+                ActionPlan::Respond(answer)
+            }
             Action::Rewrite { url, append_query } => ActionPlan::Rewrite {
                 url: self.bind_for(url, unit, reads)?,
                 append_query: *append_query,

@@ -94,16 +94,11 @@ fn perform<W: Watch>(
                 location: target::location(url),
             })
         }
-        ActionPlan::Respond {
-            status,
-            substatus,
-            reason,
-            description,
-        } => Flow::End(Verdict::Respond {
-            status: *status,
-            substatus: *substatus,
-            reason: text(one_line(judge.expand(reason)?)),
-            description: text(judge.expand(description)?),
+        ActionPlan::Respond(answer) => Flow::End(Verdict::Respond {
+            status: answer.status,
+            substatus: answer.substatus,
+            reason: text(one_line(judge.expand(&answer.reason)?)),
+            description: text(judge.expand(&answer.description)?),
         }),
         ActionPlan::Rewrite { url, append_query } => {
             let url = compose(judge, group, url, *append_query, false)?;

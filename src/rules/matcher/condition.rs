@@ -21,7 +21,7 @@ impl Tester<'_> {
         input: &[u8],
         captures: Option<&mut Captures>,
     ) -> bool {
-        let pattern = &self.patterns[test.pattern];
+        let pattern = test.of(self.patterns);
         let Some(captures) = captures.filter(|_| !test.negate) else {
             return match pattern.is_match(self.cache, input) {
                 Matched::No => test.negate,

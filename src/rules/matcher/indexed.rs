@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::gate::{self, Gate, GateBuilder, Seen};
+use super::gate::{Gate, GateBuilder, Requirement, Seen};
 use super::linear::{Judge, Step};
+use crate::rules::pattern::{Many, ManyBuilder, ManyMemory};
 use crate::rules::plan::{Input, PatternTest, Plan, RequestPlan, TestPlan};
 use crate::rules::{Decision, RuleId};
 
@@ -18,7 +19,7 @@ const MAX_REMEMBERED: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     gates: Vec<InputGate>,
-    /// Rules that require no text, in ascending order.
+    /// Rules of which nothing can be said without judging them, in ascending order.
     always: Vec<u32>,
     lists: Vec<List>,
     /// For each rule, the number of its list.
@@ -45,6 +46,8 @@ struct InputGate {
     source: Source,
     over_views: bool,
     gate: Gate,
+    /// Rules that require no text.
+    tail: Many,
     /// The longest input for which each rule's verdict is known from its texts; beyond that linear judging may refuse
     /// for the length alone.
     longest: Vec<(u32, usize)>,
@@ -64,6 +67,7 @@ pub(crate) struct IndexMemory {
 #[derive(Debug, Default)]
 struct InputMemory {
     seen: Seen,
+    tail: ManyMemory,
     is_set: bool,
     text: Vec<u8>,
     found: Vec<u32>,
@@ -71,7 +75,7 @@ struct InputMemory {
 
 impl Index {
     /// The index of a plan's request rules.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, requirements: Vec<Option<Requirement>>) -> Self {
         let mut index = Self::default();
         for (group, rules) in plan.groups.iter().enumerate() {
             for list in &rules.lists {
@@ -85,37 +89,60 @@ impl Index {
         }
         let mut builders = BTreeMap::new();
         for (number, rule) in (0..).zip(&plan.request_rules) {
-            if !index.add(number, rule, plan, &mut builders) {
+            if !index.add(number, rule, plan, &requirements, &mut builders) {
                 index.always.push(number);
             }
         }
+        drop(requirements);
+        let used = |(_, builder): &(Source, InputGateBuilder)| !builder.longest.is_empty();
         index.gates = builders
             .into_iter()
+            .filter(used)
             .map(|(source, builder)| builder.build(source))
             .collect();
         index
     }
 
-    /// Adds a rule to the gate of the input it requires the rarest text of; `false` if it requires none.
+    /// Adds a rule to the gate of the input it requires the rarest text of, and to the tail of some input if it requires
+    /// none; `false` if nothing can be said.
     fn add(
         &self,
         number: u32,
         rule: &RequestPlan,
         plan: &Plan,
+        requirements: &[Option<Requirement>],
         builders: &mut BTreeMap<Source, InputGateBuilder>,
     ) -> bool {
         let best = tests(rule)
             .filter(|(_, _, test)| !test.negate)
             .filter_map(|(source, over_views, test)| {
-                let pattern = &plan.patterns[test.pattern];
-                let (clause, cost) = gate::condition(pattern)?;
-                Some((cost, source, over_views, clause, pattern.longest_input()))
+                let Requirement { clause, cost } = requirements[test.pattern as usize].as_ref()?;
+                let longest = test.of(&plan.patterns).longest_input();
+                Some((*cost, source, over_views, clause, longest))
             })
             .min_by(|one, other| one.0.total_cmp(&other.0));
         let Some((_, source, over_views, clause, longest)) = best else {
-            return false;
+            // Conditions first: the URL is mostly matched by a pattern that takes all.
+            let tests: Vec<_> = tests(rule).collect();
+            return tests.into_iter().rev().any(|(source, over_views, test)| {
+                let pattern = test.of(&plan.patterns);
+                if test.negate {
+                    return false;
+                }
+                let builder = builders
+                    .entry(source)
+                    .or_insert_with(|| InputGateBuilder::new(source));
+                let added = builder.tail.add(&pattern.tree(), number);
+                if added {
+                    builder.over_views |= over_views;
+                    builder.longest.push((number, pattern.longest_input()));
+                }
+                added
+            });
         };
-        let builder = builders.entry(source).or_default();
+        let builder = builders
+            .entry(source)
+            .or_insert_with(|| InputGateBuilder::new(source));
         builder.over_views |= over_views;
         builder.longest.push((number, longest));
         builder.gate.add(number, clause);
@@ -188,7 +215,10 @@ impl Index {
     /// About how many bytes it occupies.
     pub(crate) fn memory(&self) -> usize {
         let gates = self.gates.iter().map(|gate| {
-            size_of::<InputGate>() + gate.gate.memory() + size_of_val(gate.longest.as_slice())
+            size_of::<InputGate>()
+                + gate.gate.memory()
+                + gate.tail.memory()
+                + size_of_val(gate.longest.as_slice())
         });
         gates.sum::<usize>()
             + size_of_val(self.always.as_slice())
@@ -232,20 +262,32 @@ fn next(numbers: &[u32], at: &mut usize, from: u32) -> Option<u32> {
     None
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct InputGateBuilder {
     over_views: bool,
     gate: GateBuilder,
+    tail: ManyBuilder,
     longest: Vec<(u32, usize)>,
 }
 
 impl InputGateBuilder {
+    fn new(source: Source) -> Self {
+        Self {
+            over_views: false,
+            gate: GateBuilder::default(),
+            // A rule sees the path from its scope on.
+            tail: ManyBuilder::new(source != Source::Url),
+            longest: Vec::new(),
+        }
+    }
+
     fn build(self, source: Source) -> InputGate {
         let least = self.longest.iter().map(|(_, longest)| *longest).min();
         InputGate {
             source,
             over_views: self.over_views,
             gate: self.gate.build(),
+            tail: self.tail.build(),
             least: least.unwrap_or(usize::MAX),
             longest: self.longest,
         }
@@ -270,10 +312,12 @@ impl InputMemory {
         if view > 0 || input.len() > MAX_REMEMBERED {
             self.is_set &= view > 0;
             gate.gate.scan(input, &mut self.seen, found);
+            gate.tail.scan(input, &mut self.tail, found);
             return;
         }
         self.found.clear();
         gate.gate.scan(input, &mut self.seen, &mut self.found);
+        gate.tail.scan(input, &mut self.tail, &mut self.found);
         self.text.clear();
         self.text.extend_from_slice(input);
         self.is_set = true;

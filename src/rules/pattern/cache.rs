@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::Matched;
 use super::backtrack::Machine;
 use super::limits;
+use super::quick::Quick;
 use super::search::Built;
 use super::text::{Text, TextBuffer};
+use super::{Matched, Tree};
 
 /// Programs built on first use and the memory of searches; one for each worker, for any patterns.
 ///
@@ -25,26 +26,67 @@ use super::text::{Text, TextBuffer};
 /// assert_eq!(cache.take_out_of_steps(), 0);
 /// # Ok::<(), stopgap::rules::pattern::PatternError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PatternCache {
     slots: Vec<Slot>,
     /// Where the programs of a pattern are.
     index: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
     /// The slot that is next to be judged when memory is short.
     hand: usize,
-    /// Searches since memory was last counted; a new slot counts as many.
+    /// Searches by automata since memory was last counted; a new slot counts as many.
     since_count: u32,
     /// Searches that ran out of steps since this was taken last.
     out_of_steps: u64,
     machine: Machine,
     text: TextBuffer,
+    /// How many automata may still be built.
+    builds: u32,
 }
 
+impl Default for PatternCache {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            index: HashMap::default(),
+            hand: 0,
+            since_count: 0,
+            out_of_steps: 0,
+            machine: Machine::default(),
+            text: TextBuffer::default(),
+            builds: limits::BUILDS,
+        }
+    }
+}
+
+/// What was made of one pattern.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     pattern: u64,
     used: bool,
-    built: Built,
+    pub(super) quick: Option<Quick>,
+    /// Kept for patterns that need more than the quick program.
+    pub(super) tree: Option<Box<Tree>>,
+    pub(super) built: Built,
+}
+
+impl Slot {
+    fn memory(&self) -> usize {
+        let tree = self.tree.as_ref();
+        self.quick.as_ref().map_or(0, Quick::memory)
+            + tree.map_or(0, |tree| size_of::<Tree>() + tree.ast().memory())
+            + self.built.memory()
+    }
+}
+
+/// What a search for one pattern in one input works with.
+pub(super) struct Place<'t> {
+    pub(super) text: Text<'t>,
+    pub(super) slot: &'t mut Slot,
+    pub(super) machine: &'t mut Machine,
+    /// How many automata may still be built.
+    pub(super) builds: &'t mut u32,
+    /// Searches by what may grow, since memory was last counted.
+    pub(super) since_count: &'t mut u32,
 }
 
 /// How often memory is counted.
@@ -59,9 +101,15 @@ impl PatternCache {
         Self::default()
     }
 
+    /// Lets the searches that follow, those of one request, build a few automata; beyond them, a search backtracks where
+    /// that is possible, which costs no memory and decides alike.
+    pub(in crate::rules) fn begin(&mut self) {
+        self.builds = limits::BUILDS;
+    }
+
     /// About how many bytes it occupies.
     pub fn memory(&self) -> usize {
-        let built: usize = self.slots.iter().map(|slot| slot.built.memory()).sum();
+        let built: usize = self.slots.iter().map(Slot::memory).sum();
         built
             + self.slots.capacity() * size_of::<Slot>()
             + self.index.capacity() * size_of::<(u64, usize)>()
@@ -83,12 +131,7 @@ impl PatternCache {
     }
 
     /// What a search for this pattern in this input works with.
-    pub(super) fn prepare<'t>(
-        &'t mut self,
-        pattern: u64,
-        input: &'t [u8],
-    ) -> (Text<'t>, &'t mut Built, &'t mut Machine) {
-        self.since_count += 1;
+    pub(super) fn prepare<'t>(&'t mut self, pattern: u64, input: &'t [u8]) -> Place<'t> {
         if self.since_count >= SEARCHES_BETWEEN_COUNTS {
             self.since_count = 0;
             self.keep_within(limits::CACHE_BYTES);
@@ -99,7 +142,13 @@ impl PatternCache {
         };
         let slot = &mut self.slots[number];
         slot.used = true;
-        (self.text.read(input), &mut slot.built, &mut self.machine)
+        Place {
+            text: self.text.read(input),
+            slot,
+            machine: &mut self.machine,
+            builds: &mut self.builds,
+            since_count: &mut self.since_count,
+        }
     }
 
     fn insert(&mut self, pattern: u64) -> usize {
@@ -107,6 +156,8 @@ impl PatternCache {
         self.slots.push(Slot {
             pattern,
             used: true,
+            quick: None,
+            tree: None,
             built: Built::default(),
         });
         let number = self.slots.len() - 1;
@@ -126,7 +177,7 @@ impl PatternCache {
                 self.hand += 1;
                 continue;
             }
-            memory = memory.saturating_sub(slot.built.memory());
+            memory = memory.saturating_sub(slot.memory());
             let dropped = self.slots.swap_remove(self.hand);
             self.index.remove(&dropped.pattern);
             if let Some(moved) = self.slots.get(self.hand) {
@@ -166,7 +217,7 @@ mod tests {
     fn what_was_not_used_is_dropped_first_and_built_again() {
         let patterns: Vec<_> = (0..40)
             .map(|number| {
-                let text = format!("a{number}b.*c");
+                let text = format!("\\ba{number}b.*c");
                 Pattern::new(&text, PatternSyntax::EcmaScript, PatternOptions::default()).unwrap()
             })
             .collect();

@@ -41,3 +41,12 @@ pub(super) const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// States of an automaton times bytes of an input: what the slowest of the automata's searches may cost.
 pub(super) const WORK: u64 = 1 << 30;
+
+/// Words of bits of a pattern that is searched by shifting them; a longer one is left to an automaton.
+pub(super) const SHIFT_WORDS: usize = 8;
+
+/// Automata that the searches of one request may build; a search beyond them backtracks from every place instead.
+pub(super) const BUILDS: u32 = 4;
+
+/// Steps of such a search; one that needs more has its automaton built after all, so that no verdict depends on it.
+pub(super) const CRAWL_STEPS: u32 = 100_000;

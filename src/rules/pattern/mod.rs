@@ -19,7 +19,9 @@ mod groups;
 mod limits;
 mod lines;
 mod plan;
+mod quick;
 mod search;
+mod shift;
 mod size;
 mod text;
 mod translate;
@@ -30,12 +32,17 @@ pub(in crate::rules) use ast::{Ast, Node, NodeId};
 pub use cache::PatternCache;
 pub use error::PatternError;
 pub use groups::Groups;
+pub(in crate::rules) use shift::{Many, ManyBuilder, ManyMemory};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cache::{Place, Slot};
 use error::Kind;
 use plan::{Plan, Shape};
+use quick::Quick;
 use search::Search;
+use text::Text;
 
 /// How the text of a pattern is read. URL Rewrite's order.
 ///
@@ -148,23 +155,28 @@ pub enum Matched {
 pub struct Pattern {
     /// Tells this pattern's programs in a cache from all others'; clones share them.
     id: u64,
+    /// Read again for what is built of it, since a tree takes ten times the memory and most are never needed.
+    text: Arc<str>,
+    syntax: PatternSyntax,
+    options: PatternOptions,
+    groups: u32,
+    /// An upper bound on the states of its automata.
+    states: u32,
+}
+
+/// A pattern as a tree, and how it is searched.
+#[derive(Debug)]
+pub(in crate::rules) struct Tree {
     ast: Ast,
     plan: Plan,
 }
 
-impl Pattern {
-    /// Checks a pattern. The text is taken literally; URL Rewrite substitutes nothing in patterns.
-    ///
-    /// # Errors
-    ///
-    /// When the text is not a pattern of that syntax, or passes a limit: 16 KiB of text, 200 groups inside each
-    /// other, 1,000 capturing groups, counts of 5,000, and 32,768 automaton states.
-    pub fn new(
+impl Tree {
+    fn read(
         text: &str,
         syntax: PatternSyntax,
         options: PatternOptions,
     ) -> Result<Self, PatternError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let ignore_case = options.ignore_case;
         let ast = match syntax {
             PatternSyntax::EcmaScript => {
@@ -177,44 +189,7 @@ impl Pattern {
         if plan.states > limits::STATES {
             return Err(PatternError::new(0, Kind::TooLarge));
         }
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, ast, plan })
-    }
-
-    /// Whether the pattern matches somewhere in the input.
-    pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
-        let found = self.search(cache, input).verdict();
-        cache.note(found)
-    }
-
-    /// Finds the leftmost match that begins at or after byte `start`, and where its groups lie.
-    ///
-    /// What stands before `start` is still part of the input: `^` does not match there, and `\b` sees it.
-    pub fn captures(
-        &self,
-        cache: &mut PatternCache,
-        input: &[u8],
-        start: usize,
-        groups: &mut Groups,
-    ) -> Matched {
-        groups.clear();
-        if start > input.len() {
-            return Matched::No;
-        }
-        let search = self.search(cache, input);
-        let from = search.text.place_of(start);
-        let found = search.captures(from, groups);
-        cache.note(found)
-    }
-
-    /// About how many bytes it occupies itself; what is built of it in a [`PatternCache`] is bounded there.
-    pub(in crate::rules) fn memory(&self) -> usize {
-        size_of::<Self>() + self.ast.memory()
-    }
-
-    /// How many groups capture, the whole match not counted.
-    pub fn group_count(&self) -> usize {
-        self.ast.groups() as usize
+        Ok(Self { ast, plan })
     }
 
     pub(in crate::rules) const fn ast(&self) -> &Ast {
@@ -233,21 +208,159 @@ impl Pattern {
         }
     }
 
+    /// How its verdict is found.
+    pub(in crate::rules) fn manner(&self) -> Manner {
+        let quick = Quick::new(self);
+        match &self.plan.shape {
+            _ if quick.decides() => Manner::Bits {
+                words: quick.width(),
+                bytes: quick.memory(),
+            },
+            Shape::Irregular => Manner::Irregular,
+            Shape::Conjunction(_) | Shape::Regular => Manner::Automaton,
+        }
+    }
+}
+
+/// How a pattern's verdict is found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::rules) enum Manner {
+    /// By automata that are built lazily.
+    Automaton,
+    /// By programs of so many words together, which take so many bytes, from the first search on.
+    Bits { words: usize, bytes: usize },
+    /// By backtracking where an automaton lets it.
+    Irregular,
+}
+
+impl Pattern {
+    /// Checks a pattern. The text is taken literally; URL Rewrite substitutes nothing in patterns.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not a pattern of that syntax, or passes a limit: 16 KiB of text, 200 groups inside each
+    /// other, 1,000 capturing groups, counts of 5,000, and 32,768 automaton states.
+    pub fn new(
+        text: &str,
+        syntax: PatternSyntax,
+        options: PatternOptions,
+    ) -> Result<Self, PatternError> {
+        Self::with_tree(&Arc::from(text), syntax, options).map(|(pattern, _)| pattern)
+    }
+
+    /// Checks a pattern as [`new`](Self::new) does, and gives the tree that it was checked by.
+    pub(in crate::rules) fn with_tree(
+        text: &Arc<str>,
+        syntax: PatternSyntax,
+        options: PatternOptions,
+    ) -> Result<(Self, Tree), PatternError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let tree = Tree::read(text, syntax, options)?;
+        let pattern = Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            text: Arc::clone(text),
+            syntax,
+            options,
+            groups: tree.ast.groups(),
+            states: tree.plan.states,
+        };
+        Ok((pattern, tree))
+    }
+
+    /// Whether the pattern matches somewhere in the input.
+    pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
+        let found = self.verdict(cache, input);
+        cache.note(found)
+    }
+
+    fn verdict(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
+        let mut place = cache.prepare(self.id, input);
+        if !self.is_affordable(place.text) {
+            return Matched::OutOfSteps;
+        }
+        let Slot { quick, tree, .. } = &mut *place.slot;
+        let quick = quick.get_or_insert_with(|| {
+            let read = self.tree();
+            let quick = Quick::new(&read);
+            if !quick.decides() {
+                *tree = Some(Box::new(read));
+            }
+            quick
+        });
+        match quick.verdict(place.text) {
+            Some(true) => Matched::Yes,
+            Some(false) => Matched::No,
+            None => self.search(&mut place).verdict(),
+        }
+    }
+
+    /// Finds the leftmost match that begins at or after byte `start`, and where its groups lie.
+    ///
+    /// What stands before `start` is still part of the input: `^` does not match there, and `\b` sees it.
+    pub fn captures(
+        &self,
+        cache: &mut PatternCache,
+        input: &[u8],
+        start: usize,
+        groups: &mut Groups,
+    ) -> Matched {
+        groups.clear();
+        if start > input.len() {
+            return Matched::No;
+        }
+        let mut place = cache.prepare(self.id, input);
+        let found = if self.is_affordable(place.text) {
+            let from = place.text.place_of(start);
+            self.search(&mut place).captures(from, groups)
+        } else {
+            Matched::OutOfSteps
+        };
+        cache.note(found)
+    }
+
+    /// About how many bytes it occupies itself; what is built of it in a [`PatternCache`] is bounded there.
+    pub(in crate::rules) fn memory(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.text.len()
+    }
+
+    /// How many groups capture, the whole match not counted.
+    pub fn group_count(&self) -> usize {
+        self.groups as usize
+    }
+
+    /// An upper bound on the states of its automata.
+    pub(in crate::rules) const fn states(&self) -> u32 {
+        self.states
+    }
+
+    /// The pattern as a tree, read anew.
+    pub(in crate::rules) fn tree(&self) -> Tree {
+        Tree::read(&self.text, self.syntax, self.options)
+            .expect("the same text was read when the pattern was checked")
+    }
+
     /// The longest input, in bytes, that is searched and not refused for its length: [`Matched::OutOfSteps`].
     pub(in crate::rules) fn longest_input(&self) -> usize {
         // An ill-formed byte becomes a character of three.
-        let bytes = limits::WORK / u64::from(self.plan.states.max(1)) / 3;
+        let bytes = limits::WORK / u64::from(self.states.max(1)) / 3;
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    fn search<'s>(&'s self, cache: &'s mut PatternCache, input: &'s [u8]) -> Search<'s> {
-        let (text, built, machine) = cache.prepare(self.id, input);
+    /// Whether even an automaton that has to follow all its states at once is fast enough; as a rule it follows one.
+    fn is_affordable(&self, text: Text<'_>) -> bool {
+        let bytes = text.bytes().len() as u64;
+        u64::from(self.states).saturating_mul(bytes) <= limits::WORK
+    }
+
+    fn search<'s>(&self, place: &'s mut Place<'_>) -> Search<'s> {
+        *place.since_count += 1;
+        let slot = &mut *place.slot;
         Search {
-            ast: &self.ast,
-            plan: &self.plan,
-            text,
-            built,
-            machine,
+            tree: slot.tree.get_or_insert_with(|| Box::new(self.tree())),
+            text: place.text,
+            built: &mut slot.built,
+            machine: place.machine,
+            builds: place.builds,
         }
     }
 }
@@ -436,7 +549,7 @@ mod tests {
         assert!(check("(?:(?:(?:a{5000}){5000}){5000}){5000}").is_err());
 
         let pattern = check("a{2500}b").unwrap();
-        let affordable = (limits::WORK / u64::from(pattern.plan.states)) as usize;
+        let affordable = (limits::WORK / u64::from(pattern.states)) as usize;
         let mut cache = PatternCache::new();
         for (length, expected) in [
             (affordable, Matched::No),
@@ -496,6 +609,114 @@ mod tests {
         }
     }
 
+    /// Patterns of few letters, in which repetitions, choices and ends meet.
+    fn pattern_text() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(
+            &[
+                "a",
+                "b",
+                ".",
+                "[ab]",
+                "[^a]",
+                "\\s",
+                "^",
+                "$",
+                "|",
+                "a*",
+                "b+",
+                ".*",
+                ".+?",
+                "(a|bc)",
+                "(?:ab|c){2}",
+                "(?:b|\u{e9})?",
+                "a{1,3}",
+                "(?:a|b)*",
+                "(x*y)+",
+                "()",
+                "(?=.*a)",
+                "(?=.*bc)",
+                "[]",
+                "[^]",
+                "\u{e9}",
+            ][..],
+        );
+        prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
+    }
+
+    fn bits_decide_as_automata_do(cases: u32) {
+        let config = ProptestConfig {
+            cases,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let input = "[abcxy\u{e9}\u{1f600}\n ]{0,12}";
+        let strategy = (
+            pattern_text(),
+            any::<bool>(),
+            prop::collection::vec(input, 1..6),
+        );
+        let runner = &mut proptest::test_runner::TestRunner::new(config);
+        let outcome = runner.run(&strategy, |(text, ignore_case, inputs)| {
+            let options = PatternOptions {
+                ignore_case,
+                ..PatternOptions::default()
+            };
+            let pattern = new(&text, PatternSyntax::EcmaScript, options);
+            let mut quick = Quick::new(&pattern.tree());
+            let mut many = ManyBuilder::new(true);
+            let in_many = many.add(&pattern.tree(), 7);
+            let many = many.build();
+            let mut cache = PatternCache::new();
+            for input in inputs.iter().map(String::as_bytes) {
+                let mut found = Vec::new();
+                many.scan(input, &mut ManyMemory::default(), &mut found);
+                let mut place = cache.prepare(pattern.id, input);
+                let expected = pattern.search(&mut place).verdict() == Matched::Yes;
+                if let Some(verdict) = quick.verdict(place.text) {
+                    prop_assert_eq!(verdict, expected, "{:?} on {:?}", &text, input);
+                }
+                if in_many && expected {
+                    prop_assert!(!found.is_empty(), "{:?} on {:?}", &text, input);
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    #[test]
+    fn bits_decide_a_few_patterns_as_automata_do() {
+        bits_decide_as_automata_do(600);
+    }
+
+    #[test]
+    #[ignore = "takes minutes: many random patterns"]
+    fn bits_decide_many_patterns_as_automata_do() {
+        bits_decide_as_automata_do(200_000);
+    }
+
+    #[test]
+    fn most_patterns_of_rules_are_decided_by_bits() {
+        let by_bits = |text: &str| {
+            let options = PatternOptions::default();
+            let pattern = new(text, PatternSyntax::EcmaScript, options);
+            matches!(pattern.tree().manner(), Manner::Bits { .. })
+        };
+        for (text, expected) in [
+            ("(?=.*autodiscover)(?=.*powershell)", true),
+            ("(.*)X-BEResource=(.+)/(.+)~(.+)", true),
+            ("(\\.\\./|%2e%2e/){2,}.*etc", true),
+            ("^/owa/auth/[a-z0-9]{4,12}\\.js$", true),
+            ("jndi:(ldap|rmi|dns)://x", true),
+            ("\\bword\\b", false),
+            ("a(?:bc)*d", false),
+            ("(a)\\1", false),
+            ("^(?!www)", false),
+        ] {
+            assert_eq!(by_bits(text), expected, "{text}");
+        }
+    }
+
     /// Patterns as rules have them, made distinct by a number.
     fn typical(number: usize) -> String {
         let shapes = [
@@ -549,7 +770,7 @@ mod tests {
         }
         // What an attacker can make of the budgets.
         let dense = r"a.{250}\d";
-        let states = new(dense, PatternSyntax::EcmaScript, options).plan.states;
+        let states = new(dense, PatternSyntax::EcmaScript, options).states;
         let mut noise = 1_u32;
         let noise = std::iter::repeat_with(|| {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

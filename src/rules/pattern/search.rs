@@ -3,13 +3,13 @@
 use regex_automata::Match;
 
 use super::Matched;
-use super::ast::Ast;
+use super::Tree;
 use super::backtrack::{Machine, OutOfSteps, Outcome, Program, Steps};
 use super::engine::{Automaton, Engine};
 use super::groups::Groups;
 use super::limits;
 use super::lines;
-use super::plan::{Plan, Reach, Shape, Term};
+use super::plan::{Reach, Shape, Term};
 use super::text::Text;
 use super::translate::Alphabet;
 
@@ -22,13 +22,21 @@ pub(super) struct Built {
 }
 
 impl Built {
-    fn engine(&mut self, ast: &Ast, plan: &Plan, text: Text<'_>) -> &mut Engine {
+    fn engine(&mut self, tree: &Tree, text: Text<'_>) -> &mut Engine {
         let (engine, alphabet) = if text.is_ascii() {
             (&mut self.ascii, Alphabet::Ascii)
         } else {
             (&mut self.wide, Alphabet::Wide)
         };
-        engine.get_or_insert_with(|| Box::new(Engine::new(ast, plan, alphabet)))
+        engine.get_or_insert_with(|| Box::new(Engine::new(&tree.ast, &tree.plan, alphabet)))
+    }
+
+    /// Whether searching this text needs an automaton that is not built.
+    fn lacks_engine(&self, text: Text<'_>) -> bool {
+        match text.is_ascii() {
+            true => self.ascii.is_none(),
+            false => self.wide.is_none(),
+        }
     }
 
     /// About how many bytes it occupies.
@@ -41,21 +49,21 @@ impl Built {
 
 /// One pattern, one text, and the memory to search with.
 pub(super) struct Search<'s> {
-    pub(super) ast: &'s Ast,
-    pub(super) plan: &'s Plan,
+    pub(super) tree: &'s Tree,
     pub(super) text: Text<'s>,
     pub(super) built: &'s mut Built,
     pub(super) machine: &'s mut Machine,
+    /// How many automata may still be built.
+    pub(super) builds: &'s mut u32,
 }
 
 impl Search<'_> {
     /// Whether there is a match.
     pub(super) fn verdict(mut self) -> Matched {
-        if !self.is_affordable() {
-            return Matched::OutOfSteps;
-        }
-        if let Shape::Regular = self.plan.shape {
-            let engine = self.built.engine(self.ast, self.plan, self.text);
+        if let Shape::Regular = self.tree.plan.shape
+            && self.may_build()
+        {
+            let engine = self.built.engine(self.tree, self.text);
             return yes_if(engine.base.is_match(self.text.bytes()));
         }
         match self.find(0, &mut Steps::new(limits::STEPS)) {
@@ -66,20 +74,11 @@ impl Search<'_> {
 
     /// Finds the leftmost match from this place on, and its groups.
     pub(super) fn captures(mut self, from: usize, groups: &mut Groups) -> Matched {
-        if !self.is_affordable() {
-            return Matched::OutOfSteps;
-        }
         let mut steps = Steps::new(limits::STEPS);
         match self.captures_within(from, groups, &mut steps) {
             Ok(found) => yes_if(found),
             Err(OutOfSteps) => Matched::OutOfSteps,
         }
-    }
-
-    /// Whether even an automaton that has to follow all its states at once is fast enough; as a rule it follows one.
-    fn is_affordable(&self) -> bool {
-        let bytes = self.text.bytes().len() as u64;
-        u64::from(self.plan.states).saturating_mul(bytes) <= limits::WORK
     }
 
     fn captures_within(
@@ -93,8 +92,8 @@ impl Search<'_> {
         };
         let text = self.text;
         let place = |(start, end)| (text.input_offset(start), text.input_offset(end));
-        let decided = matches!(self.plan.shape, Shape::Irregular);
-        if !decided && self.ast.groups() == 0 && self.plan.ends_alike {
+        let decided = matches!(self.tree.plan.shape, Shape::Irregular);
+        if !decided && self.tree.ast.groups() == 0 && self.tree.plan.ends_alike {
             groups.push(Some(place((start, end))));
             return Ok(true);
         }
@@ -106,10 +105,24 @@ impl Search<'_> {
                 "the automaton found a match here"
             );
         }
-        for number in 0..=self.ast.groups() {
+        for number in 0..=self.tree.ast.groups() {
             groups.push(self.machine.group(number).map(place));
         }
         Ok(true)
+    }
+
+    /// Whether there is an automaton, or one may be built, which is counted.
+    fn may_build(&mut self) -> bool {
+        if !self.built.lacks_engine(self.text) {
+            return true;
+        }
+        match self.builds.checked_sub(1) {
+            Some(left) => {
+                *self.builds = left;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Where the leftmost match begins; where it ends only for a plan whose automaton knows.
@@ -118,14 +131,40 @@ impl Search<'_> {
         from: usize,
         steps: &mut Steps,
     ) -> Result<Option<(usize, usize)>, OutOfSteps> {
-        let engine = self.built.engine(self.ast, self.plan, self.text);
+        // Backtracking decides alike; only a text on which it gets lost is worth an automaton beyond those allowed.
+        if !self.may_build()
+            && let Ok(found) = self.crawl(from, &mut Steps::new(limits::CRAWL_STEPS))
+        {
+            return Ok(found);
+        }
+        let engine = self.built.engine(self.tree, self.text);
         let bytes = self.text.bytes();
-        let found = match &self.plan.shape {
+        let found = match &self.tree.plan.shape {
             Shape::Conjunction(terms) => conjunction(engine, terms, bytes, from, steps)?,
             Shape::Irregular => return self.backtrack(from, steps),
             Shape::Regular => engine.base.find(bytes, from),
         };
         Ok(found.map(|found| (found.start(), found.end())))
+    }
+
+    /// Tries every place.
+    fn crawl(
+        &mut self,
+        from: usize,
+        steps: &mut Steps,
+    ) -> Result<Option<(usize, usize)>, OutOfSteps> {
+        let bytes = self.text.bytes();
+        let mut at = from;
+        loop {
+            take_bytes(1, steps)?;
+            if self.run(at, steps)? == Outcome::Matched {
+                return Ok(self.machine.group(0));
+            }
+            match next_unit(bytes, at) {
+                Some(next) => at = next,
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Tries every place at which a pattern that accepts more matches.
@@ -137,7 +176,7 @@ impl Search<'_> {
         let bytes = self.text.bytes();
         let mut at = from;
         loop {
-            let engine = self.built.engine(self.ast, self.plan, self.text);
+            let engine = self.built.engine(self.tree, self.text);
             let Some(found) = engine.base.find(bytes, at) else {
                 return Ok(None);
             };
@@ -156,9 +195,9 @@ impl Search<'_> {
         let program = self
             .built
             .program
-            .get_or_insert_with(|| Program::new(self.ast));
+            .get_or_insert_with(|| Program::new(&self.tree.ast));
         self.machine
-            .run(program, self.ast, self.text.bytes(), at, steps)
+            .run(program, &self.tree.ast, self.text.bytes(), at, steps)
     }
 }
 

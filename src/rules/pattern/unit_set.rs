@@ -142,6 +142,11 @@ impl UnitSet {
         }
     }
 
+    /// The part in ASCII: a bit for each unit.
+    pub(in crate::rules) const fn ascii(&self) -> u128 {
+        self.ascii
+    }
+
     /// The part beyond ASCII: sorted ranges, both ends included.
     pub(in crate::rules) fn wide(&self) -> &[(u16, u16)] {
         &self.wide

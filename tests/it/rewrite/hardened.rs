@@ -319,7 +319,7 @@ fn each_source_is_a_group_of_its_own() {
     assert_eq!(judge(&rules, "/a"), Verdict::Abort);
     let sources: Vec<_> = rules
         .rules()
-        .map(|(_, rule)| rule.source.as_str())
+        .map(|(_, rule)| rule.origin.source.as_str())
         .collect();
     assert_eq!(sources, ["1", "2"]);
 }

@@ -34,30 +34,27 @@ pub(super) fn of_clause(clause: &Clause) -> f64 {
 
 fn of_text(text: &[u8]) -> f64 {
     let by_length = BY_LENGTH.get(text.len()).copied().unwrap_or(LONGER);
-    let rarest = if text.len() < 4 {
-        let honest = HONEST.as_bytes().windows(text.len().max(1));
-        let there = honest.filter(|there| there.eq_ignore_ascii_case(text));
-        there.count().min(u8::MAX.into()) as u8
-    } else {
-        text.windows(4).map(occurrences).min().unwrap_or(0)
-    };
+    let rarest = text.windows(text.len().clamp(1, 4)).map(occurrences).min();
+    let rarest = rarest.unwrap_or(0);
     by_length + PER_OCCURRENCE * f64::from(rarest)
 }
 
-/// How often these four bytes stand among honest requests, without regard to case.
-pub(super) fn occurrences(four: &[u8]) -> u8 {
-    GRAMS[slot(four)]
+/// How often these bytes, four at most, stand among honest requests, without regard to case.
+pub(super) fn occurrences(few: &[u8]) -> u8 {
+    GRAMS[slot(few)]
 }
 
-fn slot(four: &[u8]) -> usize {
-    (fold(gram(four), 4) >> 16) as usize
+fn slot(few: &[u8]) -> usize {
+    (fold(gram(few), few.len()) >> 48) as usize
 }
 
 static GRAMS: LazyLock<Box<[u8]>> = LazyLock::new(|| {
     let mut counts = vec![0u8; 1 << 16].into_boxed_slice();
-    for four in HONEST.as_bytes().windows(4) {
-        let count = &mut counts[slot(four)];
-        *count = count.saturating_add(1);
+    for width in 1..=4 {
+        for few in HONEST.as_bytes().windows(width) {
+            let count = &mut counts[slot(few)];
+            *count = count.saturating_add(1);
+        }
     }
     counts
 });

@@ -1,7 +1,7 @@
 //! Reads off a pattern's tree which texts an input must hold for the pattern to match.
 
 use super::cost;
-use crate::rules::pattern::{Ast, Node, NodeId, Pattern};
+use crate::rules::pattern::{Ast, Node, NodeId, Tree};
 
 /// Strings of one set; more of them are no set.
 const MAX_STRINGS: usize = 64;
@@ -10,7 +10,7 @@ const MAX_STRINGS: usize = 64;
 const MAX_PRODUCT: usize = 16;
 
 /// Bytes of one string; a longer one is cut in two.
-const MAX_BYTES: usize = 64;
+const MAX_BYTES: usize = super::table::MAX_TEXT;
 
 /// Letters, without regard to case, that a class may stand for to be written out.
 const MAX_MEMBERS: usize = 6;
@@ -25,11 +25,11 @@ pub(super) type Clause = Vec<Vec<u8>>;
 ///
 /// Only what the first automaton of a search decides counts: an input without one of these texts never brings the
 /// search to running out of steps, so to leave it out changes no verdict.
-pub(super) fn required(pattern: &Pattern) -> Option<Clause> {
-    let ast = pattern.ast();
+pub(super) fn required(tree: &Tree) -> Option<Clause> {
+    let ast = tree.ast();
     let mut parts = Parts::of(ast);
     let whole = parts.clause(ast, ast.root());
-    let look = pattern.first_look().and_then(|sub| parts.clause(ast, sub));
+    let look = tree.first_look().and_then(|sub| parts.clause(ast, sub));
     best(whole, look)
 }
 
@@ -306,11 +306,11 @@ fn ascii(unit: u16) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::pattern::{PatternOptions, PatternSyntax};
+    use crate::rules::pattern::{Pattern, PatternOptions, PatternSyntax};
 
     fn clause(text: &str) -> String {
         let pattern = Pattern::new(text, PatternSyntax::EcmaScript, PatternOptions::default());
-        let Some(clause) = required(&pattern.unwrap()) else {
+        let Some(clause) = required(&pattern.unwrap().tree()) else {
             return String::new();
         };
         let texts = clause.iter().map(|text| String::from_utf8_lossy(text));

@@ -9,11 +9,9 @@ mod cost;
 mod literal;
 mod table;
 
-use std::collections::HashMap;
-
 use self::literal::{Clause, required};
 use self::table::Table;
-use crate::rules::pattern::Pattern;
+use crate::rules::pattern::Tree;
 
 /// The shortest text worth looking for: a single byte is in nearly every input.
 const MIN_BYTES: usize = 2;
@@ -45,44 +43,60 @@ pub(super) struct Seen {
 /// A gate under construction.
 #[derive(Debug, Default)]
 pub(super) struct GateBuilder {
-    numbers: HashMap<Vec<u8>, usize>,
-    texts: Vec<(Vec<u8>, Vec<u32>)>,
+    bytes: Vec<u8>,
+    /// For each text of each rule, where it begins and ends in the bytes, and the rule.
+    texts: Vec<(u32, u32, u32)>,
 }
 
-/// What a pattern requires, if looking for it is worth while, and how often that will be found in vain.
-pub(super) fn condition(pattern: &Pattern) -> Option<(Clause, f64)> {
-    let clause = required(pattern)?;
+/// What a pattern requires of its input.
+#[derive(Debug)]
+pub(crate) struct Requirement {
+    pub(super) clause: Clause,
+    /// How often one of the texts will be found in vain.
+    pub(super) cost: f64,
+}
+
+/// What a pattern requires, if looking for it is worth while.
+pub(crate) fn requirement(tree: &Tree) -> Option<Requirement> {
+    let clause = required(tree)?;
     let cost = cost::of_clause(&clause);
     let is_long = clause.iter().all(|text| text.len() >= MIN_BYTES);
-    (is_long && cost <= MAX_COST).then_some((clause, cost))
+    (is_long && cost <= MAX_COST).then_some(Requirement { clause, cost })
 }
 
 impl GateBuilder {
-    /// Adds the texts of a rule; rules come in ascending order.
-    pub(super) fn add(&mut self, rule: u32, clause: Clause) {
+    /// Adds the texts of a rule.
+    pub(super) fn add(&mut self, rule: u32, clause: &Clause) {
         for text in clause {
-            let number = *self.numbers.entry(text).or_insert_with_key(|text| {
-                self.texts.push((text.clone(), Vec::new()));
-                self.texts.len() - 1
-            });
-            self.texts[number].1.push(rule);
+            let start = self.bytes.len() as u32;
+            self.bytes.extend_from_slice(text);
+            self.texts.push((start, self.bytes.len() as u32, rule));
         }
     }
 
-    pub(super) fn build(self) -> Gate {
-        drop(self.numbers);
-        let (mut bytes, mut rules) = (Vec::new(), Vec::new());
-        let mut texts = Vec::with_capacity(self.texts.len() + 1);
-        for (text, own) in &self.texts {
-            texts.push((bytes.len() as u32, rules.len() as u32));
-            bytes.extend_from_slice(text);
-            rules.extend_from_slice(own);
+    pub(super) fn build(mut self) -> Gate {
+        let all = self.bytes;
+        let text_of = |(start, end, _): &(u32, u32, u32)| &all[*start as usize..*end as usize];
+        self.texts
+            .sort_unstable_by(|one, other| (text_of(one), one.2).cmp(&(text_of(other), other.2)));
+        self.texts
+            .dedup_by(|one, other| one.2 == other.2 && text_of(one) == text_of(other));
+        let (mut bytes, mut texts) = (Vec::new(), Vec::new());
+        let mut last = None;
+        for (rule, text) in self.texts.iter().map(text_of).enumerate() {
+            if last != Some(text) {
+                texts.push((bytes.len() as u32, rule as u32));
+                bytes.extend_from_slice(text);
+                last = Some(text);
+            }
         }
-        texts.push((bytes.len() as u32, rules.len() as u32));
+        texts.push((bytes.len() as u32, self.texts.len() as u32));
+        let rules = self.texts.iter().map(|(_, _, rule)| *rule).collect();
         let mut tables = Vec::new();
         for short in [false, true] {
             let chosen = (0..)
-                .zip(self.texts.iter().map(|(text, _)| text.as_slice()))
+                .zip(texts.windows(2))
+                .map(|(number, ends)| (number, &bytes[ends[0].0 as usize..ends[1].0 as usize]))
                 .filter(|(_, text)| (text.len() <= SHORT) == short);
             if chosen.clone().next().is_some() {
                 tables.push(Table::new(chosen));
@@ -91,7 +105,7 @@ impl GateBuilder {
         Gate {
             bytes: bytes.into_boxed_slice(),
             texts: texts.into_boxed_slice(),
-            rules: rules.into_boxed_slice(),
+            rules,
             tables,
         }
     }
@@ -144,7 +158,7 @@ mod tests {
     fn gate(texts: &[&str]) -> Gate {
         let mut builder = GateBuilder::default();
         for (rule, text) in (0..).zip(texts) {
-            builder.add(rule, vec![text.as_bytes().to_vec()]);
+            builder.add(rule, &vec![text.as_bytes().to_vec()]);
         }
         builder.build()
     }

@@ -3,9 +3,9 @@
 /// The longest stride: a text must be long enough to be met wherever it begins.
 const MAX_STRIDE: usize = 8;
 
-/// Places that are looked at in a row, and the bytes that they lie in at the longest stride.
-const ROW: usize = 4;
-const BLOCK: usize = (ROW - 1) * MAX_STRIDE + 8;
+/// Bytes that are looked into in a row, at short strides and at long ones.
+const BLOCK: usize = 32;
+const LONG_BLOCK: usize = 64;
 
 /// Bytes that are hashed, unless a text is shorter.
 const GRAM: usize = 4;
@@ -31,12 +31,60 @@ pub(super) struct Table {
 }
 
 /// A hash that a text shows at a place in it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    hash: u32,
+    /// The upper half of the hash.
+    tag: u32,
     text: u32,
+    /// Four bytes of the text far from the place, folded; most inputs that only look like the text lack them.
+    check: u32,
     /// The place, from the text's beginning.
-    offset: u32,
+    offset: u8,
+    /// From the place to those bytes; [`UNCHECKED`] for a text without so many.
+    to_check: i8,
+}
+
+/// Bytes that are compared before a text is.
+const CHECKED: usize = 4;
+
+const UNCHECKED: i8 = i8::MIN;
+
+/// The longest text that a table takes, so that places in it fit a byte.
+pub(super) const MAX_TEXT: usize = 64;
+
+impl Entry {
+    fn new(tag: u32, number: u32, text: &[u8], offset: usize) -> Self {
+        let last = text.len().checked_sub(CHECKED);
+        // The end that is farther from what was hashed.
+        let place = last.map(|last| if offset > last / 2 { 0 } else { last });
+        Self {
+            tag,
+            text: number,
+            check: place.map_or(0, |place| folded(&text[place..])),
+            offset: offset as u8,
+            to_check: place.map_or(UNCHECKED, |place| (place as isize - offset as isize) as i8),
+        }
+    }
+
+    /// Where the text would begin in the input, unless its checked bytes are not there.
+    fn start(&self, input: &[u8], at: usize) -> Option<usize> {
+        if self.to_check != UNCHECKED {
+            let place = at.checked_add_signed(self.to_check.into())?;
+            let there = input.get(place..)?;
+            if there.len() < CHECKED || folded(there) != self.check {
+                return None;
+            }
+        }
+        at.checked_sub(self.offset.into())
+    }
+}
+
+/// The first four bytes, equal for letters that differ in case only.
+fn folded(bytes: &[u8]) -> u32 {
+    match bytes.first_chunk() {
+        Some(bytes) => u32::from_le_bytes(*bytes) | 0x2020_2020,
+        None => 0,
+    }
 }
 
 impl Table {
@@ -46,40 +94,47 @@ impl Table {
         let shortest = shortest.unwrap_or(GRAM);
         let width = shortest.min(GRAM);
         let stride = (shortest + 1 - width).min(MAX_STRIDE);
-        let mut entries = Vec::new();
-        let mut crowd = Crowd::new();
-        for (number, text) in texts {
-            let first = quietest(text, width, stride, &crowd);
-            for offset in first..first + stride {
-                let hash = fold(gram(&text[offset..]), width);
-                crowd.add(hash);
-                entries.push(Entry {
-                    hash,
-                    text: number,
-                    offset: offset as u32,
-                });
-            }
-        }
-        Self::of_entries(entries, stride, width)
-    }
-
-    fn of_entries(mut entries: Vec<Entry>, stride: usize, width: usize) -> Self {
-        let wanted = entries.len() * BITS_PER_ENTRY / 32;
-        let words = WORDS.into_iter().find(|words| *words >= wanted);
+        // Where each text's places begin, and how many entries each bucket has.
+        let count = texts.clone().count();
+        let mut firsts: Vec<u8> = Vec::with_capacity(count);
+        let words = WORDS
+            .into_iter()
+            .find(|words| *words >= count * stride * BITS_PER_ENTRY / 32);
         let words = words.unwrap_or(WORDS[WORDS.len() - 1]);
         let mut filter = vec![0; words].into_boxed_slice();
-        let buckets = entries.len().next_power_of_two().ilog2().max(1);
+        let buckets = (count * stride).next_power_of_two().ilog2().max(1);
         let bucket_shift = 32 - buckets;
         let mut starts = vec![0; (1 << buckets) + 1].into_boxed_slice();
-        entries.sort_by_key(|entry| entry.hash);
-        for entry in &entries {
-            filter[(entry.hash >> (32 - words.ilog2())) as usize] |= 1 << (entry.hash & 31);
-            starts[(entry.hash >> bucket_shift) as usize + 1] += 1;
+        let mut crowd = Crowd::new();
+        for (_, text) in texts.clone() {
+            let first = quietest(text, width, stride, &crowd);
+            firsts.push(first as u8);
+            for offset in first..first + stride {
+                let hash = fold(gram(&text[offset..]), width);
+                crowd.add(tag(hash));
+                filter[(hash >> (64 - words.ilog2())) as usize] |= 1 << (hash & 31);
+                starts[(tag(hash) >> bucket_shift) as usize + 1] += 1;
+            }
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += *start;
             *start = sum;
+        }
+        let mut entries = vec![Entry::default(); count * stride].into_boxed_slice();
+        // Each bucket is filled from its end, by which its start comes to be where it should.
+        for ((number, text), first) in texts.zip(firsts) {
+            let first = usize::from(first);
+            for offset in first..first + stride {
+                let tag = tag(fold(gram(&text[offset..]), width));
+                let end = &mut starts[(tag >> bucket_shift) as usize + 1];
+                *end -= 1;
+                entries[*end as usize] = Entry::new(tag, number, text, offset);
+            }
+        }
+        starts.rotate_left(1);
+        if let Some(end) = starts.last_mut() {
+            *end = entries.len() as u32;
         }
         Self {
             stride,
@@ -87,7 +142,7 @@ impl Table {
             filter,
             starts,
             bucket_shift,
-            entries: entries.into_boxed_slice(),
+            entries,
         }
     }
 
@@ -96,28 +151,32 @@ impl Table {
     /// No text that does stand there is left out, whatever the case of its letters.
     pub(super) fn scan(&self, input: &[u8], meet: &mut impl FnMut(u32, usize)) {
         match self.stride {
-            1 => self.scan_by::<1>(input, meet),
-            2 => self.scan_by::<2>(input, meet),
-            3 => self.scan_by::<3>(input, meet),
-            4 => self.scan_by::<4>(input, meet),
-            5 => self.scan_by::<5>(input, meet),
-            6 => self.scan_by::<6>(input, meet),
-            7 => self.scan_by::<7>(input, meet),
-            _ => self.scan_by::<MAX_STRIDE>(input, meet),
+            1 => self.scan_by::<1, BLOCK>(input, meet),
+            2 => self.scan_by::<2, BLOCK>(input, meet),
+            3 => self.scan_by::<3, BLOCK>(input, meet),
+            4 => self.scan_by::<4, LONG_BLOCK>(input, meet),
+            5 => self.scan_by::<5, LONG_BLOCK>(input, meet),
+            6 => self.scan_by::<6, LONG_BLOCK>(input, meet),
+            7 => self.scan_by::<7, LONG_BLOCK>(input, meet),
+            _ => self.scan_by::<MAX_STRIDE, LONG_BLOCK>(input, meet),
         }
     }
 
-    fn scan_by<const STRIDE: usize>(&self, input: &[u8], meet: &mut impl FnMut(u32, usize)) {
+    fn scan_by<const STRIDE: usize, const BLOCK: usize>(
+        &self,
+        input: &[u8],
+        meet: &mut impl FnMut(u32, usize),
+    ) {
         match self.filter.len() {
-            0x100 => self.scan_in::<STRIDE, 0x100>(input, meet),
-            0x800 => self.scan_in::<STRIDE, 0x800>(input, meet),
-            0x2000 => self.scan_in::<STRIDE, 0x2000>(input, meet),
-            0x8000 => self.scan_in::<STRIDE, 0x8000>(input, meet),
-            _ => self.scan_in::<STRIDE, 0x2_0000>(input, meet),
+            0x100 => self.scan_in::<STRIDE, BLOCK, 0x100>(input, meet),
+            0x800 => self.scan_in::<STRIDE, BLOCK, 0x800>(input, meet),
+            0x2000 => self.scan_in::<STRIDE, BLOCK, 0x2000>(input, meet),
+            0x8000 => self.scan_in::<STRIDE, BLOCK, 0x8000>(input, meet),
+            _ => self.scan_in::<STRIDE, BLOCK, 0x2_0000>(input, meet),
         }
     }
 
-    fn scan_in<const STRIDE: usize, const WORDS: usize>(
+    fn scan_in<const STRIDE: usize, const BLOCK: usize, const WORDS: usize>(
         &self,
         input: &[u8],
         meet: &mut impl FnMut(u32, usize),
@@ -126,33 +185,44 @@ impl Table {
         let mask = mask(self.width);
         let mut probe = |bytes: u64, at: usize| {
             let hash = hash(bytes | mask);
-            let word = filter[(hash >> (32 - WORDS.ilog2())) as usize];
+            let word = filter[(hash >> (64 - WORDS.ilog2())) as usize];
             if word >> (hash & 31) & 1 != 0 {
-                self.look_up(hash, at, meet);
+                self.look_up(tag(hash), input, at, meet);
             }
         };
+        let places = const { (BLOCK - 8) / STRIDE + 1 };
         let mut at = 0;
         while let Some(block) = input.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            for place in 0..ROW {
+            for place in 0..places {
                 let bytes = block[place * STRIDE..].first_chunk();
-                let bytes = bytes.expect("a row lies in a block");
+                let bytes = bytes.expect("the places lie in a block");
                 probe(u64::from_le_bytes(*bytes), at + place * STRIDE);
             }
-            at += ROW * STRIDE;
+            at += places * STRIDE;
         }
+        while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk) {
+            probe(u64::from_le_bytes(*bytes), at);
+            at += STRIDE;
+        }
+        // What is left is shorter than a number: the end of the last whole one, if there is one.
+        let last = input.last_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         while at + self.width <= input.len() {
-            probe(gram(&input[at..]), at);
+            let bytes = match last {
+                Some(last) => last >> (8 * (8 + at - input.len())),
+                None => gram(&input[at..]),
+            };
+            probe(bytes, at);
             at += STRIDE;
         }
     }
 
     #[cold]
-    fn look_up(&self, hash: u32, at: usize, meet: &mut impl FnMut(u32, usize)) {
-        let bucket = (hash >> self.bucket_shift) as usize;
+    fn look_up(&self, tag: u32, input: &[u8], at: usize, meet: &mut impl FnMut(u32, usize)) {
+        let bucket = (tag >> self.bucket_shift) as usize;
         let entries = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
         for entry in &self.entries[entries] {
-            if entry.hash == hash
-                && let Some(start) = at.checked_sub(entry.offset as usize)
+            if entry.tag == tag
+                && let Some(start) = entry.start(input, at)
             {
                 meet(entry.text, start);
             }
@@ -188,14 +258,15 @@ impl Crowd {
 
 /// Where in a text to begin, so that its hashes are rare among honest requests and shared with few other texts.
 fn quietest(text: &[u8], width: usize, stride: usize, crowd: &Crowd) -> usize {
-    let noise = |offset: usize| {
+    let last = text.len() + 1 - width - stride;
+    let mut noise = [0; MAX_TEXT];
+    for (offset, noise) in noise.iter_mut().enumerate().take(last + stride) {
         let bytes = &text[offset..];
         let honest = bytes.get(..GRAM).map_or(0, super::cost::occurrences);
-        4 * u32::from(honest) + crowd.of(fold(gram(bytes), width))
-    };
-    let last = text.len() + 1 - width - stride;
+        *noise = 4 * u32::from(honest) + crowd.of(tag(fold(gram(bytes), width)));
+    }
     (0..=last)
-        .min_by_key(|first| (*first..first + stride).map(noise).sum::<u32>())
+        .min_by_key(|first| noise[*first..first + stride].iter().sum::<u32>())
         .unwrap_or(0)
 }
 
@@ -211,9 +282,13 @@ pub(super) fn gram(bytes: &[u8]) -> u64 {
     }
 }
 
-/// The hash of the first bytes, equal for letters that differ in case only.
-pub(super) fn fold(gram: u64, width: usize) -> u32 {
+/// The hash of the first bytes, equal for letters that differ in case only: its upper bits depend on all of them.
+pub(super) fn fold(gram: u64, width: usize) -> u64 {
     hash(gram | mask(width))
+}
+
+const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// Sets the bit that tells upper from lower case, which also makes some other bytes equal, and every bit behind.
@@ -225,9 +300,9 @@ const fn mask(width: usize) -> u64 {
     }
 }
 
-/// Multiplies by the golden ratio and keeps the bits that depend on most others.
-const fn hash(key: u64) -> u32 {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+/// Multiplies by the golden ratio.
+const fn hash(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]
@@ -311,5 +386,57 @@ mod tests {
             most = most.max(met);
         }
         assert!(most <= 8, "{most}");
+    }
+
+    /// What a scan does: places looked at, filter hits, and entries compared.
+    fn steps(table: &Table, input: &[u8]) -> usize {
+        let mut steps = 0;
+        for at in (0..=input.len() - table.width).step_by(table.stride) {
+            let hash = fold(gram(&input[at..]), table.width);
+            let word = table.filter[(hash >> (64 - table.filter.len().ilog2())) as usize];
+            steps += 1;
+            if word >> (hash & 31) & 1 != 0 {
+                let bucket = (tag(hash) >> table.bucket_shift) as usize;
+                steps += 1 + (table.starts[bucket + 1] - table.starts[bucket]) as usize;
+            }
+        }
+        steps
+    }
+
+    /// An input that a client who knows the rules would send: nothing but one text, one end of which is changed.
+    fn near_misses(text: &[u8], length: usize, at: usize) -> Vec<u8> {
+        let mut miss = text.to_vec();
+        miss[at] ^= 1;
+        miss.iter().copied().cycle().take(length).collect()
+    }
+
+    #[test]
+    fn no_input_costs_more_than_a_few_steps_a_byte() {
+        let mut noise = 1_u32;
+        let mut word = |length: u32| -> String {
+            let letter = |_| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                char::from(b'a' + (noise >> 24) as u8 % 26)
+            };
+            (0..length).map(letter).collect()
+        };
+        let mut texts = Vec::new();
+        for number in 0..1_000 {
+            let word = word(7 + number % 5);
+            texts.push(match number % 4 {
+                0 => format!("x-{word}="),
+                1 => format!("{word}="),
+                2 => format!("resource={word}"),
+                _ => format!("jndi:ldap://{word}"),
+            });
+        }
+        let table = Table::new((0..).zip(texts.iter().map(String::as_bytes)));
+        for text in &texts {
+            for at in [0, text.len() - 1] {
+                let input = near_misses(text.as_bytes(), 4_096, at);
+                let steps = steps(&table, &input);
+                assert!(steps <= 3 * input.len(), "{text}: {steps}");
+            }
+        }
     }
 }
