@@ -7,7 +7,7 @@ mod data;
 use std::hint::black_box;
 use std::time::Instant;
 
-use data::{BATCH, Counting, Request, synthetic};
+use data::{BATCH, Counting, Request, sets, synthetic};
 use stopgap::rules::{RuleSet, Scratch};
 
 #[global_allocator]
@@ -29,6 +29,19 @@ fn main() {
     println!(
         "kind,rules,seed,bytes,nanoseconds,linear_nanoseconds,stopped,allocations,heap_growth"
     );
+    for name in sets::SETS {
+        let Some(text) = sets::document(name, seed) else {
+            eprintln!("{name}: not installed, left out");
+            continue;
+        };
+        let set = data::compile_what_can_be(&text);
+        let rules = set.rules().count();
+        for (kind, requests) in [("benign", data::benign(seed)), ("noise", data::noise(seed))] {
+            let row = measure(&set, &requests);
+            let bytes = data::mean_bytes(&requests);
+            println!("{name}-{kind},{rules},{seed},{bytes},{row}");
+        }
+    }
     for count in COUNTS {
         let rules = synthetic::rules(count, seed);
         let set = data::compile(&synthetic::iis(&rules));
@@ -45,6 +58,7 @@ fn requests(kind: &str, rules: &[synthetic::Rule], set: &RuleSet, seed: u64) -> 
     match kind {
         "attack" => data::attacks(rules, seed),
         "hostile" => data::hostile(rules, set, seed),
+        "noise" => data::noise(seed),
         "repeated" => data::benign(seed).into_iter().take(1).collect(),
         _ => data::benign(seed),
     }
@@ -82,7 +96,7 @@ fn batch(set: &RuleSet, requests: &[Request], scratch: &mut Scratch) -> usize {
 
 /// The same by the linear matcher; not for the largest set, which takes it minutes.
 fn linear(set: &RuleSet, requests: &[Request]) -> String {
-    if set.rules().count() > 1_000 {
+    if set.rules().count() > 1_000 || requests.is_empty() {
         return String::new();
     }
     let mut scratch = Scratch::default();
@@ -101,7 +115,10 @@ fn linear(set: &RuleSet, requests: &[Request]) -> String {
 /// Judges 32 requests in a function that callgrind can be told to look at, when everything is warm.
 fn count_instructions(count: usize, kind: &str, seed: u64) {
     let rules = synthetic::rules(count, seed);
-    let set = data::compile(&synthetic::iis(&rules));
+    let set = match data::option("--set").and_then(|name| sets::document(&name, seed)) {
+        Some(text) => data::compile_what_can_be(&text),
+        None => data::compile(&synthetic::iis(&rules)),
+    };
     let requests = requests(kind, &rules, &set, seed);
     let mut scratch = Scratch::default();
     for request in requests.iter().chain(&requests) {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod sets;
 #[path = "../../tests/support/synthetic.rs"]
 pub(crate) mod synthetic;
 
@@ -63,6 +64,23 @@ pub(crate) fn mean_bytes(requests: &[Request]) -> usize {
 pub(crate) fn benign(seed: u64) -> Vec<Request> {
     let mut random = Random::new(seed ^ 0xbe);
     (0..BATCH).map(|_| honest(&mut random)).collect()
+}
+
+/// Requests whose cookie is random letters, digits and signs: what keeps most patterns half matched.
+pub(crate) fn noise(seed: u64) -> Vec<Request> {
+    let mut random = Random::new(seed ^ 0x0f);
+    let mut noise = |length: usize| -> Vec<u8> {
+        const SIGNS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789_=.;/-";
+        (0..length)
+            .map(|_| SIGNS[random.below(SIGNS.len())])
+            .collect()
+    };
+    let request = |mut request: Request| {
+        request.target.extend(noise(200));
+        request.fields[COOKIE].1 = noise(2_000);
+        request
+    };
+    benign(seed).into_iter().map(request).collect()
 }
 
 /// Requests full of texts of the rules, each with one character changed, none of which is stopped.
@@ -184,6 +202,19 @@ pub(crate) fn compile(text: &str) -> RuleSet {
     builder
         .add(&source, RuleOrigin::local("generated"))
         .expect("generated");
+    builder.build()
+}
+
+/// The rules of a document that can be compiled; the Core Rule Set has some that are no ECMAScript.
+pub(crate) fn compile_what_can_be(text: &str) -> RuleSet {
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    for rule in text.split("<rule ").skip(1) {
+        let rule = rule.trim_end_matches("</rules></rewrite>");
+        let text = format!("<rewrite><rules><rule {rule}</rules></rewrite>");
+        if let Ok(source) = RuleSource::parse(&text, &SourceOrigin::named("set")) {
+            let _ = builder.add(&source, RuleOrigin::local("set"));
+        }
+    }
     builder.build()
 }
 

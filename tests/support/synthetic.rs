@@ -57,7 +57,7 @@ impl Random {
         from[self.below(from.len())]
     }
 
-    fn word(&mut self, least: usize, most: usize) -> String {
+    pub(crate) fn word(&mut self, least: usize, most: usize) -> String {
         let length = least + self.below(most - least + 1);
         (0..length)
             .map(|_| (b'a' + self.below(26) as u8) as char)
