@@ -26,7 +26,11 @@ pub(super) fn check(arguments: &CheckArguments) -> Ended {
     for path in files(&arguments.paths)? {
         report.file(&path);
     }
-    print(&report.table.render(arguments.output))?;
+    let table = match arguments.cost {
+        true => &report.costs,
+        false => &report.table,
+    };
+    print(&table.render(arguments.output))?;
     for line in &report.remarks {
         eprintln!("{}", printable(line));
     }
@@ -67,6 +71,8 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 /// What was found, in the order in which it was looked at.
 pub(super) struct Report {
     pub(super) table: Table,
+    /// What each request rule costs.
+    costs: Table,
     pub(super) remarks: Vec<String>,
     pub(super) worst: Exit,
     pub(super) judged: usize,
@@ -87,6 +93,14 @@ impl Report {
     fn new() -> Self {
         Self {
             table: Table::new(&["mitigation", "source", "rules", "vectors", "result"]),
+            costs: Table::new(&[
+                "mitigation",
+                "rule",
+                "chosen by",
+                "search",
+                "bytes",
+                "ns per byte",
+            ]),
             remarks: Vec::new(),
             worst: Exit::Done,
             judged: 0,
@@ -219,6 +233,7 @@ impl Report {
         if failed.is_some() {
             self.fail(Exit::Failed);
         }
+        self.cost(id, set);
         self.row(
             id,
             standing.name,
@@ -226,6 +241,20 @@ impl Report {
             vectors,
             failed.unwrap_or("ok"),
         );
+    }
+
+    fn cost(&mut self, id: &str, set: &RuleSet) {
+        for cost in set.costs() {
+            let worst = cost.worst.map(|worst| format!("{worst:.1}"));
+            self.costs.row(vec![
+                id.to_owned(),
+                set.rule(cost.rule).name.clone(),
+                cost.chosen,
+                cost.search.to_owned(),
+                cost.memory.to_string(),
+                worst.unwrap_or_else(|| "by steps".to_owned()),
+            ]);
+        }
     }
 
     fn invalid(&mut self, id: &str, source: &str, reason: &str) {

@@ -151,6 +151,10 @@ pub(super) struct RunArguments {
 pub(super) struct CheckArguments {
     /// Rule files and folders of them [default: the bundled set]
     pub(super) paths: Vec<PathBuf>,
+    /// List the request rules with what each costs: how requests are chosen for it, how its patterns are searched, its
+    /// memory, and the nanoseconds a byte may take
+    #[arg(long)]
+    pub(super) cost: bool,
     /// The form of the list
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Format,

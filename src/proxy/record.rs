@@ -208,7 +208,7 @@ impl Recorder {
         }
         out.extend_from_slice(b",\"source\":");
         let source = paused.map(|paused| paused.source.as_str());
-        let source = source.or_else(|| Some(rule?.source.as_str()));
+        let source = source.or_else(|| Some(rule?.origin.source.as_str()));
         json_string(out, source.unwrap_or_default().as_bytes());
         if let Some(paused) = paused {
             out.extend_from_slice(b",\"pool\":");

@@ -8,6 +8,7 @@
 
 mod body;
 mod compile;
+mod cost;
 mod error;
 mod explain;
 mod matcher;
@@ -25,6 +26,7 @@ mod verdict;
 mod view;
 
 pub use body::{BodyRewriter, BodyRules, BodySkip, MAX_PATTERN_BODY};
+pub use cost::RuleCost;
 pub use error::RuleError;
 pub use explain::{
     ExplainedBody, ExplainedConditions, ExplainedInput, ExplainedRule, ExplainedTest,

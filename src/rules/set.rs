@@ -121,7 +121,7 @@ pub enum RuleKind {
 ///
 /// let rules = RuleSet::parse(r#"<rules><rule name="a" /></rules>"#, &SourceOrigin::named("rules.xml"))?;
 /// let info = rules.rule(RuleId(0));
-/// assert_eq!((info.name.as_str(), info.source.as_str()), ("a", "rules.xml"));
+/// assert_eq!((info.name.as_str(), info.origin.source.as_str()), ("a", "rules.xml"));
 /// # Ok::<(), stopgap::rules::RuleError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -267,6 +267,14 @@ impl RuleSet {
     /// About how many bytes the index over the request rules occupies.
     pub fn index_memory(&self) -> usize {
         self.index.memory()
+    }
+
+    pub(super) const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The pattern of a test.

@@ -353,6 +353,37 @@ fn rules_are_checked_as_they_would_be_loaded() {
 }
 
 #[test]
+fn what_rules_cost_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"<rules>
+        <rule name="text"><match url=".*" /><conditions>
+            <add input="{HTTP_COOKIE}" pattern="X-BEResource=(.+)~(.+)" /></conditions><action type="AbortRequest" /></rule>
+        <rule name="bits"><match url="[0-9]{3}x[a-z]" /><action type="AbortRequest" /></rule>
+        <rule name="all"><match url=".*" /><action type="AbortRequest" /></rule>
+        <rule name="steps"><match url="([a-z])\1" /><action type="AbortRequest" /></rule>
+    </rules>"#;
+    let file = folder.path().join("rules.xml");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let output = run(folder.path(), &["check", file, "--cost", "-o", "csv"]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<&str> = listed.lines().collect();
+    assert_eq!(
+        rows[0],
+        "mitigation,rule,chosen by,search,bytes,ns per byte"
+    );
+    for (row, (begin, end)) in rows[1..].iter().zip([
+        ("-,text,\"text \"\"x-beresource=\"\"\",bits,", ",3.0"),
+        ("-,bits,bits,bits,", ",1.5"),
+        ("-,all,nothing,bits,", ",1.5"),
+        ("-,steps,nothing,irregular,", ",by steps"),
+    ]) {
+        assert!(row.starts_with(begin) && row.ends_with(end), "{row}");
+    }
+    assert_eq!(rows.len(), 5);
+}
+
+#[test]
 fn bundled_set_passes_its_own_check() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["check"]);

@@ -55,6 +55,17 @@ struct InputGate {
     least: usize,
 }
 
+/// What makes a request be judged by a rule.
+#[derive(Debug)]
+pub(crate) enum Selection<'i> {
+    /// Every request is.
+    Always,
+    /// Its pattern is met, with others as one program.
+    Bits,
+    /// One of so many texts is in the input.
+    Texts { first: &'i [u8], count: usize },
+}
+
 /// What one worker remembers for one index.
 #[derive(Debug, Default)]
 pub(crate) struct IndexMemory {
@@ -210,6 +221,29 @@ impl Index {
         }
         memory.found.sort_unstable();
         memory.found.dedup();
+    }
+
+    /// What makes each rule be judged, in the order of rules.
+    pub(crate) fn selections(&self) -> Vec<Selection<'_>> {
+        let mut all: Vec<_> = self.list_of.iter().map(|_| Selection::Bits).collect();
+        for rule in &self.always {
+            all[*rule as usize] = Selection::Always;
+        }
+        for gate in &self.gates {
+            gate.gate.each(&mut |text, rule| {
+                let selection = &mut all[rule as usize];
+                match selection {
+                    Selection::Texts { count, .. } => *count += 1,
+                    _ => {
+                        *selection = Selection::Texts {
+                            first: text,
+                            count: 1,
+                        };
+                    }
+                }
+            });
+        }
+        all
     }
 
     /// About how many bytes it occupies.

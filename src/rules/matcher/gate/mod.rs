@@ -133,6 +133,16 @@ impl Gate {
         }
     }
 
+    /// Calls `visit` with every text and each of its rules.
+    pub(super) fn each<'g>(&'g self, visit: &mut impl FnMut(&'g [u8], u32)) {
+        for ends in self.texts.windows(2) {
+            let ((first, rules), (end, rules_end)) = (ends[0], ends[1]);
+            for rule in &self.rules[rules as usize..rules_end as usize] {
+                visit(&self.bytes[first as usize..end as usize], *rule);
+            }
+        }
+    }
+
     /// About how many bytes it occupies.
     pub(super) fn memory(&self) -> usize {
         let tables: usize = self.tables.iter().map(Table::memory).sum();
