@@ -256,8 +256,8 @@ impl Filter {
             return;
         };
         let rule = watched.rule(rule);
-        let count = rule.hits.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(id) = &rule.mitigation {
+        let count = rule.origin.hits.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(id) = &rule.origin.mitigation {
             let samples = snapshot.audit().samples();
             samples.take(&id.to_string(), count, parts);
         }
