@@ -460,13 +460,13 @@ fn second_of_one_id_fails_and_no_id_is_kept_apart() {
 fn what_is_not_known_is_noted_and_the_rest_applies() {
     let text = format!(
         "<EOCS version=\"1.0\" xmlns:sg=\"{NAMESPACE}\" serial=\"1\"><News/><Config id=\"M1.1\" \
-         severity=\"high\" sg:ring=\"1\"><Extra/><sg:probe/><ActionList><Action type=\"DoNothing\" \
+         severity=\"high\" sg:orbit=\"1\"><Extra/><sg:probe/><ActionList><Action type=\"DoNothing\" \
          scope=\"Server\" when=\"now\"><Value/><Note/></Action></ActionList></Config></EOCS>"
     );
     let read = parse(&text).unwrap();
     assert_eq!(read.mitigations[0].failure, None);
     let unknown = [
-        "serial", "News", "severity", "sg:ring", "Extra", "sg:probe", "when", "Note",
+        "serial", "News", "severity", "sg:orbit", "Extra", "sg:probe", "when", "Note",
     ];
     assert_eq!(read.notices.len(), unknown.len(), "{:?}", read.notices);
     for name in unknown {
