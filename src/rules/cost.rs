@@ -6,8 +6,8 @@ use super::pattern::Manner;
 use super::plan::RequestPlan;
 use super::set::RuleSet;
 
-/// Nanoseconds that a byte takes for each word of bits and for each state that an automaton may have to follow at once;
-/// estimates from measurements, rounded up.
+/// Nanoseconds that a byte takes for each word of bits and for each state that an automaton may have to follow at once:
+/// assumptions of the right size, good for comparing rules with one another and for nothing else.
 const NANOSECONDS_PER_WORD: f64 = 1.5;
 const NANOSECONDS_PER_STATE: f64 = 2.0;
 
@@ -41,7 +41,8 @@ pub struct RuleCost {
     /// Bytes of the rule and of what each worker builds for it, about. Automata come on top, within the bound of a
     /// worker's cache.
     pub memory: usize,
-    /// Nanoseconds for each byte of an input, at worst; `None` where only a budget of steps bounds them.
+    /// Nanoseconds for each byte of an input, at worst, as an estimate by which rules can be compared; `None` where only
+    /// a budget of steps bounds them.
     pub worst: Option<f64>,
 }
 
