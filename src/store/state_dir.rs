@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,36 @@ pub struct StateDir {
 
 #[derive(Clone, Debug)]
 enum Place {
-    Folder { path: PathBuf, lock: Arc<File> },
+    Folder { path: PathBuf, lock: Arc<Lock> },
     Memory(Arc<Mutex<BTreeMap<String, MemorySlot>>>),
+}
+
+/// The lock of a folder.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    /// Whether another process may hold it too.
+    is_shared: AtomicBool,
+}
+
+impl Lock {
+    const fn new(file: File, is_shared: bool) -> Self {
+        Self {
+            file,
+            is_shared: AtomicBool::new(is_shared),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough at once: a program that is being started has a copy of the descriptor until it runs.
+        // Unlocking would be too much where another process is to keep it.
+        if !*self.is_shared.get_mut() {
+            // What cannot be unlocked is released when the last copy is closed.
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 impl StateDir {
@@ -69,7 +98,7 @@ impl StateDir {
         Ok(Self {
             place: Place::Folder {
                 path: path.to_owned(),
-                lock: Arc::new(lock),
+                lock: Arc::new(Lock::new(lock, false)),
             },
         })
     }
@@ -90,7 +119,7 @@ impl StateDir {
         Ok(Self {
             place: Place::Folder {
                 path: path.to_owned(),
-                lock: Arc::new(lock),
+                lock: Arc::new(Lock::new(lock, true)),
             },
         })
     }
@@ -102,7 +131,11 @@ impl StateDir {
     /// When there is no descriptor left.
     pub fn lock(&self) -> io::Result<Option<File>> {
         match &self.place {
-            Place::Folder { lock, .. } => lock.try_clone().map(Some),
+            Place::Folder { lock, .. } => {
+                let copy = lock.file.try_clone()?;
+                lock.is_shared.store(true, Ordering::Relaxed);
+                Ok(Some(copy))
+            }
             Place::Memory(_) => Ok(None),
         }
     }
@@ -237,6 +270,24 @@ mod tests {
             drop(first);
             second.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn copies_of_the_lock_hold_it_only_where_they_were_handed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateDir::open(folder.path()).unwrap();
+        let Place::Folder { lock, .. } = &first.place else {
+            unreachable!("it was opened at a path")
+        };
+        // As a program that is being started has it.
+        let _copy = lock.file.try_clone().unwrap();
+        drop(first);
+        let second = StateDir::open(folder.path()).unwrap();
+        let handed_over = second.lock().unwrap();
+        drop(second);
+        assert!(StateDir::open(folder.path()).unwrap_err().is_locked());
+        drop(handed_over);
+        StateDir::open(folder.path()).unwrap();
     }
 
     #[test]
