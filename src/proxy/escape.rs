@@ -17,6 +17,12 @@ pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
 /// that none is lost.
 pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if bytes.iter().all(is_plain) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {

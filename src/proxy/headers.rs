@@ -1,8 +1,8 @@
 //! Which fields pass from one side to the other, and which we set.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{Version, request, response};
 
@@ -14,44 +14,70 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 
 /// Fields that no server behind us may believe, since any client can send them: some frameworks take the target or
 /// the method from them after every check was made.
-const MISLEADING: [HeaderName; 8] = [
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-original-uri"),
-    HeaderName::from_static("x-forwarded-uri"),
-    HeaderName::from_static("x-forwarded-prefix"),
+const MISLEADING: [&str; 8] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-uri",
+    "x-forwarded-uri",
+    "x-forwarded-prefix",
 ];
 
 /// Fields by which a client could speak for a proxy in front of us.
-const CLAIMS: [HeaderName; 5] = [
-    FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded"),
+const CLAIMS: [&str; 5] = [
+    "forwarded",
+    "x-real-ip",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded",
 ];
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
+
+const MISLEADING_LENGTHS: u64 = lengths(&MISLEADING);
+const CLAIMS_LENGTHS: u64 = lengths(&CLAIMS);
+const HOP_BY_HOP_LENGTHS: u64 = lengths(&HOP_BY_HOP);
+
+/// A bit for each length that one of the names has.
+const fn lengths(names: &[&str]) -> u64 {
+    let (mut bits, mut at) = (0, 0);
+    while at < names.len() {
+        bits |= 1 << names[at].len();
+        at += 1;
+    }
+    bits
+}
+
+/// Removes fields by name. Nearly always there is none, and to look at the length of each name that is there costs
+/// less than to look each of these names up.
+fn remove_any(fields: &mut HeaderMap, names: &[&str], lengths: u64) {
+    let may_be = |name: &HeaderName| {
+        let name = name.as_str();
+        name.len() < 64 && lengths & (1 << name.len()) != 0 && names.contains(&name)
+    };
+    if fields.keys().any(may_be) {
+        for name in names {
+            fields.remove(*name);
+        }
+    }
+}
 
 /// Removes what would mislead a server, before the rules look.
 pub(super) fn remove_misleading(fields: &mut HeaderMap) {
-    for name in &MISLEADING {
-        fields.remove(name);
-    }
+    remove_any(fields, &MISLEADING, MISLEADING_LENGTHS);
 }
 
 /// Whether the client asks for the websocket protocol.
@@ -87,9 +113,7 @@ pub(super) fn forward_request(
 ) -> Result<(), Inadmissible> {
     let fields = &mut parts.headers;
     remove_hop_by_hop(fields, is_ours)?;
-    for name in &CLAIMS {
-        fields.remove(name);
-    }
+    remove_any(fields, &CLAIMS, CLAIMS_LENGTHS);
     fields.insert(X_FORWARDED_FOR, forwarded.client.clone());
     fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
     let host = fields
@@ -152,9 +176,7 @@ fn remove_hop_by_hop(
     {
         fields.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        fields.remove(name);
-    }
+    remove_any(fields, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS);
     Ok(())
 }
 

@@ -11,14 +11,27 @@ pub(super) struct RequestId {
     number: u64,
 }
 
+impl RequestId {
+    /// The name as it is shown: 12 digits of the prefix, 10 of the count.
+    pub(super) fn text(self) -> [u8; 22] {
+        let mut text = [0; 22];
+        let (prefix, number) = text.split_at_mut(12);
+        hexadecimal(prefix, self.prefix);
+        hexadecimal(number, self.number);
+        text
+    }
+}
+
+fn hexadecimal(digits: &mut [u8], mut value: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 15) as usize];
+        value >>= 4;
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:012x}{:010x}",
-            self.prefix & 0xffff_ffff_ffff,
-            self.number & 0xff_ffff_ffff
-        )
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 

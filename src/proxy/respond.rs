@@ -133,7 +133,7 @@ fn answer(code: StatusCode, body: Bytes, id: RequestId) -> Answer {
         fields.insert(CONTENT_TYPE, PLAIN_TEXT);
     }
     fields.insert(CACHE_CONTROL, NO_STORE);
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+    if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
         fields.insert(X_REQUEST_ID, id);
     }
     answer
