@@ -183,7 +183,7 @@ impl Prover {
         }
     }
 
-    async fn connect(&self, listener: ProofListener) -> io::Result<Stream> {
+    async fn connect(&self, listener: ProofListener) -> io::Result<Stream<TcpStream>> {
         let stream = TcpStream::connect(reachable(listener.address)).await?;
         stream.set_nodelay(true)?;
         match (listener.tls, &self.tls) {

@@ -32,6 +32,8 @@ struct Entries {
 pub enum Slot {
     /// Bytes from the client.
     Read,
+    /// The moment from which an idle connection is kept with as little memory as can be.
+    Rest,
     /// The upstream server.
     Upstream,
     /// The client to take bytes.
@@ -43,7 +45,7 @@ pub enum Slot {
 pub struct Deadlines {
     clock: Rc<Shared>,
     /// Ticks; 0 stands for none.
-    due: [Cell<u64>; 3],
+    due: [Cell<u64>; 4],
     waker: RefCell<Option<Waker>>,
 }
 
@@ -86,10 +88,7 @@ impl Clock {
             .tick
             .set(u64::try_from(elapsed).unwrap_or(u64::MAX - 1) + 1);
         for deadlines in self.shared.entries.borrow().slots.iter().flatten() {
-            if [Slot::Read, Slot::Upstream, Slot::Write]
-                .into_iter()
-                .any(|slot| deadlines.has_passed(slot))
-            {
+            if deadlines.has_any_passed() {
                 deadlines.wake();
             }
         }
@@ -179,6 +178,13 @@ impl Deadlines {
     pub fn has_passed(&self, slot: Slot) -> bool {
         let due = self.due[slot as usize].get();
         due != 0 && due <= self.clock.tick.get()
+    }
+
+    fn has_any_passed(&self) -> bool {
+        let now = self.clock.tick.get();
+        self.due
+            .iter()
+            .any(|due| due.get() != 0 && due.get() <= now)
     }
 
     /// Names the task to wake.

@@ -15,6 +15,12 @@ use super::pace::Pace;
 /// Bytes of a chunked body that are checked before its head is handed over, as far as they have arrived.
 const WITHHELD_BODY: usize = 64 * 1_024;
 
+/// How long a connection is idle before it is to be kept with little memory.
+const REST: Duration = Duration::from_millis(200);
+
+/// Bytes that are read at once from a connection that was kept so.
+const WAKE: usize = 4 * 1_024;
+
 /// How long a client may let a connection rest.
 #[derive(Clone, Copy, Debug)]
 pub struct InboundTimeouts {
@@ -64,6 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         if !link.deadlines().is_set(Slot::Read) {
             link.deadlines().set(Slot::Read, timeouts.head);
         }
+        link.deadlines().set(Slot::Rest, REST);
         Self {
             stream,
             link,
@@ -91,6 +98,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     /// The stream, and what was read from it and not handed over.
     pub fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.pending[self.handed..].to_vec())
+    }
+
+    /// Takes back bytes that were handed over and not looked at.
+    pub fn take_back(&mut self, bytes: &[u8]) {
+        drop(self.pending.splice(..self.handed, bytes.iter().copied()));
+        self.released = self.released - self.handed + bytes.len();
+        self.handed = 0;
+    }
+
+    /// Waits, in place of the HTTP library and with no buffer of its own, until there is something for that to read.
+    /// Deadlines are set as if it read.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed.
+    pub fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.released > self.handed || self.ended || self.link.malformed().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut memory = [0; WAKE];
+        let mut buffer = ReadBuf::new(&mut memory);
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+            read?;
+            match buffer.filled() {
+                [] => self.stream_ended(),
+                bytes => {
+                    self.pending.extend_from_slice(bytes);
+                    self.examine();
+                }
+            }
+            return Poll::Ready(Ok(()));
+        }
+        self.await_bytes();
+        Poll::Pending
     }
 
     /// Whether the client has ended its side, so that nothing more can come.
@@ -264,6 +305,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
             let begun = (self.link.awaited(), awaited) == (Awaited::First, Awaited::Head);
             if !deadlines.is_set(Slot::Read) || (self.link.awaited() != awaited && !begun) {
                 deadlines.set(Slot::Read, after);
+                if awaited != Awaited::Head {
+                    deadlines.set(Slot::Rest, REST);
+                }
             }
             self.link.set_awaited(awaited);
             return;
@@ -287,6 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         } else if !(self.ended && self.link.is_busy()) {
             self.link.deadlines().clear(Slot::Read);
         }
+        self.link.deadlines().clear(Slot::Rest);
         self.link.set_awaited(Awaited::Request);
     }
 }

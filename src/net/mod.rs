@@ -7,6 +7,7 @@
 //! See `guide::architecture` for the path of a request.
 
 mod admission;
+mod client;
 mod clock;
 mod framing;
 mod handover;
@@ -17,12 +18,15 @@ mod link;
 mod listener;
 mod network;
 mod pace;
+mod platform;
 mod private_socket;
 mod proxy_protocol;
+mod socket;
 mod stream;
 mod tls;
 
 pub use admission::{Admission, Admitted};
+pub use client::{ClientConnection, RequestLength, ResponseError, encode};
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use framing::{HeadLimits, Malformed};
 pub use handover::{Handover, Received, activated};
@@ -34,8 +38,10 @@ pub use inherited::{Inherited, share_out};
 pub use link::{Awaited, Link};
 pub use listener::{BoundSocket, bind};
 pub use network::{InvalidNetwork, Network};
+pub use platform::give_memory_back;
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
 pub use proxy_protocol::read_proxy_header;
+pub use socket::{Batch, Side, Socket};
 pub use stream::Stream;
 pub use tls::{
     CertificateFiles, ClientCertificates, Fingerprint, MutualClient, MutualServer, PeerTrust,

@@ -1,26 +1,25 @@
 //! A TCP connection, plain or within TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// Bytes up to which a copy is cheaper than the kernel's gathering of several pieces.
-const FLAT: usize = 4_096;
+use super::socket::{SMALL, Socket};
 
 /// A byte stream over TCP, of either side.
 #[derive(Debug)]
-pub enum Stream {
+pub enum Stream<S = Socket> {
     /// The socket itself.
-    Plain(TcpStream),
+    Plain(S),
     /// TLS, as client or as server, after its handshake.
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<TlsStream<S>>),
 }
 
-impl Stream {
+impl<S> Stream<S> {
     /// Whether bytes are protected by TLS.
     pub const fn is_secure(&self) -> bool {
         matches!(self, Self::Secure(_))
@@ -30,9 +29,19 @@ impl Stream {
     pub fn is_http2(&self) -> bool {
         matches!(self, Self::Secure(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
+}
 
-    /// The socket beneath.
-    pub fn socket(&self) -> &TcpStream {
+impl Stream {
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket().local_address()
+    }
+
+    fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
             Self::Secure(stream) => stream.get_ref().0,
@@ -41,12 +50,20 @@ impl Stream {
 
     /// Has the socket reset, rather than closed in order, when this is dropped.
     pub fn reset_when_dropped(&self) {
-        // Fails only on a socket that is gone.
-        let _ = self.socket().set_zero_linger();
+        self.socket().reset_when_dropped();
+    }
+
+    /// Sends what was kept to leave together with the writes of others; to be done before this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the connection failed.
+    pub fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_send(context)
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,7 +76,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -76,15 +93,13 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [bytes] = slices {
-            return self.poll_write(context, bytes);
-        }
-        if let Some(bytes) = flat(slices, &mut [0; FLAT]) {
-            return self.poll_write(context, bytes);
-        }
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Secure(stream) => match flat(slices, &mut [0; SMALL]) {
+                // One record for all.
+                Some(bytes) => Pin::new(stream).poll_write(context, bytes),
+                None => Pin::new(stream).poll_write_vectored(context, slices),
+            },
         }
     }
 
@@ -111,7 +126,7 @@ impl AsyncWrite for Stream {
 }
 
 /// Copies slices into one piece of memory, if they fit.
-fn flat<'b>(slices: &[io::IoSlice<'_>], buffer: &'b mut [u8; FLAT]) -> Option<&'b [u8]> {
+fn flat<'b>(slices: &[io::IoSlice<'_>], buffer: &'b mut [u8; SMALL]) -> Option<&'b [u8]> {
     let mut length = 0;
     for slice in slices {
         buffer
@@ -130,7 +145,7 @@ mod tests {
     fn small_pieces_are_joined_and_large_ones_are_not() {
         let (small, large) = (vec![b'a'; 4_000], vec![b'b'; 97]);
         let slices = |last: usize| [io::IoSlice::new(&small), io::IoSlice::new(&large[..last])];
-        let mut buffer = [0; FLAT];
+        let mut buffer = [0; SMALL];
         let joined = flat(&slices(96), &mut buffer).map(<[u8]>::to_vec);
         assert_eq!(joined, Some([&small[..], &large[..96]].concat()));
         assert_eq!(flat(&slices(97), &mut buffer), None);

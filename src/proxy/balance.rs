@@ -144,7 +144,7 @@ impl Servers {
         self.look();
         let oldest = tick.saturating_sub(Clock::ticks(idle_timeout));
         for server in &self.servers {
-            server.close_idle(oldest);
+            server.close_idle(oldest, tick);
         }
     }
 

@@ -36,13 +36,9 @@ impl RequestBody {
         }
     }
 
-    /// Another body that is none, if this is none.
-    pub(super) fn copy_of_none(&self) -> Option<Self> {
-        let is_none = self.incoming.is_none();
-        is_none.then(|| Self {
-            incoming: None,
-            exchange: Rc::clone(&self.exchange),
-        })
+    /// Whether there is no body, not even an empty one.
+    pub(super) const fn is_none(&self) -> bool {
+        self.incoming.is_none()
     }
 }
 
@@ -107,13 +103,11 @@ enum Kind {
 
 /// A server's body, with the connection it comes on.
 struct ServerBody {
-    incoming: Incoming,
     /// What the body has to go through until its end was seen, if rules want to rewrite it.
     transform: Option<Box<BodyTransform>>,
-    /// Whether the end was seen; the library's own answer to that is about announced lengths only.
+    /// Whether the end was seen by the client's side; that of a body without an announced length has to be asked for.
     ended: bool,
-    /// Taken when this is dropped.
-    lease: Option<Lease>,
+    lease: Lease,
 }
 
 impl ResponseBody {
@@ -127,7 +121,6 @@ impl ResponseBody {
 
     /// A server's body, with the connection it comes on.
     pub(super) fn server(
-        incoming: Incoming,
         transform: Option<BodyTransform>,
         lease: Lease,
         exchange: Rc<Exchange>,
@@ -135,9 +128,8 @@ impl ResponseBody {
         Self {
             kind: Kind::Server(ServerBody {
                 transform: transform.map(Box::new),
-                incoming,
                 ended: false,
-                lease: Some(lease),
+                lease,
             }),
             exchange,
         }
@@ -153,16 +145,14 @@ impl ServerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         while let Some(transform) = &mut self.transform {
             let mut text = Vec::new();
-            match Pin::new(&mut self.incoming).poll_frame(context) {
+            match self.lease.poll_body(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     exchange.got_response();
                     if let Ok(data) = frame.into_data() {
                         transform.write(&data, &mut text);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(ProxyError::exchange(error))));
-                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
                     self.ended = true;
                     let skip = self.transform.take().and_then(|all| all.finish(&mut text));
@@ -207,7 +197,7 @@ impl Body for ResponseBody {
             }
             Kind::Server(body) => body,
         };
-        match Pin::new(&mut body.incoming).poll_frame(context) {
+        match body.lease.poll_body(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.exchange.got_response();
                 this.exchange
@@ -215,7 +205,7 @@ impl Body for ResponseBody {
                 body.ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(ProxyError::exchange(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) => {
                 body.ended = true;
                 Poll::Ready(None)
@@ -233,7 +223,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Server(body) => body.transform.is_none() && body.incoming.is_end_stream(),
+            Kind::Server(body) => body.transform.is_none() && body.lease.is_body_ended(),
         }
     }
 
@@ -241,7 +231,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Server(body) if body.transform.is_some() => SizeHint::default(),
-            Kind::Server(body) => body.incoming.size_hint(),
+            Kind::Server(body) => body.lease.size_hint(),
         }
     }
 }
@@ -253,12 +243,10 @@ impl Drop for ResponseBody {
             return;
         };
         self.exchange.end_response();
-        match body.lease.take() {
-            Some(lease) if body.ended || body.incoming.is_end_stream() => {
-                lease.release(self.exchange.is_request_ended());
-            }
-            Some(lease) => lease.abandon(),
-            None => {}
+        if body.ended || body.lease.is_body_ended() {
+            body.lease.release();
+        } else {
+            body.lease.abandon();
         }
     }
 }

@@ -5,14 +5,18 @@
 //! ever; and its client must meet no other one, on which it is nobody or in the middle of a handshake.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
+use http_body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
 
+use super::ProxyError;
 use super::balance::Place;
-use super::pool::Sender;
+use super::conversation::Conversation;
 
 /// Whether a field names a scheme that authenticates connections, in any of its lines and anywhere in a list.
 ///
@@ -44,13 +48,37 @@ pub(super) struct Bonds {
     /// A connection has ended, and its client's has to.
     ended: Cell<bool>,
     held: RefCell<Vec<Held>>,
+    /// What still sends requests of this client's.
+    tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
 /// A connection between two requests of its client.
 struct Held {
     upstream: usize,
-    sender: Sender,
-    server: Place,
+    talk: Rc<Talk>,
+}
+
+/// A conversation and its server, which whoever sends the rest of the request shares.
+pub(super) struct Talk {
+    pub(super) conversation: RefCell<Conversation>,
+    /// Whose connections in use this is counted among.
+    pub(super) server: Cell<Option<Place>>,
+}
+
+impl Talk {
+    /// A conversation with this server.
+    pub(super) fn new(conversation: Conversation, server: Place) -> Rc<Self> {
+        Rc::new(Self {
+            conversation: RefCell::new(conversation),
+            server: Cell::new(Some(server)),
+        })
+    }
+
+    /// Sends the rest of a request whose response has begun.
+    pub(super) async fn send_rest(self: Rc<Self>) {
+        // Whoever reads the response learns how it ended.
+        let _ = poll_fn(|context| self.conversation.borrow_mut().poll_send(context)).await;
+    }
 }
 
 impl Bonds {
@@ -65,19 +93,21 @@ impl Bonds {
     }
 
     /// Takes the connection that the client has to the servers of an upstream.
-    pub(super) fn take(&self, upstream: usize) -> Option<(Sender, Place)> {
+    pub(super) fn take(&self, upstream: usize) -> Option<Rc<Talk>> {
         let mut held = self.held.borrow_mut();
         let index = held.iter().position(|held| held.upstream == upstream)?;
-        let Held { sender, server, .. } = held.swap_remove(index);
-        Some((sender, server))
+        Some(held.swap_remove(index).talk)
     }
 
-    fn keep(&self, upstream: usize, sender: Sender, server: Place) {
-        self.held.borrow_mut().push(Held {
-            upstream,
-            sender,
-            server,
-        });
+    fn keep(&self, upstream: usize, talk: Rc<Talk>) {
+        self.held.borrow_mut().push(Held { upstream, talk });
+    }
+
+    /// Has a task end with the client at the latest.
+    pub(super) fn adopt(&self, task: JoinHandle<()>) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
     }
 
     /// A connection of the client's cannot be used any more.
@@ -92,13 +122,9 @@ impl Bonds {
 
     /// Whether a connection of this client's has ended; else the task is woken when one does.
     pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> bool {
-        // A connection tells of its end, or is gone without a word; it is of no use either way.
-        let ended = |held: &mut Held| {
-            let left = Pin::new(&mut held.sender.left);
-            left.poll(context).is_ready()
-        };
         if self.is_bound() && !self.ended.get() {
-            let any = self.held.borrow_mut().iter_mut().any(ended);
+            let ended = |held: &Held| held.talk.conversation.borrow_mut().poll_ended(context);
+            let any = self.held.borrow().iter().any(ended);
             self.ended.set(any);
         }
         self.has_ended()
@@ -107,20 +133,16 @@ impl Bonds {
 
 impl Drop for Bonds {
     fn drop(&mut self) {
-        for held in self.held.get_mut() {
-            // An early answer left it marked; the request has been sent whole since.
-            if held.sender.requests.is_ready() {
-                held.sender.busy.set(false);
-            }
-        }
+        self.tasks.get_mut().iter().for_each(JoinHandle::abort);
     }
 }
 
 /// An upstream connection in use by one exchange.
 pub(super) struct Lease {
-    pub(super) sender: Sender,
-    pub(super) server: Place,
+    pub(super) talk: Rc<Talk>,
     pub(super) home: Home,
+    /// What sends the rest of the request goes on until this is dropped, at least.
+    pub(super) _sending: Rc<Bonds>,
 }
 
 /// Where a connection goes after an exchange.
@@ -132,25 +154,46 @@ pub(super) enum Home {
 }
 
 impl Lease {
-    /// The response has ended properly; `request_ended` says whether the request has, too.
-    pub(super) fn release(self, request_ended: bool) {
-        match self.home {
+    /// Reads more of the response body.
+    pub(super) fn poll_body(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        self.talk.conversation.borrow_mut().poll_body(context)
+    }
+
+    /// Whether the whole body of the response was read.
+    pub(super) fn is_body_ended(&self) -> bool {
+        self.talk.conversation.borrow().is_body_ended()
+    }
+
+    /// What is known of how much is left of it.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let left = self.talk.conversation.borrow().body_left();
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// The response has ended properly.
+    pub(super) fn release(&self) {
+        match &self.home {
             // The server may answer before it has read the request. The next one then waits for the rest.
-            Home::Client(bonds, upstream) => {
-                self.sender.busy.set(!request_ended);
-                bonds.keep(upstream, self.sender, self.server);
+            Home::Client(bonds, upstream) => bonds.keep(*upstream, Rc::clone(&self.talk)),
+            Home::Pool(now) => {
+                let connection = self.talk.conversation.borrow_mut().settle();
+                // The place is given up only then: the connection is in use as long as the request is being sent.
+                if let Some(connection) = connection
+                    && let Some(server) = self.talk.server.take()
+                {
+                    server.give_back(connection, *now);
+                }
             }
-            Home::Pool(now) if request_ended => {
-                self.sender.busy.set(false);
-                self.server.give_back(self.sender, now);
-            }
-            Home::Pool(_) => {}
         }
     }
 
     /// The response broke off; the connection ends, and with it that of a client it belongs to.
-    pub(super) fn abandon(self) {
-        if let Home::Client(bonds, _) = self.home {
+    pub(super) fn abandon(&self) {
+        self.talk.conversation.borrow_mut().abandon();
+        if let Home::Client(bonds, _) = &self.home {
             bonds.end();
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::HeaderValue;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::TokioIo;
@@ -28,7 +29,7 @@ use super::worker::Terms;
 use crate::filter::Peer;
 use crate::net::{
     self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
-    Slot, Stream, TlsServer,
+    Slot, Socket, Stream, TlsServer,
 };
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
@@ -55,14 +56,23 @@ enum Ending {
     HeadLate,
     /// There was nothing to do for too long.
     Idle,
+    /// There was nothing to do for a moment: it goes on, but needs no memory until it does.
+    Resting,
+}
+
+/// The addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) remote: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// Shakes hands with a client; `None` when that fails, or takes longer than a head may.
-pub(super) async fn secure(core: &Core, tls: &TlsServer, stream: TcpStream) -> Option<Stream> {
+pub(super) async fn secure(core: &Core, tls: &TlsServer, socket: Socket) -> Option<Stream> {
     // Being registered keeps a proxy that drains from ending before this does.
     let (deadlines, _registration) = core.clock.register();
     deadlines.set(Slot::Read, core.shared.config.limits.head_timeout);
-    let mut accept = pin!(tls.accept(stream));
+    let mut accept = pin!(tls.accept(socket));
     let accepted = poll_fn(|context| {
         deadlines.watch(context);
         match accept.as_mut().poll(context) {
@@ -107,7 +117,7 @@ pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Op
 pub(super) async fn serve(
     core: Rc<Core>,
     mut stream: Stream,
-    remote: SocketAddr,
+    Ends { remote, local }: Ends,
     terms: Rc<Terms>,
     _admitted: Admitted,
 ) {
@@ -121,7 +131,6 @@ pub(super) async fn serve(
     let http2 = stream.is_http2() || early == HTTP2_PREFACE;
     let link = Link::new(Rc::clone(&deadlines));
     let limits = &core.shared.config.limits;
-    let local = stream.socket().local_addr().ok();
     let secure = stream.is_secure();
     let client = Client {
         core: Rc::clone(&core),
@@ -142,7 +151,7 @@ pub(super) async fn serve(
         // In a box of its own, so that connections by HTTP/1.1 do not carry its size.
         return Box::pin(http2::serve(client, stream, early, deadlines)).await;
     }
-    let inbound = Inbound::new(
+    let mut inbound = Inbound::new(
         stream,
         link.clone(),
         limits.head,
@@ -151,24 +160,25 @@ pub(super) async fn serve(
     )
     .with_early(early);
     let client = Rc::new(client);
-    let mut connection = Builder::new()
-        .auto_date_header(false)
-        .max_headers(limits.head.fields)
-        .max_buf_size(limits.head.bytes.max(MIN_BUFFER) + 8_192)
-        .serve_connection(
-            TokioIo::new(inbound),
-            ClientService {
-                client: Rc::clone(&client),
-            },
-        );
-    let ending = run(&client, &mut connection).await;
-    let parts = connection.into_parts();
-    let inbound = parts.io.into_inner();
+    let (ending, early) = loop {
+        let mut connection = Box::new(library(&client, inbound));
+        let ending = run(&client, &mut connection).await;
+        let parts = connection.into_parts();
+        inbound = parts.io.into_inner();
+        if ending != Ending::Resting {
+            break (ending, parts.read_buf);
+        }
+        inbound.take_back(&parts.read_buf);
+        drop(parts.read_buf);
+        if let Some(ending) = rest(&client, &mut inbound).await {
+            break (ending, Bytes::new());
+        }
+    };
     let (fault, ended) = (inbound.unread_fault(), inbound.has_ended());
     let (stream, pending) = inbound.into_parts();
     let tunnel = client.tunnel.take();
     if let Some(tunnel) = tunnel {
-        let early = [parts.read_buf.as_ref(), &pending].concat();
+        let early = [early.as_ref(), &pending].concat();
         let silence = limits.long_poll_timeout;
         // However a tunnel ends, both its sockets are closed with it.
         let _ = upgrade::carry(tunnel, stream, &early, deadlines, silence).await;
@@ -176,10 +186,49 @@ pub(super) async fn serve(
     }
     let over = ended && fault.is_none() && !link.is_reset();
     if over && ending == Ending::Closed && !secure {
-        // Nobody is there to linger for, or to say goodbye to.
+        // Nobody is there to linger for, or to say goodbye to; what was written may still be on its way.
+        let sent = poll_fn(|context| stream.poll_send(context));
+        let _ = tokio::time::timeout(limits.body_timeout, sent).await;
         return;
     }
     end(&client, stream, ending, fault, &pending).await;
+}
+
+/// The HTTP library at work on a connection.
+fn library(client: &Rc<Client>, inbound: Inbound<Stream>) -> Served {
+    let head = client.core.shared.config.limits.head;
+    Builder::new()
+        .auto_date_header(false)
+        .max_headers(head.fields)
+        .max_buf_size(head.bytes.max(MIN_BUFFER) + 8_192)
+        .serve_connection(
+            TokioIo::new(inbound),
+            ClientService {
+                client: Rc::clone(client),
+            },
+        )
+}
+
+/// Waits on an idle connection without the HTTP library, whose buffers are most of what a connection takes. How it
+/// ended, or nothing when there is something to do.
+async fn rest(client: &Client, inbound: &mut Inbound<Stream>) -> Option<Ending> {
+    let (core, link) = (&client.core, &client.link);
+    let _counted = core.shared.meters.resting();
+    core.rested.set(core.rested.get() + 1);
+    poll_fn(|context| {
+        link.deadlines().watch(context);
+        if let Poll::Ready(arrival) = inbound.poll_arrival(context) {
+            return Poll::Ready(arrival.is_err().then_some(Ending::Closed));
+        }
+        if core.draining.get() {
+            return Poll::Ready(None);
+        }
+        if client.bonds.poll_ended(context) {
+            return Poll::Ready(Some(Ending::Closed));
+        }
+        overdue(link, &mut false).map(Some)
+    })
+    .await
 }
 
 const fn timeouts(limits: &Limits) -> InboundTimeouts {
@@ -292,6 +341,12 @@ fn overdue(link: &Link, last_answer: &mut bool) -> Poll<Ending> {
         return Poll::Ready(Ending::Broken);
     }
     if !deadlines.has_passed(Slot::Read) {
+        if deadlines.has_passed(Slot::Rest) {
+            deadlines.clear(Slot::Rest);
+            if matches!(link.awaited(), Awaited::First | Awaited::Request) && !link.is_busy() {
+                return Poll::Ready(Ending::Resting);
+            }
+        }
         return Poll::Pending;
     }
     match link.awaited() {

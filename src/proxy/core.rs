@@ -13,7 +13,7 @@ use super::route::{Destination, Routes};
 use super::{BuiltIn, ProxyConfig, ProxyError};
 use crate::filter::{Filter, Handle};
 use crate::model::UnixTime;
-use crate::net::{Admission, Clock};
+use crate::net::{self, Admission, Batch, Clock};
 
 /// What workers share: settings that do not change, and counters.
 #[derive(Debug)]
@@ -67,10 +67,17 @@ impl Shared {
     }
 }
 
+/// Connections that have to give their memory back at about one time before the system gets it.
+const RESTED: usize = 16;
+
 /// What the requests of one worker share. It never leaves its thread.
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
+    /// The small writes of this thread.
+    pub(super) batch: Batch,
+    /// Connections that gave their memory back since the last tick.
+    pub(super) rested: Cell<usize>,
     pub(super) filter: RefCell<Filter>,
     pub(super) recorder: RefCell<Recorder>,
     pub(super) request_ids: RequestIds,
@@ -100,6 +107,8 @@ impl Core {
         Self {
             upstreams,
             clock,
+            batch: Batch::default(),
+            rested: Cell::new(0),
             filter: RefCell::new(Filter::new(shared.handle.clone())),
             recorder: RefCell::new(Recorder::new(&shared.config)),
             request_ids: RequestIds::new(worker),
@@ -126,6 +135,9 @@ impl Core {
                     self.shared.config.limits.idle_upstream_timeout,
                 );
             }
+        }
+        if self.rested.take() > RESTED {
+            net::give_memory_back();
         }
     }
 }

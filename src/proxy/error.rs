@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::ServerGroup;
-use crate::net::TlsError;
+use crate::net::{ResponseError, TlsError};
 
 /// A failure of the data plane.
 #[derive(Debug)]
@@ -123,8 +123,12 @@ impl ProxyError {
         Self::new(Kind::ConnectTimeout, Party::Upstream)
     }
 
-    pub(super) fn exchange(source: hyper::Error) -> Self {
+    pub(super) fn exchange(source: ResponseError) -> Self {
         Self::new(Kind::Exchange, Party::Upstream).because(source)
+    }
+
+    pub(super) fn broken_request() -> Self {
+        Self::new(Kind::RequestBody, Party::Downstream)
     }
 
     pub(super) fn closed() -> Self {

@@ -1,21 +1,19 @@
 //! Sending a request to one of a site's servers, and waiting for the head of its response.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::pin;
 use std::task::Poll;
 
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::response;
 
 use super::ProxyError;
 use super::balance::{Place, Servers};
-use super::body::RequestBody;
+use super::bond::Talk;
 use super::connect::connect;
+use super::conversation::{Conversation, Outgoing, Unsent};
 use super::core::Core;
 use super::exchange::Exchange;
 use super::metrics::Retry;
-use super::pool::{Sender, Server};
+use super::pool::{Connection, Server};
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -32,10 +30,13 @@ pub(super) enum Unanswered {
 
 /// A response whose body has not come yet, and the connection it comes on.
 pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    pub(super) sender: Sender,
+    pub(super) parts: response::Parts,
+    pub(super) conversation: Conversation,
     pub(super) server: Place,
 }
+
+/// The head of a response, and the exchange that goes on.
+type Answered = (response::Parts, Conversation);
 
 /// How one attempt ended without a response.
 #[allow(
@@ -46,8 +47,6 @@ enum Attempt {
     Failed(Unanswered),
     /// The connection ended without a byte of a response.
     Lost(ProxyError),
-    /// Nothing of the request was sent.
-    Unsent(Request<RequestBody>),
 }
 
 /// Sends a request to the server that is chosen for it: on an idle connection if there is one, else on a new one; to
@@ -57,37 +56,35 @@ enum Attempt {
 ///
 /// Once anything of a request was sent it is not sent again, with one exception: a server may close an idle connection
 /// at the moment it is used, so a safe request without a body that was lost on one is sent once more on a new one
-/// (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+/// (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1). Every attempt after the first is counted here, and there are at
+/// most as many as servers may be tried, and one.
 pub(super) async fn forward(
     core: &Core,
     servers: &Servers,
     shared: bool,
-    mut request: Request<RequestBody>,
+    mut request: Outgoing,
     exchange: &Exchange,
 ) -> Result<Answer, Unanswered> {
     let now = core.clock.now();
     let meters = &core.shared.meters;
+    let mut shared = shared;
     let mut failure = None;
     let candidates = servers.candidates(exchange.client, now).await;
     for place in candidates.map_err(Unanswered::Server)? {
-        while let Some(sender) = idle(&place, shared) {
-            let spare = spare(&request);
-            match send(sender, request, exchange).await {
+        if let Some(connection) = idle(&place, shared) {
+            match send(connection, &mut request, exchange).await {
                 Ok(answered) => return Ok(answer(answered, place)),
                 Err(Attempt::Failed(unanswered)) => return Err(failed(unanswered, &place)),
-                Err(Attempt::Lost(error)) => {
-                    request = spare.ok_or(Unanswered::Server(error))?;
+                Err(Attempt::Lost(_)) if request.is_repeatable() => {
                     meters.retry(Retry::Lost);
-                    break;
+                    // It is lost once: what follows is a new connection, of whichever server.
+                    shared = false;
                 }
-                Err(Attempt::Unsent(unsent)) => {
-                    request = unsent;
-                    meters.retry(Retry::Unsent);
-                }
+                Err(Attempt::Lost(error)) => return Err(Unanswered::Server(error)),
             }
         }
-        let sender = match connect(core, &place).await {
-            Ok(sender) => sender,
+        let connection = match connect(core, &place).await {
+            Ok(connection) => connection,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 if place.rest(now) {
@@ -100,31 +97,28 @@ pub(super) async fn forward(
             }
         };
         place.wake();
-        match send(sender, request, exchange).await {
-            Ok(answered) => return Ok(answer(answered, place)),
-            Err(Attempt::Failed(unanswered)) => return Err(failed(unanswered, &place)),
-            Err(Attempt::Lost(error)) => {
-                return Err(failed(Unanswered::Server(error), &place));
-            }
-            Err(Attempt::Unsent(unsent)) => request = unsent,
-        }
+        return match send(connection, &mut request, exchange).await {
+            Ok(answered) => Ok(answer(answered, place)),
+            Err(Attempt::Failed(unanswered)) => Err(failed(unanswered, &place)),
+            Err(Attempt::Lost(error)) => Err(failed(Unanswered::Server(error), &place)),
+        };
     }
     Err(Unanswered::Server(
         failure.unwrap_or_else(ProxyError::closed),
     ))
 }
 
-fn idle(server: &Server, shared: bool) -> Option<Sender> {
+fn idle(server: &Server, shared: bool) -> Option<Connection> {
     if shared { server.take_idle() } else { None }
 }
 
 /// What came on a connection of this server.
-fn answer((response, sender): (Response<Incoming>, Sender), place: Place) -> Answer {
-    place.answered(response.status().as_u16());
+fn answer((parts, conversation): Answered, server: Place) -> Answer {
+    server.answered(parts.status.as_u16());
     Answer {
-        response,
-        sender,
-        server: place,
+        parts,
+        conversation,
+        server,
     }
 }
 
@@ -140,22 +134,27 @@ fn failed(unanswered: Unanswered, place: &Place) -> Unanswered {
 ///
 /// When that has ended, the client learns what it would have learnt from the server: its connection ends, too.
 pub(super) async fn forward_bound(
-    mut sender: Sender,
-    place: Place,
-    request: Request<RequestBody>,
+    talk: &Talk,
+    mut request: Outgoing,
     exchange: &Exchange,
 ) -> Result<Answer, Unanswered> {
-    let ready = poll_fn(|context| {
-        if let Poll::Ready(ready) = sender.requests.poll_ready(context) {
-            return Poll::Ready(ready.map_err(|_| Unanswered::Ended));
+    let sent = poll_fn(|context| {
+        if talk.conversation.borrow_mut().poll_sent(context).is_ready() {
+            return Poll::Ready(Ok(()));
         }
         waited_too_long(exchange).map(Err)
     });
-    ready.await?;
-    match send(sender, request, exchange).await {
-        Ok(answered) => Ok(answer(answered, place)),
-        Err(Attempt::Failed(unanswered)) => Err(failed(unanswered, &place)),
-        Err(Attempt::Lost(_) | Attempt::Unsent(_)) => Err(Unanswered::Ended),
+    sent.await?;
+    let settled = talk.conversation.borrow_mut().settle();
+    let mut connection = settled.ok_or(Unanswered::Ended)?;
+    if !connection.wire.is_usable() {
+        return Err(Unanswered::Ended);
+    }
+    let server = talk.server.take().ok_or(Unanswered::Ended)?;
+    match send(connection, &mut request, exchange).await {
+        Ok(answered) => Ok(answer(answered, server)),
+        Err(Attempt::Failed(unanswered)) => Err(failed(unanswered, &server)),
+        Err(Attempt::Lost(_)) => Err(Unanswered::Ended),
     }
 }
 
@@ -171,61 +170,37 @@ fn waited_too_long(exchange: &Exchange) -> Poll<Unanswered> {
 }
 
 async fn send(
-    mut sender: Sender,
-    request: Request<RequestBody>,
+    connection: Connection,
+    request: &mut Outgoing,
     exchange: &Exchange,
-) -> Result<(Response<Incoming>, Sender), Attempt> {
-    sender.busy.set(true);
-    let mut response = pin!(sender.requests.try_send_request(request));
+) -> Result<Answered, Attempt> {
+    let mut conversation = Conversation::begin(connection, request);
     let result = poll_fn(|context| {
-        if let Poll::Ready(result) = response.as_mut().poll(context) {
-            return Poll::Ready(Ok(result));
+        // A server that takes no more of a request may have answered it.
+        if let Poll::Ready(Err(Unsent::Client)) = conversation.poll_send(context) {
+            return Poll::Ready(Err(Unanswered::ClientFault));
         }
-        waited_too_long(exchange).map(Err)
+        match conversation.poll_head(context) {
+            Poll::Ready(head) => Poll::Ready(Ok(head)),
+            Poll::Pending => waited_too_long(exchange).map(Err),
+        }
     })
     .await;
     match result {
-        Ok(Ok(response)) => {
+        Ok(Ok(parts)) => {
             exchange.begin_response();
-            Ok((response, sender))
+            Ok((parts, conversation))
         }
-        Ok(Err(mut error)) => match error.take_message() {
-            Some(request) => {
-                sender.busy.set(false);
-                Err(Attempt::Unsent(request))
-            }
-            None => Err(blame(error.into_error())),
-        },
+        Ok(Err(error)) => {
+            let error = ProxyError::exchange(error);
+            Err(match conversation.take_back() {
+                Some(head) => {
+                    request.restore(head);
+                    Attempt::Lost(error)
+                }
+                None => Attempt::Failed(Unanswered::Server(error)),
+            })
+        }
         Err(unanswered) => Err(Attempt::Failed(unanswered)),
-    }
-}
-
-/// A copy of a request that may be sent twice. It costs about a microsecond, so only reused connections make one.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    let body = request.body().copy_of_none().filter(|_| is_safe)?;
-    let mut copy = Request::new(body);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    Some(copy)
-}
-
-/// Whose fault an error of the HTTP library is: that of whoever made the request body fail, or the server's.
-fn blame(error: hyper::Error) -> Attempt {
-    let source = std::error::Error::source(&error);
-    if source.is_some_and(|source| source.is::<ProxyError>()) {
-        return Attempt::Failed(Unanswered::ClientFault);
-    }
-    let lost =
-        error.is_incomplete_message() || source.is_some_and(|source| source.is::<io::Error>());
-    let error = ProxyError::exchange(error);
-    if lost {
-        Attempt::Lost(error)
-    } else {
-        Attempt::Failed(Unanswered::Server(error))
     }
 }

@@ -131,8 +131,6 @@ pub(super) enum Retry {
     Lost,
     /// Its server could not be reached.
     Unreachable,
-    /// Nothing of it was sent on a connection that had been idle.
-    Unsent,
 }
 
 impl Label for Retry {
@@ -142,7 +140,6 @@ impl Label for Retry {
         match self {
             Self::Lost => "lost",
             Self::Unreachable => "unreachable",
-            Self::Unsent => "unsent",
         }
     }
 }
@@ -185,6 +182,7 @@ pub(super) struct Meters {
     errors: Counters<Party>,
     bodies_skipped: Counters<BodySkip>,
     connections: Gauge,
+    resting: Gauge,
     pub(super) connections_refused: Counter,
     pub(super) accept_errors: Counter,
     pub(super) handshake_failures: Counter,
@@ -235,6 +233,10 @@ impl Meters {
                 "Bodies that passed as they were although a rule wanted to rewrite them, by reason",
             ),
             connections: metrics.gauge("stopgap_proxy_connections", "Client connections"),
+            resting: metrics.gauge(
+                "stopgap_proxy_connections_resting",
+                "Client connections that are idle and gave their buffers back",
+            ),
             connections_refused: metrics.counter(
                 "stopgap_proxy_connections_refused",
                 "Client connections beyond a limit, closed at once",
@@ -285,6 +287,11 @@ impl Meters {
     /// Counts a client connection until the result is dropped.
     pub(super) fn connection(&self) -> Counted {
         Counted::new(&self.connections)
+    }
+
+    /// Counts a client connection that rests until the result is dropped.
+    pub(super) fn resting(&self) -> Counted {
+        Counted::new(&self.resting)
     }
 
     /// Counts a connection to a server until the result is dropped.

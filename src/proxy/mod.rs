@@ -13,6 +13,7 @@ mod bond;
 mod config;
 mod connect;
 mod connection;
+mod conversation;
 mod core;
 mod drain;
 mod error;

@@ -2,47 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::client::conn::http1::SendRequest;
-use tokio::sync::oneshot;
-
 use super::balance::Seat;
-use super::body::RequestBody;
+use super::metrics::Counted;
 use super::{Limits, Member, ServerGroup};
-use crate::net::{Clock, Stream, TlsClient};
+use crate::net::{ClientConnection, Clock, TlsClient};
 
 /// How long a server that refused a connection is asked only after the others.
 const REST: Duration = Duration::from_secs(2);
 
-/// A connection to a server, ready for one request at a time.
-pub(super) struct Sender {
-    pub(super) requests: SendRequest<RequestBody>,
-    /// Whether a request was begun and not answered to its end.
-    pub(super) busy: Rc<Cell<bool>>,
-    /// Yields the socket when the connection has left HTTP, or has ended.
-    pub(super) left: oneshot::Receiver<Left>,
-}
+/// Ticks after which an idle connection gives its memory back.
+const RESTS: u64 = 2;
 
-/// What is left of a connection to a server. One that was busy is reset when this is dropped, so that the server
-/// cannot take half a request for a whole one.
-pub(super) struct Left {
-    pub(super) stream: Option<Stream>,
-    /// Bytes that were read too far.
-    pub(super) early: Bytes,
-    pub(super) busy: Rc<Cell<bool>>,
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        if let Some(stream) = &self.stream
-            && self.busy.get()
-        {
-            stream.reset_when_dropped();
-        }
-    }
+/// A connection to a server, counted while it exists.
+pub(super) struct Connection {
+    pub(super) wire: ClientConnection,
+    pub(super) _counted: Counted,
 }
 
 /// A server.
@@ -63,7 +39,7 @@ pub(super) struct Server {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: u64,
 }
 
@@ -92,29 +68,36 @@ impl Server {
         }
     }
 
-    /// Closes connections that were idle since before this tick.
-    pub(super) fn close_idle(&self, oldest: u64) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| idle.since >= oldest && !idle.sender.requests.is_closed());
+    /// Closes connections that were idle since before the tick `oldest`, and has those rest that are idle for long.
+    pub(super) fn close_idle(&self, oldest: u64, now: u64) {
+        self.idle.borrow_mut().retain_mut(|idle| {
+            let wire = &mut idle.connection.wire;
+            if idle.since + RESTS < now {
+                wire.shrink();
+            }
+            idle.since >= oldest && wire.is_usable()
+        });
     }
 
     /// The connection used last, if one is usable.
-    pub(super) fn take_idle(&self) -> Option<Sender> {
+    pub(super) fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, .. }) = idle.pop() {
-            if sender.requests.is_ready() {
-                return Some(sender);
+        while let Some(Idle { mut connection, .. }) = idle.pop() {
+            if connection.wire.is_usable() {
+                return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps a connection for later, unless it is closed or enough are kept.
-    pub(super) fn give_back(&self, sender: Sender, now: u64) {
+    /// Keeps a connection for later, unless enough are kept.
+    pub(super) fn give_back(&self, connection: Connection, now: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limit && !sender.requests.is_closed() {
-            idle.push(Idle { sender, since: now });
+        if idle.len() < self.limit {
+            idle.push(Idle {
+                connection,
+                since: now,
+            });
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Recorder {
     format: AccessFormat,
     access: Option<Batch>,
     decisions: Option<Batch>,
+    /// The last time that was written, as it is written: thousands of lines have the same.
+    stamp: (UnixTime, String),
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ impl Recorder {
                 .unwrap_or_default(),
             access: config.access_log.as_ref().map(|log| batch(&log.writer)),
             decisions: config.decision_log.as_ref().map(batch),
+            stamp: (UnixTime::new(0), UnixTime::new(0).to_string()),
         }
     }
 
@@ -144,11 +147,11 @@ impl Recorder {
         batch.flush_beyond(BATCH);
     }
 
-    /// Writes one decision line, unless the rules let the request pass untouched.
+    /// Writes one decision line, unless the rules let the request pass untouched. `client` is its address as shown.
     pub(super) fn decision(
         &mut self,
         id: RequestId,
-        client: IpAddr,
+        client: &[u8],
         site: usize,
         parts: &request::Parts,
         judged: &Judged,
@@ -176,13 +179,11 @@ impl Recorder {
             Some(_) => "error",
             None => decision.verdict.name(),
         };
+        if self.stamp.0 != time {
+            self.stamp = (time, time.to_string());
+        }
         let out = &mut batch.lines;
-        put(
-            out,
-            format_args!(
-                "{{\"time\":\"{time}\",\"request_id\":\"{id}\",\"client\":\"{client}\",\"method\":"
-            ),
-        );
+        begin_decision(out, &self.stamp.1, id, client);
         json_string(out, parts.method.as_str().as_bytes());
         out.extend_from_slice(b",\"target\":");
         json_string(
@@ -198,7 +199,9 @@ impl Recorder {
             out,
             parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes),
         );
-        put(out, format_args!(",\"action\":\"{action}\",\"rule\":"));
+        for piece in [",\"action\":\"", action, "\",\"rule\":"] {
+            out.extend_from_slice(piece.as_bytes());
+        }
         json_string(out, rule.map_or("", |rule| rule.name.as_str()).as_bytes());
         out.extend_from_slice(b",\"mitigation\":");
         let mitigation = paused.map(|paused| &paused.mitigation);
@@ -235,6 +238,20 @@ impl Batch {
             self.writer.write(std::mem::take(&mut self.lines));
         }
     }
+}
+
+/// Writes what every decision line begins with, without formatting.
+fn begin_decision(out: &mut Vec<u8>, time: &str, id: RequestId, client: &[u8]) {
+    let pieces: [&[u8]; 7] = [
+        b"{\"time\":\"",
+        time.as_bytes(),
+        b"\",\"request_id\":\"",
+        &id.text(),
+        b"\",\"client\":\"",
+        client,
+        b"\",\"method\":",
+    ];
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -174,16 +174,17 @@ impl Proxy {
                 .into_iter()
                 .map(|(index, socket)| {
                     let listener = &self.shared.config.listeners[index];
-                    (socket, listener, &running.tls[index])
-                })
-                .map(|(socket, listener, tls)| WorkerListener {
-                    socket,
-                    terms: Terms {
-                        refusals: listener.refusals,
-                        tls: tls.clone(),
-                        http2: listener.http2,
-                        proxies: listener.proxies.clone(),
-                    },
+                    let address = running.addresses[index];
+                    WorkerListener {
+                        socket,
+                        terms: Terms {
+                            address: Some(address).filter(|address| !address.ip().is_unspecified()),
+                            refusals: listener.refusals,
+                            tls: running.tls[index].clone(),
+                            http2: listener.http2,
+                            proxies: listener.proxies.clone(),
+                        },
+                    }
                 })
                 .collect();
             let worker = Worker {

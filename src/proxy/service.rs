@@ -14,7 +14,8 @@ use super::act::{Act, act, filter_response};
 use super::admit::{Inadmissible, admit};
 use super::balance::Servers;
 use super::body::{RequestBody, ResponseBody};
-use super::bond::{Bonds, Home, Lease, names_bound_scheme};
+use super::bond::{Bonds, Home, Lease, Talk, names_bound_scheme};
+use super::conversation::Outgoing;
 use super::core::{Core, LocalUpstream};
 use super::exchange::{Exchange, Patience};
 use super::forward::{self, Unanswered, forward, forward_bound};
@@ -153,7 +154,7 @@ impl Client {
         self.core.shared.meters.out_of_steps(judged.out_of_steps);
         self.core.recorder.borrow_mut().decision(
             id,
-            self.remote.ip().to_canonical(),
+            self.forwarded.client.as_bytes(),
             site,
             &parts,
             &judged,
@@ -231,10 +232,10 @@ impl Client {
             }
             self.bonds.bind();
         }
-        let request = Request::from_parts(parts, RequestBody::new(body, &exchange));
+        let request = Outgoing::new(&parts, RequestBody::new(body, &exchange));
         let answered = match self.bonds.take(upstream) {
             _ if self.bonds.has_ended() => Err(Unanswered::Ended),
-            Some((sender, server)) => forward_bound(sender, server, request, &exchange).await,
+            Some(talk) => forward_bound(&talk, request, &exchange).await,
             None => {
                 let shared = !self.bonds.is_bound();
                 forward(&self.core, servers, shared, request, &exchange).await
@@ -244,15 +245,14 @@ impl Client {
             Ok(answer) => answer,
             Err(unanswered) => return self.unanswered(unanswered, exchange),
         };
-        if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(answer, exchange, upgrade).await;
+        if answer.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(answer, exchange, upgrade);
         }
         let forward::Answer {
-            response,
-            sender,
+            mut parts,
+            conversation,
             server,
         } = answer;
-        let (mut parts, incoming) = response.into_parts();
         if names_bound_scheme(&parts.headers, WWW_AUTHENTICATE) {
             if self.multiplexed {
                 // The connection goes with its sender: nobody else may meet what was begun on it.
@@ -273,12 +273,19 @@ impl Client {
             None => None,
         };
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
+        let sending = conversation.is_sending();
+        let talk = Talk::new(conversation, server);
+        if sending {
+            // The response may rest, for a client that does not read it; the request does not.
+            let rest = tokio::task::spawn_local(Rc::clone(&talk).send_rest());
+            self.bonds.adopt(rest);
+        }
         let lease = Lease {
-            sender,
-            server,
+            talk,
             home,
+            _sending: Rc::clone(&self.bonds),
         };
-        let body = ResponseBody::server(incoming, transform, lease, exchange);
+        let body = ResponseBody::server(transform, lease, exchange);
         let mut response = Response::from_parts(parts, body);
         if ends {
             respond::close(&mut response);
@@ -296,28 +303,21 @@ impl Client {
     }
 
     /// Leaves HTTP behind, if that was asked for.
-    async fn switch(
+    fn switch(
         &self,
         answer: forward::Answer,
         exchange: Rc<Exchange>,
         upgrade: bool,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let forward::Answer {
-            response, sender, ..
+            mut parts,
+            conversation,
+            ..
         } = answer;
-        let (mut parts, incoming) = response.into_parts();
-        drop(incoming);
-        let mut left = if upgrade {
-            sender.left.await.ok()
-        } else {
-            None
-        };
-        let Some(stream) = left.as_mut().and_then(|left| left.stream.take()) else {
+        let tunnel = upgrade.then(|| conversation.into_tunnel()).flatten();
+        let Some((stream, early)) = tunnel else {
             return self.unanswered(Unanswered::Server(ProxyError::unasked_upgrade()), exchange);
         };
-        let early = left
-            .map(|mut left| std::mem::take(&mut left.early))
-            .unwrap_or_default();
         *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
         headers::forward_response(&mut parts, true);
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());

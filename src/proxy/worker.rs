@@ -12,11 +12,11 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::connection;
+use super::connection::{self, Ends};
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::net::{BoundSocket, Clock, Network, Stream, TlsServer};
+use crate::net::{BoundSocket, Clock, Network, Side, Socket, Stream, TlsServer};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -39,6 +39,8 @@ pub(super) struct WorkerListener {
 /// How connections of one listener are taken.
 #[derive(Clone)]
 pub(super) struct Terms {
+    /// Where every connection of it comes to, if that is one address.
+    pub(super) address: Option<SocketAddr>,
     pub(super) refusals: Refusals,
     pub(super) tls: Option<TlsServer>,
     /// Whether HTTP/2 is spoken with clients that begin with it, or agree to it within TLS.
@@ -69,6 +71,7 @@ impl Worker {
     async fn serve(mut self) {
         let core = Rc::new(Core::new(self.index, self.shared));
         tokio::task::spawn_local(tick(Rc::clone(&core)));
+        tokio::task::spawn_local(core.batch.clone().send());
         let mut accepting = Vec::new();
         for listener in self.listeners {
             match listener.socket.into_listener() {
@@ -140,7 +143,7 @@ async fn accept(
         tokio::select! {
             _ = orders.wait_for(|order| *order != Order::Serve) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => begin(&core, stream, &terms),
+                Ok((stream, remote)) => begin(&core, stream, remote, &terms),
                 Err(error) => {
                     core.shared.meters.accept_errors.inc();
                     if is_exhaustion(&error) {
@@ -154,23 +157,19 @@ async fn accept(
         return;
     };
     for _ in 0..QUEUE_LIMIT {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok((stream, remote)) = listener.accept() else {
             return;
         };
         let ready = stream
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = ready {
-            begin(&core, stream, &terms);
+            begin(&core, stream, remote, &terms);
         }
     }
 }
 
-fn begin(core: &Rc<Core>, stream: TcpStream, terms: &Rc<Terms>) {
-    // A client that is gone already has no address.
-    let Ok(remote) = stream.peer_addr() else {
-        return;
-    };
+fn begin(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Terms>) {
     if !terms
         .proxies
         .iter()
@@ -194,18 +193,24 @@ fn enter(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Term
         return;
     };
     let (core, terms) = (Rc::clone(core), Rc::clone(terms));
+    let ends = Ends {
+        remote,
+        // What was accepted on one address came to that.
+        local: terms.address.or_else(|| stream.local_addr().ok()),
+    };
+    let socket = Socket::new(stream, Side::Client, &core.batch);
     if terms.tls.is_none() {
-        let stream = Stream::Plain(stream);
-        let serve = connection::serve(core, stream, remote, terms, admitted);
+        let stream = Stream::Plain(socket);
+        let serve = connection::serve(core, stream, ends, terms, admitted);
         tokio::task::spawn_local(serve);
         return;
     }
     // A task of its own shape, so that plain connections do not carry the size of a handshake.
     tokio::task::spawn_local(async move {
         if let Some(tls) = &terms.tls
-            && let Some(stream) = connection::secure(&core, tls, stream).await
+            && let Some(stream) = connection::secure(&core, tls, socket).await
         {
-            connection::serve(core, stream, remote, terms, admitted).await;
+            connection::serve(core, stream, ends, terms, admitted).await;
         }
     });
 }

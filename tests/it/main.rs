@@ -44,6 +44,7 @@ mod proxy_auth;
 mod proxy_limits;
 mod proxy_malformed;
 mod proxy_protocol;
+mod proxy_streams;
 mod proxy_tls;
 mod proxy_upstreams;
 mod proxy_verdicts;

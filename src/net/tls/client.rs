@@ -9,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -91,8 +92,11 @@ impl TlsClient {
     /// # Errors
     ///
     /// When the server goes away, agrees to nothing that we do, or is not the one that was asked for.
-    pub async fn connect(&self, stream: TcpStream) -> io::Result<Stream> {
-        let stream = self.connector.connect(self.name.clone(), stream).await?;
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+    ) -> io::Result<Stream<S>> {
+        let stream = self.connector.connect(self.name.clone(), socket).await?;
         Ok(Stream::Secure(Box::new(TlsStream::Client(stream))))
     }
 }

@@ -87,7 +87,7 @@ impl MutualServer {
     /// # Errors
     ///
     /// When the peer goes away, shows no certificate, or one that is not trusted, whose fingerprint the error tells.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream<TcpStream>> {
         renew(&self.certificates);
         let stream = self.acceptor.accept(stream).await?;
         Ok(Stream::Secure(Box::new(TlsStream::Server(stream))))
@@ -135,7 +135,7 @@ impl MutualClient {
     /// # Errors
     ///
     /// When the peer goes away, or shows a certificate that is not trusted, whose fingerprint the error tells.
-    pub async fn connect(&self, stream: TcpStream) -> io::Result<Stream> {
+    pub async fn connect(&self, stream: TcpStream) -> io::Result<Stream<TcpStream>> {
         renew(&self.certificates);
         let stream = self.connector.connect(self.name.clone(), stream).await?;
         Ok(Stream::Secure(Box::new(TlsStream::Client(stream))))

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::certificates::{CertificateFiles, Certificates, read_certificates};
 use super::error::TlsError;
 use super::{protocols, provider};
-use crate::net::Stream;
+use crate::net::{Socket, Stream};
 
 /// Which certificates clients are asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,8 +72,8 @@ impl TlsServer {
     /// # Errors
     ///
     /// When the client goes away, or agrees to nothing that we do.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
-        let stream = self.acceptor.accept(stream).await?;
+    pub async fn accept(&self, socket: Socket) -> io::Result<Stream> {
+        let stream = self.acceptor.accept(socket).await?;
         Ok(Stream::Secure(Box::new(TlsStream::Server(stream))))
     }
 }

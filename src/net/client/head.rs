@@ -1,0 +1,313 @@
+//! The head of a request in bytes, and that of a response out of bytes (RFC 9112 sections 3 to 6).
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use http::{Method, StatusCode, Version, request, response};
+use httparse::{ParserConfig, Status};
+use hyper::ext::ReasonPhrase;
+use memchr::memchr;
+
+use super::ResponseError;
+
+/// Bytes of a response head.
+pub(super) const HEAD_LIMIT: usize = 256 * 1_024;
+
+/// Fields of a response head.
+const FIELDS: usize = 256;
+
+/// How a request body is framed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequestLength {
+    /// Its length is not known: it is sent in chunks.
+    Chunked,
+    /// It has so many bytes.
+    Exact(u64),
+    /// There is none, and nothing says so.
+    None,
+}
+
+/// The head of a request in bytes. Fields that frame the body are written as `length` says, not as `parts` do.
+pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("*", |target| target.as_str());
+    let size = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum::<usize>();
+    let mut head = Vec::with_capacity(size + target.len() + 96);
+    for piece in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(piece.as_bytes());
+    }
+    for (name, value) in &parts.headers {
+        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            continue;
+        }
+        field(&mut head, name.as_str(), value.as_bytes());
+    }
+    match length {
+        RequestLength::Chunked => field(&mut head, "transfer-encoding", b"chunked"),
+        RequestLength::Exact(length) => {
+            field(&mut head, "content-length", length.to_string().as_bytes());
+        }
+        RequestLength::None => {}
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) parts: response::Parts,
+    pub(super) framing: Framing,
+    /// Whether another response may follow on the connection.
+    pub(super) persistent: bool,
+}
+
+/// How the body of a response is framed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Framing {
+    Chunked,
+    Length(u64),
+    UntilClose,
+}
+
+/// Where the empty line that ends a head ends; `scanned` is how far it was looked for, for the next time.
+pub(super) fn end(bytes: &[u8], scanned: &mut usize) -> Option<usize> {
+    while let Some(found) = memchr(b'\n', &bytes[*scanned..]) {
+        let next = *scanned + found + 1;
+        match bytes[next..] {
+            [b'\n', ..] => return Some(next + 1),
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            // More has to come to tell.
+            [] | [b'\r'] => return None,
+            _ => *scanned = next,
+        }
+    }
+    *scanned = bytes.len();
+    None
+}
+
+/// Reads a whole head, which ends with `bytes`.
+pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Head, ResponseError> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let status = ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields)
+        .map_err(|_| ResponseError::Malformed("a response head is malformed"))?;
+    if !matches!(status, Status::Complete(length) if length == bytes.len()) {
+        return Err(ResponseError::Malformed("a response head is malformed"));
+    }
+    let code = parsed
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(ResponseError::Malformed("a response has no status code"))?;
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = code;
+    parts.version = match parsed.version {
+        Some(0) => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    };
+    // A phrase that is not the usual one is the server's own, and passes.
+    let reason = parsed
+        .reason
+        .filter(|reason| !reason.is_empty() && Some(*reason) != code.canonical_reason());
+    if let Some(Ok(reason)) = reason.map(|reason| ReasonPhrase::try_from(reason.as_bytes())) {
+        parts.extensions.insert(reason);
+    }
+    parts.headers.reserve(parsed.headers.len() + 2);
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes())
+            .map_err(|_| ResponseError::Malformed("a response has a field without a name"))?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value))
+            .map_err(|_| ResponseError::Malformed("a response has a field with control bytes"))?;
+        parts.headers.append(name, value);
+    }
+    let framing = framing(&parts, method)?;
+    let persistent = framing != Framing::UntilClose && !closes(&parts);
+    Ok(Head {
+        parts,
+        framing,
+        persistent,
+    })
+}
+
+/// How long the body is (RFC 9112 section 6.3).
+fn framing(parts: &response::Parts, method: &Method) -> Result<Framing, ResponseError> {
+    let bodiless = parts.status.is_informational()
+        || matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+        || *method == Method::HEAD;
+    if bodiless {
+        return Ok(Framing::Length(0));
+    }
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let only = codings.next().is_none() && parts.version == Version::HTTP_11;
+        if only
+            && coding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        {
+            if parts.headers.contains_key(CONTENT_LENGTH) {
+                // Whoever reads the length sees another end of this response than we do.
+                return Err(ResponseError::Malformed("a response has two lengths"));
+            }
+            return Ok(Framing::Chunked);
+        }
+        return Err(ResponseError::Malformed(
+            "a response has a transfer coding that was not asked for",
+        ));
+    }
+    match length(&parts.headers)? {
+        Some(length) => Ok(Framing::Length(length)),
+        None => Ok(Framing::UntilClose),
+    }
+}
+
+/// The only length; several equal ones count as one (RFC 9110 section 8.6).
+fn length(fields: &HeaderMap) -> Result<Option<u64>, ResponseError> {
+    let wrong = ResponseError::Malformed("a response has a wrong length");
+    let mut length = None;
+    for value in fields.get_all(CONTENT_LENGTH) {
+        for text in value.as_bytes().split(|&byte| byte == b',') {
+            let text = text.trim_ascii();
+            let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+            let number = std::str::from_utf8(text)
+                .ok()
+                .filter(|_| digits)
+                .and_then(|text| text.parse::<u64>().ok());
+            match number {
+                Some(number) if length.is_none_or(|known| known == number) => length = Some(number),
+                _ => return Err(wrong),
+            }
+        }
+    }
+    Ok(length)
+}
+
+/// Whether the server closes the connection behind this response (RFC 9112 section 9.3).
+fn closes(parts: &response::Parts) -> bool {
+    let has = |word: &[u8]| {
+        parts
+            .headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    has(b"close") || (parts.version == Version::HTTP_10 && !has(b"keep-alive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &str, method: &Method) -> Result<(Framing, bool), String> {
+        let bytes = Bytes::from(fields.replace('\n', "\r\n") + "\r\n\r\n");
+        parse(&bytes, method)
+            .map(|head| (head.framing, head.persistent))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn framing_is_certain_or_an_error() {
+        let get = |text: &str| read(text, &Method::GET);
+        let five = Ok((Framing::Length(5), true));
+        assert_eq!(get("HTTP/1.1 200 OK\nContent-Length: 5"), five);
+        assert_eq!(get("HTTP/1.1 200 OK\nContent-Length: 5, 5"), five);
+        assert_eq!(
+            get("HTTP/1.1 200\nContent-Length: 5\nConnection: x, Close"),
+            Ok((Framing::Length(5), false))
+        );
+        assert_eq!(
+            get("HTTP/1.0 200 OK\nContent-Length: 5"),
+            Ok((Framing::Length(5), false))
+        );
+        assert_eq!(
+            get("HTTP/1.0 200 OK\nContent-Length: 5\nConnection: keep-alive"),
+            five
+        );
+        assert_eq!(get("HTTP/1.1 200 OK"), Ok((Framing::UntilClose, false)));
+        assert_eq!(
+            get("HTTP/1.1 200 OK\nTransfer-Encoding: Chunked"),
+            Ok((Framing::Chunked, true))
+        );
+        let none = Ok((Framing::Length(0), true));
+        assert_eq!(
+            read("HTTP/1.1 200 OK\nContent-Length: 5", &Method::HEAD),
+            none
+        );
+        assert_eq!(get("HTTP/1.1 304 Not Modified\nContent-Length: 5"), none);
+        assert_eq!(get("HTTP/1.1 204 No Content"), none);
+        for wrong in [
+            "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 6",
+            "HTTP/1.1 200 OK\nContent-Length: +5",
+            "HTTP/1.1 200 OK\nContent-Length: ",
+            "HTTP/1.1 200 OK\nContent-Length: 5\nTransfer-Encoding: chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
+            "HTTP/1.0 200 OK\nTransfer-Encoding: chunked",
+            "HTTP/1.1 200 OK\nX: a\n b",
+            "HTTP/1.1 200 OK\nX : a",
+            "HTTP/1.1 OK",
+            "ICY 200 OK",
+            "HTTP/2.0 200 OK",
+        ] {
+            assert!(get(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn end_of_a_head_is_found_however_it_is_cut() {
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest", Some(25)),
+            ("HTTP/1.1 200 OK\nA: b\n\nrest", Some(22)),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n\r", None),
+        ] {
+            let mut scanned = 0;
+            let found =
+                (0..=text.len()).find_map(|length| end(&text.as_bytes()[..length], &mut scanned));
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn request_says_its_own_length() {
+        let parts = http::Request::post("/a?b")
+            .header("host", "m")
+            .header("content-length", "007")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let text = |length| String::from_utf8(encode(&parts, length)).unwrap();
+        let head = "POST /a?b HTTP/1.1\r\nhost: m\r\n";
+        assert_eq!(
+            text(RequestLength::Exact(7)),
+            format!("{head}content-length: 7\r\n\r\n")
+        );
+        assert_eq!(
+            text(RequestLength::Chunked),
+            format!("{head}transfer-encoding: chunked\r\n\r\n")
+        );
+        assert_eq!(text(RequestLength::None), format!("{head}\r\n"));
+    }
+}
