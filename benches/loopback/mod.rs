@@ -55,7 +55,8 @@ pub(crate) fn proxy(origin: SocketAddr, rules: RuleSet) -> (Running, SocketAddr,
     let site = Site {
         name: "Default Web Site".to_owned(),
         hosts: Vec::new(),
-        upstream: Upstream::Servers(vec![server]),
+        routes: Vec::new(),
+        upstream: Upstream::Servers([server].into_iter().collect()),
     };
     let listener = Listener::plain(([127, 0, 0, 1], 0).into());
     let mut config = ProxyConfig::new(vec![listener], vec![site], || UnixTime::new(1_700_000_000));

@@ -3,6 +3,12 @@
 //! A write to a peer that waits makes the kernel wake it at once, which costs more than the bytes do. So what the
 //! tasks of one thread write while they have their turn is kept, and leaves when they have had it, first to servers,
 //! then to clients.
+//!
+//! What is kept is never forgotten, since this holds between any two turns of tasks: a socket that keeps bytes is in a
+//! queue, and whoever sends for all is about to have a turn, or was the last to ask that socket whether it can be
+//! written. So the first bytes that are kept wake it; so does the socket's owner when it asks itself and has to wait,
+//! since a socket tells one task only, and the owner is told by whoever sends; so does whoever lets go of a socket
+//! that is in a queue, since that holds it open.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -75,11 +81,7 @@ impl Batch {
     /// Sends what the tasks of this thread write, whenever those that were ready have had their turn. Never ends.
     pub async fn send(self) {
         poll_fn(|context| {
-            let mut sender = self.shared.sender.borrow_mut();
-            match &mut *sender {
-                Some(known) => known.clone_from(context.waker()),
-                None => *sender = Some(context.waker().clone()),
-            }
+            self.shared.listen(context);
             for queue in &self.shared.queues {
                 queue
                     .borrow_mut()
@@ -118,6 +120,17 @@ impl Batch {
     }
 }
 
+impl Gathered {
+    /// Names the task that sends for all.
+    fn listen(&self, context: &Context<'_>) {
+        let mut sender = self.sender.borrow_mut();
+        match &mut *sender {
+            Some(known) => known.clone_from(context.waker()),
+            None => *sender = Some(context.waker().clone()),
+        }
+    }
+}
+
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Batch")
@@ -149,16 +162,15 @@ impl Socket {
     /// Has the socket reset, rather than closed in order, when this is dropped. A client still gets what was written
     /// before, as far as that can be; a server gets no more of a request that will not be whole.
     pub fn reset_when_dropped(&self) {
-        if self.shared.side == Side::Client {
-            let _ = self
-                .shared
-                .poll_send(&mut Context::from_waker(Waker::noop()));
-        }
         let kept = &mut *self.shared.kept.borrow_mut();
+        let tcp = self.shared.tcp.borrow();
+        if self.shared.side == Side::Client {
+            let _ = tcp.try_write(&kept.bytes[kept.sent..]);
+        }
         kept.bytes.clear();
         kept.sent = 0;
         // Fails only on a socket that is gone.
-        let _ = self.shared.tcp.borrow().set_zero_linger();
+        let _ = tcp.set_zero_linger();
     }
 
     /// Sends what was kept, without waiting for others.
@@ -206,6 +218,8 @@ impl Shared {
         let poll = self.poll_write_kept(context);
         if poll.is_pending() {
             self.kept.borrow_mut().waiting = Some(context.waker().clone());
+            // The socket knows this task now, which may lose interest, and not the one that sends for all.
+            self.batch.wake();
         }
         poll
     }
@@ -248,6 +262,14 @@ impl Shared {
             waiting.wake();
         }
         Poll::Ready(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.shared.kept.borrow().queued {
+            self.shared.batch.wake();
+        }
     }
 }
 
@@ -379,6 +401,81 @@ mod tests {
             }
             socket.shutdown().await.unwrap();
             assert!(reader.join().unwrap() == sent);
+        });
+    }
+
+    /// Fills the socket until its peer has to read, with something kept behind.
+    async fn fill(socket: &mut Socket) -> usize {
+        let mut sent = 0;
+        loop {
+            let large = poll_fn(|context| {
+                // Something is kept again and again, so that the owner has to ask whether that can be sent.
+                let small = Pin::new(&mut *socket).poll_write(context, b"small");
+                if small.is_pending() {
+                    return Poll::Ready(None);
+                }
+                sent += 5;
+                match Pin::new(&mut *socket).poll_write(context, &[b'x'; 60_000]) {
+                    Poll::Ready(length) => Poll::Ready(Some(length.unwrap())),
+                    Poll::Pending if socket.shared.kept.borrow().bytes.is_empty() => Poll::Pending,
+                    Poll::Pending => Poll::Ready(None),
+                }
+            });
+            match tokio::time::timeout(std::time::Duration::from_millis(200), large).await {
+                Ok(Some(length)) => sent += length,
+                Ok(None) => break,
+                // The large piece waits for the kernel; a small one is kept behind that.
+                Err(_) => {
+                    socket.write_all(b"small").await.unwrap();
+                    sent += 5;
+                    break;
+                }
+            }
+        }
+        let asked = poll_fn(|context| Poll::Ready(socket.poll_send(context))).await;
+        assert!(asked.is_pending());
+        sent
+    }
+
+    #[test]
+    fn what_the_owner_asked_about_and_gave_up_still_leaves() {
+        pair(async |mut socket, mut peer, batch| {
+            tokio::task::spawn_local(batch.send());
+            let sent = fill(&mut socket).await;
+            // Nobody but the task that sends for all is there to notice that the peer reads.
+            let reader = std::thread::spawn(move || {
+                let mut all = vec![0; sent];
+                peer.read_exact(&mut all).map(|()| peer)
+            });
+            while !reader.is_finished() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            reader.join().unwrap().unwrap();
+            assert!(socket.shared.kept.borrow().bytes.is_empty());
+        });
+    }
+
+    #[test]
+    fn reset_reaches_the_peer_although_nobody_else_writes() {
+        pair(async |mut socket, mut peer, batch| {
+            tokio::task::spawn_local(batch.send());
+            fill(&mut socket).await;
+            socket.reset_when_dropped();
+            drop(socket);
+            let reader = std::thread::spawn(move || {
+                let mut waste = [0; 65_536];
+                loop {
+                    match peer.read(&mut waste) {
+                        Ok(0) => return None,
+                        Ok(_) => {}
+                        Err(error) => return Some(error.kind()),
+                    }
+                }
+            });
+            while !reader.is_finished() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            assert_eq!(reader.join().unwrap(), Some(io::ErrorKind::ConnectionReset));
         });
     }
 
