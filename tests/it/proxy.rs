@@ -318,7 +318,7 @@ fn silent_server_gives_504() {
 
 #[test]
 fn long_poll_paths_wait_longer() {
-    let (go, wait) = sync_channel(1);
+    let (go, wait) = sync_channel(2);
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |connection, seen| {
         connection.take(seen);
@@ -339,6 +339,8 @@ fn long_poll_paths_wait_longer() {
         .unwrap();
     assert_eq!(origin.next().target(), "/microsoft-server-activesync?x");
     assert_eq!(other.get("/owa", &[]).unwrap().status, 504);
+    // Either connection may be the first to wait.
+    go.send(()).unwrap();
     go.send(()).unwrap();
     assert_eq!(patient.reply("POST").unwrap().text(), "late");
 }
