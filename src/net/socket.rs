@@ -340,6 +340,8 @@ mod tests {
     fn pair(test: impl AsyncFnOnce(Socket, std::net::TcpStream, Batch)) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let patience = std::time::Duration::from_secs(10);
+        peer.set_read_timeout(Some(patience)).unwrap();
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
         let runtime = Builder::new_current_thread()
@@ -404,37 +406,28 @@ mod tests {
         });
     }
 
-    /// Fills the socket until its peer has to read, with something kept behind.
+    /// Fills the socket until its peer has to read, with something kept behind; how much that is in all.
     async fn fill(socket: &mut Socket) -> usize {
         let mut sent = 0;
-        loop {
-            let large = poll_fn(|context| {
-                // Something is kept again and again, so that the owner has to ask whether that can be sent.
-                let small = Pin::new(&mut *socket).poll_write(context, b"small");
-                if small.is_pending() {
-                    return Poll::Ready(None);
-                }
-                sent += 5;
-                match Pin::new(&mut *socket).poll_write(context, &[b'x'; 60_000]) {
-                    Poll::Ready(length) => Poll::Ready(Some(length.unwrap())),
-                    Poll::Pending if socket.shared.kept.borrow().bytes.is_empty() => Poll::Pending,
-                    Poll::Pending => Poll::Ready(None),
-                }
-            });
-            match tokio::time::timeout(std::time::Duration::from_millis(200), large).await {
-                Ok(Some(length)) => sent += length,
-                Ok(None) => break,
-                // The large piece waits for the kernel; a small one is kept behind that.
-                Err(_) => {
-                    socket.write_all(b"small").await.unwrap();
-                    sent += 5;
-                    break;
-                }
+        let mut full = 0;
+        // The kernel makes more room for a while.
+        while full < 5 {
+            let written = socket.shared.tcp.borrow().try_write(&[b'x'; 60_000]);
+            match written {
+                Ok(length) => (sent, full) = (sent + length, 0),
+                Err(_) => full += 1,
+            }
+            if full > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         }
+        socket.write_all(b"small").await.unwrap();
+        // Whoever sends for all has had its turn before the owner asks, and has another after that, if it was woken.
+        tokio::task::yield_now().await;
         let asked = poll_fn(|context| Poll::Ready(socket.poll_send(context))).await;
         assert!(asked.is_pending());
-        sent
+        tokio::task::yield_now().await;
+        sent + 5
     }
 
     #[test]
