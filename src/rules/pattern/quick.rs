@@ -32,9 +32,10 @@ impl Quick {
         match &plan.shape {
             Shape::Irregular => return None,
             Shape::Regular => quick.programs.push(program(ast.root(), false)?),
-            // Where the rest matches anywhere, the best place for look-aheads is the beginning.
+            // Where the rest matches at every place, the best one for look-aheads is the beginning.
             Shape::Conjunction(terms) => {
-                if !program(ast.root(), true)?.is_trivial() {
+                let mut rest = Builder::default();
+                if !rest.add(ast, ast.root(), true, 0) || !rest.matches_everywhere() {
                     return None;
                 }
                 for term in terms {
@@ -88,4 +89,28 @@ fn is_one_line(text: Text<'_>) -> bool {
     // U+2028 and U+2029 begin like other characters do.
     memchr::memchr2(b'\n', b'\r', bytes).is_none()
         && (text.is_ascii() || memchr::memmem::find(bytes, b"\xe2\x80").is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+
+    #[test]
+    fn rest_that_matches_at_the_end_alone_is_no_match_behind_a_look_ahead() {
+        for (text, input, expected) in [
+            ("(?=[\\s\\S]*/)(|)$", "a/", Matched::No),
+            ("(?=.*a)b*$", "ab", Matched::No),
+            ("(?=.*a)b*$", "bba", Matched::No),
+            ("(?=.*a).*$", "ab", Matched::Yes),
+            ("(?=.*a)b*", "ba", Matched::Yes),
+            ("^(?=.*a)(?=.*b)", "ba", Matched::Yes),
+            ("(?=.*a)(?=.*b)(c|)", "ba", Matched::Yes),
+            ("(?=.*a)(?=.*b)(c|$)", "ba", Matched::No),
+        ] {
+            let options = PatternOptions::default();
+            let pattern = Pattern::new(text, PatternSyntax::EcmaScript, options).unwrap();
+            let found = pattern.is_match(&mut PatternCache::new(), input.as_bytes());
+            assert_eq!(found, expected, "{text} on {input}");
+        }
+    }
 }

@@ -155,6 +155,13 @@ impl Builder {
         self.steps
     }
 
+    /// Whether something that was added matches at every place of every text, the beginning among them.
+    pub(in crate::rules::pattern) fn matches_everywhere(&self) -> bool {
+        self.rows
+            .iter()
+            .any(|(row, _)| row.steps.is_empty() && !row.to_end)
+    }
+
     /// The program; `None` if it would have to tell too many kinds of units apart.
     pub(in crate::rules::pattern) fn build(self) -> Option<Program> {
         let classes = Classes::new(self.sets.all())?;
@@ -249,11 +256,6 @@ impl Program {
                 meet(last.pattern);
             }
         }
-    }
-
-    /// Whether it matches every text.
-    pub(in crate::rules::pattern) const fn is_trivial(&self) -> bool {
-        !self.always.is_empty()
     }
 
     /// Words of bits: what each unit of a text costs.
