@@ -20,7 +20,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(300);
 const SIGNED_INFO_BYTES: usize = 64 << 10;
 
 /// The most elements and runs of text, and the most attributes, of a signed document. With so few, not even a document
-/// made to be costly takes more than four times [`Limits::BYTES`] before it is refused, its own octets included.
+/// made to be costly takes more than four times [`Limits::BYTES`], its own octets and its canonical form included.
 const NODES: usize = 1 << 16;
 
 /// A value that a trusted publisher signed. Only [`Verifier::verify`] and [`envelope`](super::envelope) make one.

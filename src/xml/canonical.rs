@@ -6,7 +6,7 @@ use super::text;
 use super::tree::Element;
 
 /// Writes the canonical form of a whole document (W3C REC-xml-c14n-20010315).
-pub fn canonicalize(document: &Document) -> Vec<u8> {
+pub fn canonicalize(document: &Document<'_>) -> Vec<u8> {
     document.canonical().to_vec()
 }
 
@@ -18,7 +18,7 @@ pub struct Canonical<'a> {
 }
 
 impl<'a> Canonical<'a> {
-    pub(super) fn of_document(document: &'a Document) -> Self {
+    pub(super) fn of_document(document: &'a Document<'a>) -> Self {
         Self::of_element(document.root())
     }
 
@@ -81,7 +81,7 @@ impl<'a> Canonical<'a> {
                     index + 1
                 }
                 Node::Text(run) => {
-                    writer.text(run.span.of(&document.source), run.cdata);
+                    writer.text(run.span.of(document.source), run.cdata);
                     index + 1
                 }
             };
@@ -90,7 +90,7 @@ impl<'a> Canonical<'a> {
 }
 
 struct Writer<'a, 's> {
-    document: &'a Document,
+    document: &'a Document<'a>,
     sink: &'s mut dyn FnMut(&[u8]),
     /// One element's attributes while they are sorted; kept for its memory.
     order: Vec<&'a AttributeRecord>,
@@ -100,7 +100,7 @@ impl<'a> Writer<'a, '_> {
     fn start_tag(&mut self, element: &'a ElementRecord, is_apex: bool) {
         let document = self.document;
         (self.sink)(b"<");
-        (self.sink)(element.name.qualified(&document.source).as_bytes());
+        (self.sink)(element.name.qualified(document.source).as_bytes());
 
         // Namespaces by prefix, the default one first (section 2.2).
         let mut order = std::mem::take(&mut self.order);
@@ -121,7 +121,7 @@ impl<'a> Writer<'a, '_> {
             self.inherit_xml_attributes(element, &mut order);
         }
         order.sort_unstable_by_key(|attribute| {
-            let name = attribute.name.local(&document.source);
+            let name = attribute.name.local(document.source);
             (document.namespace(attribute.namespace), name)
         });
         order.iter().for_each(|attribute| self.attribute(attribute));
@@ -132,13 +132,13 @@ impl<'a> Writer<'a, '_> {
 
     fn end_tag(&mut self, element: &ElementRecord) {
         (self.sink)(b"</");
-        (self.sink)(element.name.qualified(&self.document.source).as_bytes());
+        (self.sink)(element.name.qualified(self.document.source).as_bytes());
         (self.sink)(b">");
     }
 
     fn attribute(&mut self, attribute: &AttributeRecord) {
         (self.sink)(b" ");
-        (self.sink)(attribute.name.qualified(&self.document.source).as_bytes());
+        (self.sink)(attribute.name.qualified(self.document.source).as_bytes());
         (self.sink)(b"=\"");
         escape(self.document.value(attribute), in_value, self.sink);
         (self.sink)(b"\"");
@@ -182,11 +182,11 @@ impl<'a> Writer<'a, '_> {
         };
         for ancestor in ancestors_or_self(document, element).skip(1) {
             for inherited in document.attributes_of(ancestor) {
-                let name = inherited.name.local(&document.source);
+                let name = inherited.name.local(document.source);
                 if is_xml(inherited)
                     && !attributes
                         .iter()
-                        .any(|nearer| is_xml(nearer) && nearer.name.local(&document.source) == name)
+                        .any(|nearer| is_xml(nearer) && nearer.name.local(document.source) == name)
                 {
                     attributes.push(inherited);
                 }
@@ -196,7 +196,7 @@ impl<'a> Writer<'a, '_> {
 }
 
 fn ancestors_or_self<'a>(
-    document: &'a Document,
+    document: &'a Document<'a>,
     element: &'a ElementRecord,
 ) -> impl Iterator<Item = &'a ElementRecord> {
     std::iter::successors(Some(element), |element| {
@@ -205,10 +205,10 @@ fn ancestors_or_self<'a>(
 }
 
 /// The prefix that a declaration binds; empty for the default namespace.
-fn declared_prefix<'a>(document: &'a Document, declaration: &AttributeRecord) -> &'a str {
+fn declared_prefix<'a>(document: &'a Document<'a>, declaration: &AttributeRecord) -> &'a str {
     match declaration.name.prefix {
         0 => "",
-        _ => declaration.name.local(&document.source),
+        _ => declaration.name.local(document.source),
     }
 }
 

@@ -42,13 +42,14 @@ impl Default for Limits {
     }
 }
 
-/// A well-formed document in memory.
+/// A well-formed document, read where its octets lie.
 ///
-/// Costs a copy of the text and a record of at most 40 octets per element, attribute and run of text.
+/// Costs a record of at most 40 octets per element, attribute and run of text, and the values of attributes that hold
+/// references.
 #[derive(Debug)]
-pub struct Document {
+pub struct Document<'s> {
     /// The document's text as it came, without a byte order mark.
-    pub(super) source: String,
+    pub(super) source: &'s str,
     /// The attribute values that differ from what `source` says, one after the other.
     pub(super) decoded: String,
     /// Elements and runs of text in document order; the root is the first.
@@ -57,7 +58,7 @@ pub struct Document {
     pub(super) lines: Lines,
 }
 
-impl Document {
+impl<'s> Document<'s> {
     /// Reads a document: XML 1.0 and Namespaces in XML 1.0, UTF-8 with or without a byte order mark.
     ///
     /// Document types, processing instructions and entities other than the five predefined ones are refused.
@@ -66,7 +67,7 @@ impl Document {
     /// # Errors
     ///
     /// [`XmlError`], with the place, when the document is not well-formed, uses what is refused, or exceeds a limit.
-    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, XmlError> {
+    pub fn parse(bytes: &'s [u8], limits: &Limits) -> Result<Self, XmlError> {
         parser::parse(bytes, limits)
     }
 
@@ -81,11 +82,11 @@ impl Document {
     }
 
     pub(super) fn position(&self, offset: u32) -> Position {
-        self.lines.position(&self.source, offset as usize)
+        self.lines.position(self.source, offset as usize)
     }
 
     pub(super) fn value(&self, attribute: &AttributeRecord) -> &str {
-        value(&self.source, &self.decoded, attribute.value)
+        value(self.source, &self.decoded, attribute.value)
     }
 
     /// The URI that a namespace reference stands for; empty for no namespace.

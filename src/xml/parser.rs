@@ -23,7 +23,7 @@ const ADDRESSABLE_BYTES: usize = 1 << 30;
 /// The namespace of namespace declarations, which nothing may be bound to (Namespaces in XML 1.0 section 3).
 const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
 
-pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Document, XmlError> {
+pub(super) fn parse<'s>(bytes: &'s [u8], limits: &Limits) -> Result<Document<'s>, XmlError> {
     let most = limits.bytes.min(ADDRESSABLE_BYTES);
     if bytes.len() > most {
         return Err(XmlError::new(Kind::Limit(Limit::Bytes(most)), None));
@@ -43,7 +43,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Document, XmlError>
             decoded: builder.decoded,
             nodes: builder.nodes,
             attributes: builder.attributes,
-            source: source.to_owned(),
+            source,
             lines,
         }),
         Err(Failure { kind, offset }) => {

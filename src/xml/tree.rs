@@ -13,23 +13,23 @@ use super::text;
 /// An element of a [`Document`].
 #[derive(Clone, Copy)]
 pub struct Element<'a> {
-    document: &'a Document,
+    document: &'a Document<'a>,
     index: u32,
 }
 
 impl<'a> Element<'a> {
-    pub(super) fn new(document: &'a Document, index: u32) -> Self {
+    pub(super) fn new(document: &'a Document<'a>, index: u32) -> Self {
         Self { document, index }
     }
 
     /// The name without its prefix.
     pub fn name(self) -> &'a str {
-        self.record().name.local(&self.document.source)
+        self.record().name.local(self.document.source)
     }
 
     /// The name as written, with its prefix.
     pub fn qualified_name(self) -> &'a str {
-        self.record().name.qualified(&self.document.source)
+        self.record().name.qualified(self.document.source)
     }
 
     /// The namespace's URI; empty for none.
@@ -161,7 +161,7 @@ impl<'a> Element<'a> {
 
     /// Its source, from `<` of the start tag to `>` of the end tag, exactly as written.
     pub fn source(self) -> &'a str {
-        self.record().span.of(&self.document.source)
+        self.record().span.of(self.document.source)
     }
 
     /// Its canonical form as a part of the document, with every namespace that is in scope.
@@ -169,7 +169,7 @@ impl<'a> Element<'a> {
         Canonical::of_element(self)
     }
 
-    pub(super) fn document(self) -> &'a Document {
+    pub(super) fn document(self) -> &'a Document<'a> {
         self.document
     }
 
@@ -203,7 +203,7 @@ impl<'a> Element<'a> {
     }
 
     fn raw(self, run: &TextRecord) -> &'a str {
-        run.span.of(&self.document.source)
+        run.span.of(self.document.source)
     }
 
     fn each_piece(self, sink: &mut dyn FnMut(&str)) {
@@ -240,19 +240,19 @@ impl fmt::Debug for Element<'_> {
 /// An attribute of an [`Element`].
 #[derive(Clone, Copy)]
 pub struct Attribute<'a> {
-    document: &'a Document,
+    document: &'a Document<'a>,
     record: &'a AttributeRecord,
 }
 
 impl<'a> Attribute<'a> {
     /// The name without its prefix.
     pub fn name(self) -> &'a str {
-        self.record.name.local(&self.document.source)
+        self.record.name.local(self.document.source)
     }
 
     /// The name as written, with its prefix.
     pub fn qualified_name(self) -> &'a str {
-        self.record.name.qualified(&self.document.source)
+        self.record.name.qualified(self.document.source)
     }
 
     /// The namespace's URI; empty for none, which is usual.

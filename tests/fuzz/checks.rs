@@ -87,7 +87,7 @@ pub(crate) fn canonical(octets: &[u8]) {
         assert_eq!(alone.canonical().to_vec(), part, "a part is stable");
         assert_same(one, alone.root());
     }
-    let count = |document: &Document| document.root().descendants().count();
+    let count = |document: &Document<'_>| document.root().descendants().count();
     assert_eq!(count(&document), count(&again));
     if let Some(last) = document.root().children().last() {
         let without = document.canonical().without(last).to_vec();

@@ -2,7 +2,7 @@
 
 use stopgap::xml::{Document, Element, Limits, canonicalize};
 
-fn parse(text: &str) -> Document {
+fn parse(text: &str) -> Document<'_> {
     match Document::parse(text.as_bytes(), &Limits::default()) {
         Ok(document) => document,
         Err(error) => panic!("{text:?}: {error}"),

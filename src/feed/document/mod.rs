@@ -102,7 +102,7 @@ fn fault(element: Element<'_>, reason: impl std::fmt::Display) -> Fault {
     format!("{}: {reason}", element.position())
 }
 
-fn parse_xml(bytes: &[u8]) -> Result<Document, FeedError> {
+fn parse_xml(bytes: &[u8]) -> Result<Document<'_>, FeedError> {
     let limits = Limits {
         // How long it may be was decided when it was fetched; canonical form can be longer than that.
         bytes: bytes.len(),
