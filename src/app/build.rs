@@ -137,6 +137,7 @@ pub(super) fn proxy_config(
     proxy.probes = probes;
     proxy.workers = config.workers;
     proxy.limits = config.limits.clone();
+    proxy.forwarding = config.forwarding;
     proxy.access_log.clone_from(&logs.access);
     proxy.decision_log.clone_from(&logs.decisions);
     proxy

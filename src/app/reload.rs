@@ -76,6 +76,7 @@ impl App {
         self.config.sites = new.sites;
         self.config.workers = new.workers;
         self.config.limits = new.limits;
+        self.config.forwarding = new.forwarding;
         self.config.log = new.log;
         self.config.drain_timeout = new.drain_timeout;
         notes
@@ -148,6 +149,7 @@ fn data_plane(config: &Config) -> String {
         &config.sites,
         config.workers,
         &config.limits,
+        config.forwarding,
         &config.log,
     );
     format!("{parts:?}")

@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::document::Document;
 use super::error::ConfigError;
 use super::file::{
-    ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileLimits, FileListener,
-    FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed,
+    ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
+    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed,
 };
 use super::links::{links, pools, servers};
 use super::policy;
@@ -29,8 +29,11 @@ use crate::control::{
     ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, NOTIFY_DEADLINE, NotifyConfig, WATCH_INTERVAL,
 };
 use crate::feed::{FeedConfig, Source, TypeAliases};
-use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
-use crate::proxy::{AccessFormat, Limits, Listener, ServerGroup};
+use crate::net::{CertificateFiles, ClientCertificates, HeadLimits, Network};
+use crate::proxy::{
+    AccessFormat, Forwarding, ForwardingField, ForwardingFields, Limits, Listener, ServerGroup,
+    TrustedProxies,
+};
 
 pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config, ConfigError> {
     let mut limits = limits(file.limits, document)?;
@@ -72,9 +75,16 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         notify: notify(file.notify),
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
+    let trusted = networks(&file.trusted_proxies);
     Ok(Config {
-        listeners: listeners(&file.listen, file.listener, &file.refusals, document)?,
+        listeners: listeners(
+            &file.listen,
+            file.listener,
+            (&file.refusals, trusted),
+            document,
+        )?,
         sites,
+        forwarding: forwarding(file.forwarding),
         workers: file.workers,
         limits,
         log: log(file.access_log, file.log, document),
@@ -111,13 +121,14 @@ fn instance(
 fn listeners(
     plain: &[Parsed<std::net::SocketAddr>],
     detailed: Vec<FileListener>,
-    all: &FileRefusals,
+    (all, trusted): (&FileRefusals, TrustedProxies),
     document: &Document<'_>,
 ) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners: Vec<Listener> = plain
         .iter()
         .map(|address| Listener {
             refusals: refusals(&[all]),
+            trusted: trusted.clone(),
             ..Listener::plain(address.0)
         })
         .collect();
@@ -139,16 +150,39 @@ fn listeners(
                 .iter()
                 .map(|network| network.0)
                 .collect(),
+            trusted: listener
+                .trusted_proxies
+                .map_or_else(|| trusted.clone(), |own| networks(&own)),
             tls,
         });
     }
     if listeners.is_empty() {
         listeners.push(Listener {
             refusals: refusals(&[all]),
+            trusted,
             ..Listener::plain(DEFAULT_LISTEN)
         });
     }
     Ok(listeners)
+}
+
+fn networks(written: &[Parsed<Network>]) -> TrustedProxies {
+    TrustedProxies {
+        networks: written.iter().map(|network| network.0).collect(),
+    }
+}
+
+fn forwarding(written: FileForwarding) -> Forwarding {
+    let default = Forwarding::default();
+    let of = |fields: Vec<Parsed<ForwardingField>>| {
+        let mut send = ForwardingFields::NONE;
+        fields.into_iter().for_each(|field| send.add(field.0));
+        send
+    };
+    Forwarding {
+        read: written.read.map_or(default.read, |word| word.0.0),
+        send: written.send.map_or(default.send, of),
+    }
 }
 
 fn client_certificates(

@@ -19,7 +19,7 @@ use super::upstream::{FileRoute, FileUpstream, PresetWord};
 use crate::feed::{ActionType, Source};
 use crate::model::Digest;
 use crate::net::Network;
-use crate::proxy::Server;
+use crate::proxy::{ClientField, ForwardingField, Server};
 
 /// A whole file.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -38,6 +38,7 @@ pub(super) struct FileConfig {
     pub(super) drain_timeout: Option<Parsed<FileDuration>>,
     pub(super) watch_interval: Option<Parsed<FileDuration>>,
     pub(super) instance: Option<Spanned<String>>,
+    pub(super) trusted_proxies: Vec<Parsed<Network>>,
     pub(super) feed: Vec<FileFeed>,
     pub(super) sidecar: Vec<FileSidecarLink>,
     pub(super) pool: Vec<FilePool>,
@@ -45,6 +46,7 @@ pub(super) struct FileConfig {
     pub(super) notify: FileNotify,
     pub(super) admin: FileAdmin,
     pub(super) limits: FileLimits,
+    pub(super) forwarding: FileForwarding,
     pub(super) refusals: FileRefusals,
     pub(super) log: FileLog,
 }
@@ -60,6 +62,7 @@ pub(super) struct FileListener {
     pub(super) http2: Option<bool>,
     #[serde(default)]
     pub(super) proxy_protocol: Vec<Parsed<Network>>,
+    pub(super) trusted_proxies: Option<Vec<Parsed<Network>>>,
     #[serde(default)]
     pub(super) refusals: FileRefusals,
 }
@@ -161,6 +164,14 @@ pub(super) struct FileLimits {
     pub(super) drained_body: Option<Parsed<FileSize>>,
 }
 
+/// `[forwarding]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileForwarding {
+    pub(super) read: Option<Parsed<ClientFieldWord>>,
+    pub(super) send: Option<Vec<Parsed<ForwardingField>>>,
+}
+
 /// `[refusals]`, for all listeners or for one.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -246,6 +257,23 @@ impl FromStr for ClientWord {
             "optional" => Ok(Self::Optional),
             "required" => Ok(Self::Required),
             other => Err(unknown_word(other, &["optional", "required"])),
+        }
+    }
+}
+
+/// The word for the field in which proxies name their clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientFieldWord(pub(super) ClientField);
+
+impl FromStr for ClientFieldWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [ClientField::Forwarded, ClientField::XForwardedFor];
+        let named = |field: &ClientField| field.word().eq_ignore_ascii_case(text);
+        match known.into_iter().find(named) {
+            Some(field) => Ok(Self(field)),
+            None => Err(unknown_word(text, &known.map(ClientField::word))),
         }
     }
 }

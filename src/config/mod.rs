@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::admin::AdminConfig;
 use crate::control::ControlConfig;
 use crate::net::{TlsClient, TlsError, TlsServer};
-use crate::proxy::{AccessFormat, Limits, Listener, ServerGroup};
+use crate::proxy::{AccessFormat, Forwarding, Limits, Listener, ServerGroup};
 
 #[doc(no_inline)]
 pub use crate::proxy::Server;
@@ -73,6 +73,8 @@ pub struct Config {
     pub workers: usize,
     /// Bounds of the data plane.
     pub limits: Limits,
+    /// What is read of proxies in front, and what servers are told of clients.
+    pub forwarding: Forwarding,
     /// Where access and decision lines go.
     pub log: LogConfig,
     /// The read-only address and the control socket.

@@ -103,13 +103,17 @@ impl Overrides {
         if self.listen.is_empty() && self.tls_listen.is_empty() {
             return Ok(());
         }
-        let refusals = config.listeners[0].refusals;
+        let (refusals, trusted) = (
+            config.listeners[0].refusals,
+            config.listeners[0].trusted.clone(),
+        );
         let listener = |address: &SocketAddr, tls: Vec<CertificateFiles>| Listener {
             address: *address,
             refusals,
             clients: None,
             http2: !tls.is_empty(),
             proxies: Vec::new(),
+            trusted: trusted.clone(),
             tls,
         };
         let plain = self

@@ -63,6 +63,9 @@ impl Config {
             text.value("socket", path_text(&socket));
         }
         text.limits(self);
+        text.section("[forwarding]");
+        text.value("read", quoted(self.forwarding.read.word()));
+        text.value("send", list(&self.forwarding.send.names()));
         text.section("[log]");
         text.value(
             "access_format",
@@ -135,6 +138,7 @@ impl Text {
         }
         self.value("http2", listener.http2);
         self.value("proxy_protocol", list(&listener.proxies));
+        self.value("trusted_proxies", list(&listener.trusted.networks));
     }
 
     fn site(&mut self, site: &SiteConfig) {
@@ -454,6 +458,10 @@ mod tests {
             [[listener]]
             address = "[::1]:2"
             refusals = { fragment = false, override-fields = false }
+            trusted_proxies = ["fd00::/8"]
+            [forwarding]
+            read = "forwarded"
+            send = ["x-real-ip", "forwarded"]
             [[site]]
             name = "Mail"
             hosts = ["mail.example"]
@@ -481,6 +489,12 @@ mod tests {
             Duration::from_millis(1_500)
         );
         assert!(!again.listeners[0].refusals.fragment);
+        assert_eq!(
+            again.listeners[0].trusted.networks[0].to_string(),
+            "fd00::/8"
+        );
+        assert_eq!(again.forwarding.read.word(), "forwarded");
+        assert_eq!(again.forwarding.send.names(), ["forwarded", "x-real-ip"]);
         assert!(!again.listeners[0].refusals.override_fields);
         assert_eq!(again.control.honest_paths[0], "/health");
     }

@@ -154,6 +154,12 @@ pub(super) const SECTIONS: &[Section] = &[
         "Hostile forms of a request target, refused with 400 before any rule; for every listener.",
     ),
     table("listener", "refusals", false, "The same for one listener."),
+    table(
+        "",
+        "forwarding",
+        false,
+        "What is read of proxies in front, and what servers are told of clients.",
+    ),
     table("", "log", false, "Lines about requests."),
 ];
 
@@ -237,6 +243,13 @@ const GENERAL: &[Key] = &[
     ),
     at(
         "",
+        "trusted_proxies",
+        r#"["10.0.0.0/8", "fd00::/8"]"#,
+        "none",
+        "Proxies in front that are believed about the clients for whom they make requests; for every listener that does not say its own.",
+    ),
+    at(
+        "",
         "watch_interval",
         r#""1s""#,
         "1s",
@@ -283,6 +296,27 @@ const GENERAL: &[Key] = &[
         r#"["10.0.0.0/8"]"#,
         "none",
         "Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2. Connections from elsewhere are those of clients.",
+    ),
+    at(
+        "listener",
+        "trusted_proxies",
+        r#"["10.0.0.0/8"]"#,
+        "that of the file",
+        "Proxies in front of this listener that are believed about the clients for whom they make requests.",
+    ),
+    at(
+        "forwarding",
+        "read",
+        r#""forwarded""#,
+        "x-forwarded-for",
+        "Where trusted proxies name the client: x-forwarded-for (with x-forwarded-proto, -host and -port beside it) or forwarded. Only one is read, since a proxy that writes one may pass on what a client wrote into the other.",
+    ),
+    at(
+        "forwarding",
+        "send",
+        r#"["x-forwarded-for", "x-forwarded-proto", "forwarded"]"#,
+        "x-forwarded-for, -host, -port and -proto",
+        "Which fields tell servers of clients: forwarded, x-forwarded-for, x-forwarded-host, x-forwarded-port, x-forwarded-proto, x-real-ip. What clients send of them never passes.",
     ),
     at(
         "feed",

@@ -23,11 +23,13 @@ struct Shared {
     clients: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
 }
 
-/// One admitted connection, counted until it is dropped.
+/// One admitted connection or request, counted until it is dropped.
 #[derive(Debug)]
 pub struct Admitted {
     shared: Arc<Shared>,
-    client: IpAddr,
+    client: Option<IpAddr>,
+    /// Whether it is a connection, of which there is a bound for all clients together.
+    in_all: bool,
 }
 
 impl Admission {
@@ -43,27 +45,43 @@ impl Admission {
         }
     }
 
-    /// Counts a connection from `client`; `None` when there are too many. An IPv4 address counts as one however it
-    /// is written (RFC 4291 section 2.5.5.2).
-    pub fn admit(&self, client: IpAddr) -> Option<Admitted> {
-        let client = client.to_canonical();
+    /// Counts a connection from `client`, or one that is counted against no client; `None` when there are too many.
+    /// An IPv4 address counts as one however it is written (RFC 4291 section 2.5.5.2).
+    pub fn admit(&self, client: Option<IpAddr>) -> Option<Admitted> {
+        let client = client.map(|client| client.to_canonical());
         let before = self.shared.total.fetch_add(1, Ordering::Relaxed);
-        let admitted = before < self.shared.total_limit && self.shared.add(client);
-        if !admitted {
+        let room = || client.is_none_or(|client| self.shared.add(client));
+        if before >= self.shared.total_limit || !room() {
             self.shared.total.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         Some(Admitted {
             shared: Arc::clone(&self.shared),
             client,
+            in_all: true,
+        })
+    }
+
+    /// Counts a request for `client` that comes on the connection of somebody else, as if it were a connection of the
+    /// client's own; `None` when the client has too many.
+    pub fn admit_request(&self, client: IpAddr) -> Option<Admitted> {
+        let client = client.to_canonical();
+        self.shared.add(client).then(|| Admitted {
+            shared: Arc::clone(&self.shared),
+            client: Some(client),
+            in_all: false,
         })
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.shared.total.fetch_sub(1, Ordering::Relaxed);
-        self.shared.remove(self.client);
+        if self.in_all {
+            self.shared.total.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(client) = self.client {
+            self.shared.remove(client);
+        }
     }
 }
 
@@ -111,26 +129,48 @@ impl Shared {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn both_bounds_hold_and_give_back() {
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let admission = Admission::new(3, 2);
-        let first = admission.admit(address("10.0.0.1"));
-        let second = admission.admit(address("::ffff:10.0.0.1"));
+        let admit = |text: &str| admission.admit(Some(address(text)));
+        let (first, second) = (admit("10.0.0.1"), admit("::ffff:10.0.0.1"));
         assert!(first.is_some() && second.is_some());
-        assert!(admission.admit(address("10.0.0.1")).is_none());
-        let third = admission.admit(address("10.0.0.2"));
+        assert!(admit("10.0.0.1").is_none());
+        let third = admit("10.0.0.2");
         assert!(third.is_some());
-        assert!(admission.admit(address("10.0.0.3")).is_none());
+        assert!(admit("10.0.0.3").is_none());
+        assert!(admission.admit(None).is_none(), "the bound for all holds");
         drop((first, second, third));
+        let shards = &admission.shared.clients;
+        assert!(shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(admit("10.0.0.1").is_some());
         assert!(
-            admission
-                .shared
-                .clients
-                .iter()
-                .all(|shard| shard.lock().unwrap().is_empty())
+            Admission::new(1, 0)
+                .admit(Some(address("10.0.0.1")))
+                .is_none()
         );
-        assert!(admission.admit(address("10.0.0.1")).is_some());
-        assert!(Admission::new(1, 0).admit(address("10.0.0.1")).is_none());
+    }
+
+    #[test]
+    fn requests_count_for_their_client_alone() {
+        let admission = Admission::new(1, 2);
+        let connection = admission.admit(None);
+        assert!(connection.is_some());
+        let client = address("192.0.2.1");
+        let (first, second) = (
+            admission.admit_request(client),
+            admission.admit_request(client),
+        );
+        assert!(first.is_some() && second.is_some());
+        assert!(admission.admit_request(client).is_none());
+        assert!(admission.admit_request(address("192.0.2.2")).is_some());
+        drop((first, second));
+        assert!(admission.admit(None).is_none());
+        drop(connection);
+        assert!(admission.admit(None).is_some());
     }
 }

@@ -40,7 +40,7 @@ pub use listener::{BoundSocket, bind};
 pub use network::{InvalidNetwork, Network};
 pub use platform::give_memory_back;
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
-pub use proxy_protocol::read_proxy_header;
+pub use proxy_protocol::{ProxiedEnds, read_proxy_header};
 pub use socket::{Batch, Side, Socket};
 pub use stream::Stream;
 pub use tls::{

@@ -4,7 +4,7 @@
 //! handshake can follow on the same socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -17,7 +17,16 @@ const LINE_LIMIT: usize = 107;
 /// Bytes behind the fixed part of version 2 that are taken; those behind the addresses are thrown away.
 const TAIL_LIMIT: usize = 4_096;
 
-/// Reads a header. The client's address; `None` when the proxy speaks for itself, or names no address.
+/// The two ends of the connection that a proxy has taken from its client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProxiedEnds {
+    /// The client.
+    pub source: SocketAddr,
+    /// What the client connected to.
+    pub destination: SocketAddr,
+}
+
+/// Reads a header. Who is at both ends; `None` when the proxy speaks for itself, or names no address.
 ///
 /// Takes as long as the peer does: bound it.
 ///
@@ -26,7 +35,7 @@ const TAIL_LIMIT: usize = 4_096;
 /// When the stream ends, or does not begin with a header.
 pub async fn read_proxy_header(
     stream: &mut (impl AsyncRead + Unpin),
-) -> io::Result<Option<SocketAddr>> {
+) -> io::Result<Option<ProxiedEnds>> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {
@@ -50,7 +59,7 @@ fn invalid() -> io::Error {
 }
 
 /// Section 2.1: words with one space between, and nothing that two readers could read differently.
-fn parse_line(line: &[u8]) -> Option<io::Result<Option<SocketAddr>>> {
+fn parse_line(line: &[u8]) -> Option<io::Result<Option<ProxiedEnds>>> {
     let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
     let family = words.next()?;
@@ -64,17 +73,21 @@ fn parse_line(line: &[u8]) -> Option<io::Result<Option<SocketAddr>>> {
         let plain = word == "0" || !word.starts_with(['0', '+']);
         word.parse::<u16>().ok().filter(|_| plain)
     };
-    let (port, _) = (port()?, port()?);
+    let (source_port, destination_port) = (port()?, port()?);
     let expected = match family {
         "TCP4" => source.is_ipv4() && destination.is_ipv4(),
         "TCP6" => source.is_ipv6() && destination.is_ipv6(),
         _ => false,
     };
-    (expected && words.next().is_none()).then_some(Ok(Some(SocketAddr::new(source, port))))
+    let ends = ProxiedEnds {
+        source: SocketAddr::new(source, source_port),
+        destination: SocketAddr::new(destination, destination_port),
+    };
+    (expected && words.next().is_none()).then_some(Ok(Some(ends)))
 }
 
 /// Section 2.2, behind the signature.
-async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<ProxiedEnds>> {
     let mut fixed = [0; 4];
     stream.read_exact(&mut fixed).await?;
     let [command, family, high, low] = fixed;
@@ -86,33 +99,28 @@ async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option
     stream.read_exact(&mut tail).await?;
     match (command, family) {
         (0x20, _) | (0x21, 0x00 | 0x31) => Ok(None),
-        (0x21, 0x11) => {
-            let source = tail
-                .get(..4)
-                .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-            found(source.map(Ipv4Addr::from), tail.get(8..10))
-        }
-        (0x21, 0x21) => {
-            let source = tail
-                .get(..16)
-                .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-            found(
-                source.map(Ipv6Addr::from),
-                tail.get(32..34).filter(|_| tail.len() >= 36),
-            )
-        }
+        (0x21, 0x11) => found::<4>(&tail).map(Some).ok_or_else(invalid),
+        (0x21, 0x21) => found::<16>(&tail).map(Some).ok_or_else(invalid),
         _ => Err(invalid()),
     }
 }
 
-fn found(source: Option<impl Into<IpAddr>>, port: Option<&[u8]>) -> io::Result<Option<SocketAddr>> {
-    match (source, port) {
-        (Some(source), Some(&[high, low])) => {
-            let port = u16::from_be_bytes([high, low]);
-            Ok(Some(SocketAddr::new(source.into(), port)))
-        }
-        _ => Err(invalid()),
-    }
+/// Both addresses, then both ports.
+fn found<const N: usize>(tail: &[u8]) -> Option<ProxiedEnds>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (source, rest) = tail.split_first_chunk::<N>()?;
+    let (destination, rest) = rest.split_first_chunk::<N>()?;
+    let (source_port, rest) = rest.split_first_chunk::<2>()?;
+    let (destination_port, _) = rest.split_first_chunk::<2>()?;
+    let end = |address: &[u8; N], port: &[u8; 2]| {
+        SocketAddr::new(IpAddr::from(*address), u16::from_be_bytes(*port))
+    };
+    Some(ProxiedEnds {
+        source: end(source, source_port),
+        destination: end(destination, destination_port),
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +134,8 @@ mod tests {
             .unwrap();
         let mut rest = bytes;
         let found = runtime.block_on(read_proxy_header(&mut rest)).ok()?;
-        Some((found.map(|address| address.to_string()), rest.len()))
+        let shown = |ends: ProxiedEnds| format!("{} {}", ends.source, ends.destination);
+        Some((found.map(shown), rest.len()))
     }
 
     fn binary(command: u8, family: u8, tail: &[u8]) -> Vec<u8> {
@@ -140,24 +149,30 @@ mod tests {
         let v1 = |text: &str| read(format!("{text}\r\nGET").as_bytes());
         assert_eq!(
             v1("PROXY TCP4 192.0.2.1 198.51.100.1 1234 443"),
-            found("192.0.2.1:1234")
+            found("192.0.2.1:1234 198.51.100.1:443")
         );
         assert_eq!(
             v1("PROXY TCP6 2001:db8::1 ::1 1 0"),
-            found("[2001:db8::1]:1")
+            found("[2001:db8::1]:1 [::1]:0")
         );
         assert_eq!(v1("PROXY UNKNOWN"), Some((None, 3)));
         assert_eq!(v1("PROXY UNKNOWN ffff::1 ::1 1 2"), Some((None, 3)));
         let four = [192, 0, 2, 1, 198, 51, 100, 1, 4, 210, 1, 187];
-        assert_eq!(read(&binary(0x21, 0x11, &four)), found("192.0.2.1:1234"));
+        assert_eq!(
+            read(&binary(0x21, 0x11, &four)),
+            found("192.0.2.1:1234 198.51.100.1:443")
+        );
         let with_more = [&four[..], &[4, 0, 1, 9]].concat();
         assert_eq!(
             read(&binary(0x21, 0x11, &with_more)),
-            found("192.0.2.1:1234")
+            found("192.0.2.1:1234 198.51.100.1:443")
         );
         let mut six = [0; 36];
         (six[0], six[15], six[33]) = (0x20, 1, 80);
-        assert_eq!(read(&binary(0x21, 0x21, &six)), found("[2000::1]:80"));
+        assert_eq!(
+            read(&binary(0x21, 0x21, &six)),
+            found("[2000::1]:80 [::]:0")
+        );
         assert_eq!(read(&binary(0x20, 0x00, &[])), Some((None, 3)));
         assert_eq!(read(&binary(0x21, 0x31, &[0; 216])), Some((None, 3)));
     }

@@ -50,7 +50,7 @@ pub(super) struct Candidates<'s> {
     servers: &'s Servers,
     /// The first, if it was looked for already.
     first: Option<Place>,
-    client: IpAddr,
+    client: Option<IpAddr>,
     tick: u64,
     tried: u64,
     left: usize,
@@ -85,7 +85,7 @@ impl Servers {
         };
         servers.look();
         for _ in 0..start % servers.servers.len().max(1) {
-            servers.all(IpAddr::from([0; 4]), 0).best();
+            servers.all(None, 0).best();
         }
         servers
     }
@@ -98,7 +98,7 @@ impl Servers {
     /// When too many wait already, or the wait was too long.
     pub(super) async fn candidates(
         &self,
-        client: IpAddr,
+        client: Option<IpAddr>,
         tick: u64,
     ) -> Result<Candidates<'_>, ProxyError> {
         let mut candidates = self.all(client, tick);
@@ -109,7 +109,7 @@ impl Servers {
         Ok(candidates)
     }
 
-    async fn wait(&self, client: IpAddr, tick: u64) -> Result<Place, ProxyError> {
+    async fn wait(&self, client: Option<IpAddr>, tick: u64) -> Result<Place, ProxyError> {
         let settings = &self.group.settings;
         let _waiting = self.group.queue().ok_or_else(ProxyError::busy)?;
         let turn = async {
@@ -128,7 +128,7 @@ impl Servers {
             .map_err(|_| ProxyError::busy())
     }
 
-    fn all(&self, client: IpAddr, tick: u64) -> Candidates<'_> {
+    fn all(&self, client: Option<IpAddr>, tick: u64) -> Candidates<'_> {
         Candidates {
             servers: self,
             first: None,
@@ -266,10 +266,12 @@ fn in_turn<'s, I: Iterator<Item = &'s Rc<Server>>>(
 
 /// The rendezvous score of a server for a client: the highest has it. Weights make it win in their proportion
 /// (the logarithm method: `-weight / ln(uniform)`).
-fn score(seat: &Seat, client: IpAddr) -> f64 {
-    let client = match client.to_canonical() {
-        IpAddr::V4(address) => u64::from(address.to_bits()),
-        IpAddr::V6(address) => {
+fn score(seat: &Seat, client: Option<IpAddr>) -> f64 {
+    let client = match client.map(|client| client.to_canonical()) {
+        // Clients without an address are one.
+        None => 0,
+        Some(IpAddr::V4(address)) => u64::from(address.to_bits()),
+        Some(IpAddr::V6(address)) => {
             let bits = address.to_bits();
             // Truncation is meant: both halves count.
             mix((bits >> 64) as u64) ^ bits as u64
@@ -371,7 +373,7 @@ mod tests {
     }
 
     fn order(servers: &Servers, client: u32, tick: u64) -> Vec<usize> {
-        let candidates = servers.all(IpAddr::from(client.to_be_bytes()), tick);
+        let candidates = servers.all(Some(IpAddr::from(client.to_be_bytes())), tick);
         candidates.map(|place| place.seat.index).collect()
     }
 
@@ -425,7 +427,7 @@ mod tests {
         });
         let mut held = Vec::new();
         for _ in 0..30 {
-            held.extend(servers.all(IpAddr::from([0; 4]), 1).next());
+            held.extend(servers.all(None, 1).next());
         }
         let loads: Vec<u32> = servers
             .servers
@@ -445,10 +447,10 @@ mod tests {
         });
         let mut held: Vec<Place> = Vec::new();
         for _ in 0..2 {
-            held.extend(servers.all(IpAddr::from([0; 4]), 1).next());
+            held.extend(servers.all(None, 1).next());
         }
         assert_eq!(held.len(), 2);
-        assert!(servers.all(IpAddr::from([0; 4]), 1).next().is_none());
+        assert!(servers.all(None, 1).next().is_none());
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, request};
 
-use super::{Limits, ServerGroup};
+use super::{Forwarding, Limits, ServerGroup, TrustedProxies};
 use crate::canon::Refusals;
 use crate::filter::Probes;
 use crate::model::UnixTime;
@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub sites: Vec<Site>,
     /// Bounds on bytes, connections and time.
     pub limits: Limits,
+    /// What is read of proxies in front, and what servers are told of clients.
+    pub forwarding: Forwarding,
     /// Where a line for each answered request goes, if anywhere.
     pub access_log: Option<AccessLog>,
     /// Where a JSON line for each decision other than "pass" goes, if anywhere.
@@ -45,6 +47,7 @@ impl ProxyConfig {
             workers: 0,
             sites,
             limits: Limits::default(),
+            forwarding: Forwarding::default(),
             access_log: None,
             decision_log: None,
             probes: Probes::new(&[0; 32]),
@@ -70,6 +73,9 @@ pub struct Listener {
     /// Proxies in front, which begin each connection by saying who its client is (the PROXY protocol). Nobody else is
     /// believed.
     pub proxies: Vec<Network>,
+    /// Proxies in front that are believed about the clients for whom they make requests. What anybody else says of that
+    /// is removed.
+    pub trusted: TrustedProxies,
 }
 
 impl Listener {
@@ -82,6 +88,7 @@ impl Listener {
             clients: None,
             http2: false,
             proxies: Vec::new(),
+            trusted: TrustedProxies::default(),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,8 +16,8 @@ use tokio::net::TcpStream;
 
 use super::Limits;
 use super::bond::Bonds;
+use super::caller::Caller;
 use super::core::Core;
-use super::headers::Forwarded;
 use super::http2;
 use super::metrics::{Outcome, Reason};
 use super::record::{AccessEntry, Answered};
@@ -26,10 +25,9 @@ use super::respond;
 use super::service::{Client, ClientService};
 use super::upgrade;
 use super::worker::Terms;
-use crate::filter::Peer;
 use crate::net::{
     self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
-    Slot, Socket, Stream, TlsServer,
+    ProxiedEnds, Slot, Socket, Stream, TlsServer,
 };
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
@@ -63,7 +61,7 @@ enum Ending {
 /// The addresses of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
-    pub(super) remote: SocketAddr,
+    pub(super) remote: Option<SocketAddr>,
     pub(super) local: Option<SocketAddr>,
 }
 
@@ -90,9 +88,9 @@ pub(super) async fn secure(core: &Core, tls: &TlsServer, socket: Socket) -> Opti
     accepted.ok()
 }
 
-/// Reads who a connection's client is, from the proxy in front: its address, or nothing when the proxy speaks for
-/// itself. `None` when that fails, or takes longer than a head may.
-pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Option<SocketAddr>> {
+/// Reads who a connection's client is, from the proxy in front: both ends of its connection, or nothing when the proxy
+/// speaks for itself. `None` when that fails, or takes longer than a head may.
+pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Option<ProxiedEnds>> {
     let (deadlines, _registration) = core.clock.register();
     deadlines.set(Slot::Read, core.shared.config.limits.head_timeout);
     let mut read = pin!(net::read_proxy_header(stream));
@@ -117,7 +115,7 @@ pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Op
 pub(super) async fn serve(
     core: Rc<Core>,
     mut stream: Stream,
-    Ends { remote, local }: Ends,
+    ends: Ends,
     terms: Rc<Terms>,
     _admitted: Admitted,
 ) {
@@ -135,13 +133,12 @@ pub(super) async fn serve(
     let client = Client {
         core: Rc::clone(&core),
         link: link.clone(),
-        remote,
-        peer: Peer {
+        caller: Rc::new(Caller::of_connection(
+            ends,
             secure,
-            remote: Some(remote),
-            local,
-        },
-        forwarded: forwarded(remote, local, secure),
+            &core.shared.config.forwarding,
+        )),
+        believed: terms.trusts(&ends).then(|| Rc::clone(&terms)),
         refusals,
         bonds: Rc::new(Bonds::default()),
         multiplexed: http2,
@@ -267,16 +264,6 @@ async fn preface(core: &Core, stream: &mut Stream, deadlines: &Deadlines) -> Vec
 
 /// The least buffer that the HTTP library works with.
 const MIN_BUFFER: usize = 8_192;
-
-fn forwarded(remote: SocketAddr, local: Option<SocketAddr>, secure: bool) -> Forwarded {
-    let value =
-        |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
-    Forwarded {
-        client: value(remote.ip().to_canonical().to_string()),
-        host: value(local.map(|local| local.to_string()).unwrap_or_default()),
-        scheme: HeaderValue::from_static(if secure { "https" } else { "http" }),
-    }
-}
 
 async fn run(client: &Client, connection: &mut Served) -> Ending {
     let (core, link) = (&client.core, &client.link);
@@ -423,12 +410,7 @@ fn refuse(client: &Client, reason: Reason, pending: &[u8]) -> Vec<u8> {
             bytes: answer.body().len() as u64,
             verdict: Outcome::Refused.name(),
         };
-        let entry = AccessEntry::unread(
-            id,
-            client.remote.ip().to_canonical(),
-            pending,
-            core.time.get(),
-        );
+        let entry = AccessEntry::unread(id, client.caller.address, pending, core.time.get());
         recorder.access(&entry, answered);
     }
     respond::in_bytes(&answer)

@@ -1,15 +1,15 @@
 //! One request and its response, from the moment the head was read.
 
-use std::cell::Cell;
-use std::net::IpAddr;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::caller::Caller;
 use super::core::Core;
 use super::metrics::Outcome;
 use super::record::{AccessEntry, Answered};
 use super::request_id::RequestId;
-use crate::net::{Link, Slot};
+use crate::net::{Admitted, Link, Slot};
 use crate::rules::BodySkip;
 
 /// What the parts of one exchange tell each other. It ends, and is written to the access log, when its last owner
@@ -18,8 +18,10 @@ pub(super) struct Exchange {
     core: Rc<Core>,
     link: Link,
     pub(super) id: RequestId,
-    /// The client's own address.
-    pub(super) client: IpAddr,
+    /// Who the request is from.
+    pub(super) caller: Rc<Caller>,
+    /// Its place among the requests of a client that comes by a trusted proxy.
+    place: OnceCell<Admitted>,
     access: Option<AccessEntry>,
     outcome: Cell<Outcome>,
     status: Cell<u16>,
@@ -46,7 +48,7 @@ impl Exchange {
         core: &Rc<Core>,
         link: &Link,
         id: RequestId,
-        client: IpAddr,
+        caller: Rc<Caller>,
         access: Option<AccessEntry>,
     ) -> Rc<Self> {
         let limits = &core.shared.config.limits;
@@ -58,7 +60,8 @@ impl Exchange {
             core: Rc::clone(core),
             link: link.clone(),
             id,
-            client,
+            caller,
+            place: OnceCell::new(),
             access,
             outcome: Cell::new(Outcome::Failed),
             status: Cell::new(0),
@@ -69,6 +72,19 @@ impl Exchange {
             response_ended: Cell::new(false),
             counted: Cell::new(true),
         })
+    }
+
+    /// Counts it among the requests that its client has in progress; whether there may be one more.
+    ///
+    /// The connections of a proxy in front are not those of the client.
+    pub(super) fn admit(&self) -> bool {
+        let Some(address) = self.caller.address else {
+            return true;
+        };
+        match self.core.shared.admission.admit_request(address) {
+            Some(place) => self.place.set(place).is_ok(),
+            None => false,
+        }
     }
 
     /// Has its end not be counted: it is a probe and no traffic.

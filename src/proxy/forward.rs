@@ -69,7 +69,7 @@ pub(super) async fn forward(
     let meters = &core.shared.meters;
     let mut shared = shared;
     let mut failure = None;
-    let candidates = servers.candidates(exchange.client, now).await;
+    let candidates = servers.candidates(exchange.caller.address, now).await;
     for place in candidates.map_err(Unanswered::Server)? {
         if let Some(connection) = idle(&place, shared) {
             match send(connection, &mut request, exchange).await {

@@ -1,16 +1,16 @@
 //! Which fields pass from one side to the other, and which we set.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Version, request, response};
 
 use super::admit::Inadmissible;
+use super::caller::{Forwarded, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
+use super::claims::{X_FORWARDED_FOR, forwarded_host};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields that no server behind us may believe, since any client can send them: some frameworks take the target or
 /// the method from them after every check was made.
@@ -23,15 +23,6 @@ const MISLEADING: [&str; 8] = [
     "x-original-uri",
     "x-forwarded-uri",
     "x-forwarded-prefix",
-];
-
-/// Fields by which a client could speak for a proxy in front of us.
-const CLAIMS: [&str; 5] = [
-    "forwarded",
-    "x-real-ip",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded",
 ];
 
 /// Fields of one connection only (RFC 9110 section 7.6.1), beside those that `Connection` names.
@@ -48,7 +39,6 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 const MISLEADING_LENGTHS: u64 = lengths(&MISLEADING);
-const CLAIMS_LENGTHS: u64 = lengths(&CLAIMS);
 const HOP_BY_HOP_LENGTHS: u64 = lengths(&HOP_BY_HOP);
 
 /// A bit for each length that one of the names has.
@@ -94,15 +84,6 @@ pub(super) fn wants_websocket(parts: &request::Parts) -> bool {
             .is_none_or(|length| length == "0")
 }
 
-/// What a forwarded request says about its client; made once for each connection.
-#[derive(Clone, Debug)]
-pub(super) struct Forwarded {
-    pub(super) client: HeaderValue,
-    /// The address that the client connected to; stands in for a `Host` that an HTTP/1.0 client did not send.
-    pub(super) host: HeaderValue,
-    pub(super) scheme: HeaderValue,
-}
-
 /// Turns a client's fields into those that go upstream.
 ///
 /// `upgrade` keeps the request to change to the websocket protocol.
@@ -113,19 +94,75 @@ pub(super) fn forward_request(
 ) -> Result<(), Inadmissible> {
     let fields = &mut parts.headers;
     remove_hop_by_hop(fields, is_ours)?;
-    remove_any(fields, &CLAIMS, CLAIMS_LENGTHS);
-    fields.insert(X_FORWARDED_FOR, forwarded.client.clone());
-    fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
-    let host = fields
-        .entry(HOST)
-        .or_insert_with(|| forwarded.host.clone())
-        .clone();
-    fields.insert(X_FORWARDED_HOST, host);
+    remove_claims(fields, forwarded.believed);
+    set_forwarded(fields, forwarded);
     if upgrade {
         set_websocket(fields);
     }
     parts.version = Version::HTTP_11;
     Ok(())
+}
+
+/// Removes every field by which anybody could speak for a proxy: `Forwarded`, `X-Real-IP` and all of `X-Forwarded-*`.
+/// Of a proxy that is believed only what we say ourselves, in words of our own, and what it may have passed on unread.
+fn remove_claims(fields: &mut HeaderMap, believed: bool) {
+    let is_claim = |name: &HeaderName| match name.as_str() {
+        "forwarded" | "x-real-ip" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port"
+        | "x-forwarded-proto" => true,
+        other => !believed && other.starts_with("x-forwarded"),
+    };
+    if fields.keys().any(is_claim) {
+        let claims: Vec<HeaderName> = fields
+            .keys()
+            .filter(|name| is_claim(name))
+            .cloned()
+            .collect();
+        for name in &claims {
+            fields.remove(name);
+        }
+    }
+}
+
+/// Tells the server of the client.
+fn set_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded) {
+    let send = &forwarded.send;
+    let host = fields
+        .entry(HOST)
+        .or_insert_with(|| forwarded.host.clone())
+        .clone();
+    let host = forwarded.asked.clone().unwrap_or(host);
+    if send.forwarded
+        && let Some(value) = forwarded_value(forwarded, &host)
+    {
+        fields.insert(FORWARDED, value);
+    }
+    if send.x_real_ip {
+        fields.insert(X_REAL_IP, forwarded.client.clone());
+    }
+    if send.x_forwarded_for {
+        fields.insert(X_FORWARDED_FOR, forwarded.chain.clone());
+    }
+    if send.x_forwarded_proto {
+        fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
+    }
+    if send.x_forwarded_port {
+        fields.insert(X_FORWARDED_PORT, forwarded.port.clone());
+    }
+    if send.x_forwarded_host {
+        fields.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+/// The client with what it asked for, then the proxies that it came by (RFC 7239 section 4).
+fn forwarded_value(forwarded: &Forwarded, host: &HeaderValue) -> Option<HeaderValue> {
+    let (client, proxies) = forwarded.nodes.split_first()?;
+    let (host, scheme) = (forwarded_host(host), forwarded.scheme.as_bytes());
+    let mut value = [client.as_bytes(), b";", &host, b";proto=", scheme].concat();
+    for proxy in proxies {
+        value.extend_from_slice(b", ");
+        value.extend_from_slice(proxy.as_bytes());
+    }
+    HeaderValue::try_from(value).ok()
 }
 
 /// Turns an upstream's fields into those that go to the client.
@@ -186,9 +223,12 @@ fn is_ours(name: &HeaderName) -> bool {
         HOST,
         CONTENT_LENGTH,
         TRANSFER_ENCODING,
+        FORWARDED,
         X_FORWARDED_FOR,
         X_FORWARDED_HOST,
+        X_FORWARDED_PORT,
         X_FORWARDED_PROTO,
+        X_REAL_IP,
     ]
     .contains(name)
 }
@@ -196,14 +236,17 @@ fn is_ours(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::caller::Caller;
+    use crate::proxy::connection::Ends;
+    use crate::proxy::{Forwarding, ForwardingFields};
     use http::{Request, Response};
 
     fn forwarded() -> Forwarded {
-        Forwarded {
-            client: HeaderValue::from_static("10.0.0.9"),
-            host: HeaderValue::from_static("10.0.0.1:80"),
-            scheme: HeaderValue::from_static("http"),
-        }
+        let ends = Ends {
+            remote: Some("10.0.0.9:4".parse().unwrap()),
+            local: Some("10.0.0.1:80".parse().unwrap()),
+        };
+        Caller::of_connection(ends, false, &Forwarding::default()).forwarded
     }
 
     fn sent(fields: &[(&str, &str)], upgrade: bool) -> Result<Vec<String>, Inadmissible> {
@@ -238,6 +281,9 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-host", "evil"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-ssl", "on"),
+            ("x-forwarded", "evil"),
         ];
         assert_eq!(
             sent(&fields, false).unwrap(),
@@ -245,6 +291,7 @@ mod tests {
                 "host: m",
                 "x-forwarded-for: 10.0.0.9",
                 "x-forwarded-host: m",
+                "x-forwarded-port: 80",
                 "x-forwarded-proto: http",
                 "x-three: 3"
             ]
@@ -277,6 +324,37 @@ mod tests {
             );
         }
         assert!(sent(&[("connection", "cookie")], false).is_ok());
+    }
+
+    #[test]
+    fn settings_say_what_servers_are_told() {
+        let told = |send| {
+            let forwarded = Forwarded {
+                send,
+                ..forwarded()
+            };
+            let mut fields = HeaderMap::new();
+            fields.insert(X_REAL_IP, HeaderValue::from_static("1.1.1.1"));
+            fields.insert(HOST, HeaderValue::from_static("m:80"));
+            remove_claims(&mut fields, false);
+            set_forwarded(&mut fields, &forwarded);
+            fields
+        };
+        assert_eq!(told(ForwardingFields::NONE).len(), 1);
+        let send = ForwardingFields {
+            x_real_ip: true,
+            ..ForwardingFields::NONE
+        };
+        assert_eq!(told(send)["x-real-ip"], "10.0.0.9");
+        let nodes = vec!["for=\"[::1]\"".to_owned(), "for=10.0.0.2".to_owned()];
+        let forwarded = Forwarded {
+            nodes,
+            ..forwarded()
+        };
+        assert_eq!(
+            forwarded_value(&forwarded, &HeaderValue::from_static("m:80")).unwrap(),
+            "for=\"[::1]\";host=\"m:80\";proto=http, for=10.0.0.2"
+        );
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(super) enum Reason {
     Target(Refusal),
     /// It did not come in time.
     Timeout,
+    /// Its client, which comes by a proxy in front, has as many requests in progress as it may.
+    TooMany,
 }
 
 impl Reason {
@@ -102,6 +104,7 @@ impl Reason {
             Self::Malformed(malformed) => malformed.word(),
             Self::Target(refusal) => refusal.word(),
             Self::Timeout => "timeout",
+            Self::TooMany => "too-many-requests",
         }
     }
 
@@ -112,6 +115,7 @@ impl Reason {
             Self::Malformed(malformed) => malformed.status(),
             Self::Target(_) => 400,
             Self::Timeout => 408,
+            Self::TooMany => 429,
         }
     }
 }

@@ -10,6 +10,8 @@ mod admit;
 mod balance;
 mod body;
 mod bond;
+mod caller;
+mod claims;
 mod config;
 mod connect;
 mod connection;
@@ -20,6 +22,7 @@ mod error;
 mod escape;
 mod exchange;
 mod forward;
+mod forwarding;
 mod group;
 mod headers;
 mod health;
@@ -43,6 +46,9 @@ pub use config::{
     ServerTls, Site, Upstream,
 };
 pub use error::{Party, ProxyError};
+pub use forwarding::{
+    ClientField, Forwarding, ForwardingField, ForwardingFields, TrustedProxies, UnknownField,
+};
 pub use group::{
     Balance, Ejection, HealthCheck, Member, ServerGroup, ServerStatus, UpstreamStatus,
 };

@@ -36,13 +36,7 @@ impl Client {
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let probes = &self.core.shared.config.probes;
         let id = self.core.request_ids.next();
-        let exchange = Exchange::new(
-            &self.core,
-            &self.link,
-            id,
-            self.remote.ip().to_canonical(),
-            None,
-        );
+        let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&self.caller), None);
         exchange.leave_uncounted();
         if let Err(reason) = self.admit(&mut parts) {
             probes.see(Seen::Refused);

@@ -1,5 +1,6 @@
 //! One line for each answered request, and one for each decision that was not "pass".
 
+use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -38,7 +39,7 @@ struct Batch {
 #[derive(Debug)]
 pub(super) struct AccessEntry {
     id: RequestId,
-    client: IpAddr,
+    client: Option<IpAddr>,
     line: RequestLine,
     referer: Option<HeaderValue>,
     agent: Option<HeaderValue>,
@@ -62,7 +63,12 @@ const UNREAD: usize = 256;
 
 impl AccessEntry {
     /// Of a request that was refused for its bytes.
-    pub(super) fn unread(id: RequestId, client: IpAddr, bytes: &[u8], time: UnixTime) -> Self {
+    pub(super) fn unread(
+        id: RequestId,
+        client: Option<IpAddr>,
+        bytes: &[u8],
+        time: UnixTime,
+    ) -> Self {
         let line = bytes
             .split(|&byte| byte == b'\r' || byte == b'\n')
             .find(|line| !line.is_empty())
@@ -81,7 +87,7 @@ impl AccessEntry {
 
     pub(super) fn new(
         id: RequestId,
-        client: IpAddr,
+        client: Option<IpAddr>,
         parts: &request::Parts,
         time: UnixTime,
     ) -> Self {
@@ -97,6 +103,18 @@ impl AccessEntry {
             agent: parts.headers.get(USER_AGENT).cloned(),
             time,
             begun: Instant::now(),
+        }
+    }
+}
+
+/// A client's address in a line.
+struct Shown(Option<IpAddr>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
         }
     }
 }
@@ -262,7 +280,7 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
     put(
         out,
-        format_args!("{} - - [{}] \"", entry.client, entry.time),
+        format_args!("{} - - [{}] \"", Shown(entry.client), entry.time),
     );
     match &entry.line {
         RequestLine::Read {
@@ -302,7 +320,9 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
         out,
         format_args!(
             "{{\"time\":\"{}\",\"request_id\":\"{}\",\"client\":\"{}\"",
-            entry.time, entry.id, entry.client
+            entry.time,
+            entry.id,
+            Shown(entry.client)
         ),
     );
     match &entry.line {
@@ -372,7 +392,7 @@ mod tests {
             .into_parts()
             .0;
         let id = RequestIds::new(0).next();
-        let entry = AccessEntry::new(id, "10.0.0.1".parse().unwrap(), &parts, UnixTime::new(0));
+        let entry = AccessEntry::new(id, "10.0.0.1".parse().ok(), &parts, UnixTime::new(0));
         let answered = Answered {
             status: 200,
             bytes: 5,

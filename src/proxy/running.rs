@@ -183,6 +183,7 @@ impl Proxy {
                             tls: running.tls[index].clone(),
                             http2: listener.http2,
                             proxies: listener.proxies.clone(),
+                            trusted: listener.trusted.clone(),
                         },
                     }
                 })

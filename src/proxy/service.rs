@@ -1,7 +1,6 @@
 //! The order in which a request is looked at, changed, and answered.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -15,19 +14,21 @@ use super::admit::{Inadmissible, admit};
 use super::balance::Servers;
 use super::body::{RequestBody, ResponseBody};
 use super::bond::{Bonds, Home, Lease, Talk, names_bound_scheme};
+use super::caller::Caller;
 use super::conversation::Outgoing;
 use super::core::{Core, LocalUpstream};
 use super::exchange::{Exchange, Patience};
 use super::forward::{self, Unanswered, forward, forward_bound};
-use super::headers::{self, Forwarded};
+use super::headers;
 use super::http2;
 use super::metrics::{Outcome, Reason};
 use super::record::AccessEntry;
 use super::respond::{self, Answer};
 use super::upgrade::Tunnel;
+use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
-use crate::filter::{BodyTransform, Peer, ResponseFilter};
+use crate::filter::{BodyTransform, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 
 /// Answers the requests of one client connection. Clones serve the same connection.
@@ -40,9 +41,10 @@ pub(super) struct ClientService {
 pub(super) struct Client {
     pub(super) core: Rc<Core>,
     pub(super) link: Link,
-    pub(super) remote: SocketAddr,
-    pub(super) peer: Peer,
-    pub(super) forwarded: Forwarded,
+    /// The client at the other end.
+    pub(super) caller: Rc<Caller>,
+    /// How the listener knows whom to believe; only if that client is a proxy that is believed.
+    pub(super) believed: Option<Rc<Terms>>,
     pub(super) refusals: Refusals,
     /// The upstream connections that are this client's alone.
     pub(super) bonds: Rc<Bonds>,
@@ -107,9 +109,8 @@ impl Client {
         Self {
             core: Rc::clone(&self.core),
             link,
-            remote: self.remote,
-            peer: self.peer,
-            forwarded: self.forwarded.clone(),
+            caller: Rc::clone(&self.caller),
+            believed: self.believed.clone(),
             refusals: self.refusals,
             bonds: Rc::default(),
             multiplexed: true,
@@ -126,16 +127,17 @@ impl Client {
             return self.answer_probe(parts, body);
         }
         let id = self.core.request_ids.next();
-        let entry = self.core.recorder.borrow().wants_access().then(|| {
-            AccessEntry::new(
-                id,
-                self.remote.ip().to_canonical(),
-                &parts,
-                self.core.time.get(),
-            )
-        });
-        let client = self.remote.ip().to_canonical();
-        let exchange = Exchange::new(&self.core, &self.link, id, client, entry);
+        let caller = self.caller_of(&parts);
+        let entry = self
+            .core
+            .recorder
+            .borrow()
+            .wants_access()
+            .then(|| AccessEntry::new(id, caller.address, &parts, self.core.time.get()));
+        let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&caller), entry);
+        if self.believed.is_some() && !exchange.admit() {
+            return Ok(self.refuse(Reason::TooMany, body, &parts, exchange));
+        }
         if let Err(reason) = self.admit(&mut parts) {
             return Ok(self.refuse(reason, body, &parts, exchange));
         }
@@ -150,17 +152,17 @@ impl Client {
             .core
             .filter
             .borrow_mut()
-            .judge(site, &parts, &self.peer);
+            .judge(site, &parts, &caller.peer);
         self.core.shared.meters.out_of_steps(judged.out_of_steps);
         self.core.recorder.borrow_mut().decision(
             id,
-            self.forwarded.client.as_bytes(),
+            caller.forwarded.client.as_bytes(),
             site,
             &parts,
             &judged,
             self.core.time.get(),
         );
-        match act(&judged, &mut parts, &self.peer, id) {
+        match act(&judged, &mut parts, &caller.peer, id) {
             Act::Forward => {
                 self.pass_on(site, parts, body, judged.response, exchange)
                     .await
@@ -170,6 +172,20 @@ impl Client {
                 exchange.settle(Outcome::Aborted, 0);
                 self.link.reset();
                 Err(NoAnswer::unanswered())
+            }
+        }
+    }
+
+    /// Who a request is from.
+    fn caller_of(&self, parts: &request::Parts) -> Rc<Caller> {
+        match &self.believed {
+            None => Rc::clone(&self.caller),
+            Some(terms) => {
+                let forwarding = &self.core.shared.config.forwarding;
+                Rc::new(
+                    self.caller
+                        .behind(&parts.headers, &terms.trusted, forwarding),
+                )
             }
         }
     }
@@ -191,7 +207,9 @@ impl Client {
         exchange: Rc<Exchange>,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let upgrade = headers::wants_websocket(&parts);
-        if let Err(reason) = headers::forward_request(&mut parts, &self.forwarded, upgrade) {
+        if let Err(reason) =
+            headers::forward_request(&mut parts, &exchange.caller.forwarded, upgrade)
+        {
             return Ok(self.refuse(Reason::Inadmissible(reason), body, &parts, exchange));
         }
         if let Some(response_filter) = &response_filter {

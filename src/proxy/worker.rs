@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::TrustedProxies;
 use super::connection::{self, Ends};
 use super::core::{Core, Shared};
 use super::running::Order;
@@ -47,6 +48,15 @@ pub(super) struct Terms {
     pub(super) http2: bool,
     /// Proxies that say who their clients are.
     pub(super) proxies: Vec<Network>,
+    /// Proxies that say for whom they make a request.
+    pub(super) trusted: TrustedProxies,
+}
+
+impl Terms {
+    /// Whether the client of a connection is a proxy that is believed about its own.
+    pub(super) fn trusts(&self, ends: &Ends) -> bool {
+        !self.trusted.is_empty() && self.trusted.contains(ends.remote.map(|remote| remote.ip()))
+    }
 }
 
 impl Worker {
@@ -170,34 +180,41 @@ async fn accept(
 }
 
 fn begin(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Terms>) {
-    if !terms
-        .proxies
-        .iter()
-        .any(|proxy| proxy.contains(remote.ip()))
-    {
-        return enter(core, stream, remote, terms);
+    let ends = Ends {
+        remote: Some(remote),
+        // What was accepted on one address came to that.
+        local: terms.address.or_else(|| stream.local_addr().ok()),
+    };
+    let mut proxies = terms.proxies.iter();
+    if !proxies.any(|proxy| proxy.contains(remote.ip())) {
+        return enter(core, stream, ends, terms);
     }
     let (core, terms) = (Rc::clone(core), Rc::clone(terms));
     tokio::task::spawn_local(async move {
         let mut stream = stream;
-        if let Some(client) = connection::introduced(&core, &mut stream).await {
-            enter(&core, stream, client.unwrap_or(remote), &terms);
+        if let Some(introduced) = connection::introduced(&core, &mut stream).await {
+            let named = introduced.map(|named| Ends {
+                remote: Some(named.source),
+                local: Some(named.destination),
+            });
+            enter(&core, stream, named.unwrap_or(ends), &terms);
         }
     });
 }
 
 /// Serves a client, if there is room for it.
-fn enter(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Terms>) {
-    let Some(admitted) = core.shared.admission.admit(remote.ip()) else {
+fn enter(core: &Rc<Core>, stream: TcpStream, ends: Ends, terms: &Rc<Terms>) {
+    // A proxy that is believed has the connections of many clients, whose requests are counted for each.
+    let client = ends.remote.filter(|_| !terms.trusts(&ends));
+    let Some(admitted) = core
+        .shared
+        .admission
+        .admit(client.map(|client| client.ip()))
+    else {
         core.shared.meters.connections_refused.inc();
         return;
     };
     let (core, terms) = (Rc::clone(core), Rc::clone(terms));
-    let ends = Ends {
-        remote,
-        // What was accepted on one address came to that.
-        local: terms.address.or_else(|| stream.local_addr().ok()),
-    };
     let socket = Socket::new(stream, Side::Client, &core.batch);
     if terms.tls.is_none() {
         let stream = Stream::Plain(socket);

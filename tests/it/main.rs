@@ -41,6 +41,7 @@ mod matcher_service;
 mod prove;
 mod proxy;
 mod proxy_auth;
+mod proxy_forwarding;
 mod proxy_limits;
 mod proxy_malformed;
 mod proxy_protocol;
