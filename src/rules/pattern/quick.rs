@@ -24,8 +24,8 @@ impl Quick {
     fn of(Tree { ast, plan }: &Tree) -> Option<Self> {
         let program = |root, looks_hold| {
             let mut builder = Builder::default();
-            let fits = builder.add(ast, root, looks_hold, 0)
-                && builder.steps() <= 64 * limits::SHIFT_WORDS;
+            let fits =
+                builder.add(ast, root, looks_hold) && builder.steps() <= 64 * limits::SHIFT_WORDS;
             if fits { builder.build() } else { None }
         };
         let mut quick = Self::default();
@@ -35,7 +35,7 @@ impl Quick {
             // Where the rest matches at every place, the best one for look-aheads is the beginning.
             Shape::Conjunction(terms) => {
                 let mut rest = Builder::default();
-                if !rest.add(ast, ast.root(), true, 0) || !rest.matches_everywhere() {
+                if !rest.add(ast, ast.root(), true) || !rest.matches_everywhere() {
                     return None;
                 }
                 for term in terms {

@@ -1,6 +1,8 @@
 //! Many patterns as one program, for those that no text stands for.
 
-use super::program::{Builder, Program, Registers};
+use super::layout::lay_out;
+use super::row::{Row, Sets, rows};
+use super::trie::{Trie, TrieMemory};
 use crate::rules::pattern::Tree;
 use crate::rules::pattern::plan::{Reach, Shape};
 use crate::rules::pattern::text::TextBuffer;
@@ -8,14 +10,17 @@ use crate::rules::pattern::text::TextBuffer;
 /// Patterns to be searched together, each under a number.
 #[derive(Debug)]
 pub(in crate::rules) struct ManyBuilder {
-    builder: Builder,
-    numbers: Vec<u32>,
+    sets: Sets,
+    /// Each with the number of its pattern.
+    rows: Vec<(Row, u32)>,
+    /// Whether the inputs may have more before them than patterns see.
+    begins_anywhere: bool,
 }
 
 /// The patterns that were added, as one program.
 #[derive(Debug)]
 pub(in crate::rules) struct Many {
-    program: Option<Program>,
+    trie: Option<Trie>,
     /// Numbers that are always met, since no program tells them apart.
     always: Box<[u32]>,
 }
@@ -23,7 +28,7 @@ pub(in crate::rules) struct Many {
 /// What searching them works in.
 #[derive(Debug, Default)]
 pub(in crate::rules) struct ManyMemory {
-    registers: Registers,
+    trie: TrieMemory,
     text: TextBuffer,
 }
 
@@ -31,8 +36,9 @@ impl ManyBuilder {
     /// No patterns, to be searched in inputs that are whole, or of which patterns see only what follows some beginning.
     pub(in crate::rules) fn new(inputs_are_whole: bool) -> Self {
         Self {
-            builder: Builder::selective(!inputs_are_whole),
-            numbers: Vec::new(),
+            sets: Sets::default(),
+            rows: Vec::new(),
+            begins_anywhere: !inputs_are_whole,
         }
     }
 
@@ -49,28 +55,36 @@ impl ManyBuilder {
                 _ => return false,
             },
         };
-        let added = self.builder.add(&tree.ast, root, false, number);
-        if added {
-            self.numbers.push(number);
+        let Some(mut rows) = rows(&tree.ast, root, false, &mut self.sets) else {
+            return false;
+        };
+        if self.begins_anywhere {
+            rows.iter_mut().for_each(|row| row.from_start = false);
         }
-        added
+        if rows.iter().any(Row::is_trivial) {
+            return false;
+        }
+        self.rows.extend(rows.into_iter().map(|row| (row, number)));
+        true
     }
 
     pub(in crate::rules) fn build(self) -> Many {
-        let numbers = self.numbers;
-        let program = if numbers.is_empty() {
-            None
-        } else {
-            self.builder.build()
-        };
-        let always = if program.is_some() {
-            Vec::new()
-        } else {
-            numbers
-        };
+        if self.rows.is_empty() {
+            return Many {
+                trie: None,
+                always: Box::default(),
+            };
+        }
+        let mut numbers: Vec<u32> = self.rows.iter().map(|(_, number)| *number).collect();
+        numbers.dedup();
+        let trie = lay_out(&self.sets, self.rows);
         Many {
-            program,
-            always: always.into(),
+            always: if trie.is_some() {
+                Box::default()
+            } else {
+                numbers.into()
+            },
+            trie,
         }
     }
 }
@@ -84,16 +98,140 @@ impl Many {
         found: &mut Vec<u32>,
     ) {
         found.extend_from_slice(&self.always);
-        if let Some(program) = &self.program {
+        if let Some(trie) = &self.trie {
             let text = memory.text.read(input);
-            program.matches(text, &mut memory.registers, &mut |number| {
-                found.push(number)
-            });
+            trie.matches(text, &mut memory.trie, &mut |number| found.push(number));
         }
     }
 
     /// How many bytes it occupies.
     pub(in crate::rules) fn memory(&self) -> usize {
-        self.program.as_ref().map_or(0, Program::memory) + size_of_val(&*self.always)
+        self.trie.as_ref().map_or(0, Trie::memory) + size_of_val(&*self.always)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+
+    use super::*;
+    use crate::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
+
+    /// Patterns by which texts are judged, together and each alone.
+    struct Set {
+        many: Many,
+        alone: Vec<(u32, Pattern)>,
+    }
+
+    impl Set {
+        fn new<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+            let mut builder = ManyBuilder::new(true);
+            let mut alone = Vec::new();
+            for (number, text) in (0..).zip(texts) {
+                let (text, options) = (Arc::from(text), PatternOptions::default());
+                let syntax = PatternSyntax::EcmaScript;
+                let (pattern, tree) = Pattern::with_tree(&text, syntax, options).unwrap();
+                if builder.add(&tree, number) {
+                    alone.push((number, pattern));
+                }
+            }
+            Self {
+                many: builder.build(),
+                alone,
+            }
+        }
+
+        /// How many match, if both ways find the same.
+        fn check(&self, input: &[u8], memory: &mut ManyMemory) -> Result<usize, String> {
+            let mut found = Vec::new();
+            self.many.scan(input, memory, &mut found);
+            found.sort_unstable();
+            found.dedup();
+            let mut cache = PatternCache::new();
+            let is_met = |(_, pattern): &&(u32, Pattern)| {
+                pattern.is_match(&mut cache, input) == Matched::Yes
+            };
+            let met = self.alone.iter().filter(is_met);
+            let expected: Vec<u32> = met.map(|(number, _)| *number).collect();
+            if found == expected {
+                return Ok(found.len());
+            }
+            let input = String::from_utf8_lossy(input);
+            Err(format!("{found:?} instead of {expected:?} on {input:?}"))
+        }
+    }
+
+    #[test]
+    fn patterns_that_begin_alike_are_told_apart() {
+        let long = "b".repeat(150);
+        let counted = (60..70).map(|count| format!("=[^&]{{{count}}}"));
+        let branching = ('a'..='f').flat_map(|one| {
+            ["", "$", "c", "[0-9]+x", "b*$"].map(|rest| format!("{one}{one}[xy]*z{rest}"))
+        });
+        let others = ["^", "$", "^$", "^a", "a$", "^ab*c$", "\\n", "\u{e9}+"].map(str::to_owned);
+        let texts: Vec<String> = counted
+            .chain(branching)
+            .chain(others)
+            .chain([long.clone(), format!("^{long}c$"), format!("{long}[0-9]")])
+            .collect();
+        let set = Set::new(texts.iter().map(String::as_str));
+        let memory = &mut ManyMemory::default();
+        for (input, count) in [
+            ("".to_owned(), 1),
+            ("a".to_owned(), 2),
+            ("aaz".to_owned(), 4),
+            ("aazbb".to_owned(), 3),
+            ("aaxyxz00".to_owned(), 2),
+            ("ffz0x aaz".to_owned(), 5),
+            (format!("={}", "x".repeat(64)), 5),
+            (format!("=&={}&", "x".repeat(200)), 10),
+            (long.clone(), 1),
+            (format!("{long}c"), 2),
+            (format!("{long}0"), 2),
+            ("\u{e9}\n".to_owned(), 2),
+        ] {
+            let found = set.check(input.as_bytes(), memory);
+            assert_eq!(found, Ok(count), "{input}");
+        }
+    }
+
+    fn patterns_are_told_apart(cases: u32) {
+        let config = Config {
+            failure_persistence: None,
+            cases,
+            ..Config::default()
+        };
+        let parts = &[
+            "a", "a", "b", "c", "aa", "[ab]", "[^a]", ".", ".*", "a*", "[bc]+", "(?:a|bc)",
+            "a{2,3}", "b{70}", "^", "$", "\u{e9}", "[0-9]+", "c?",
+        ][..];
+        let pattern = prop::collection::vec(prop::sample::select(parts), 1..7);
+        let patterns = prop::collection::vec(pattern.prop_map(|parts| parts.concat()), 1..40);
+        let inputs = prop::collection::vec("[abc0\u{e9}\n]{0,20}|[ab]{0,9}b{69,72}[ac]{0,9}", 1..8);
+        let outcome = TestRunner::new(config).run(&(patterns, inputs), |(patterns, inputs)| {
+            let set = Set::new(patterns.iter().map(String::as_str));
+            let memory = &mut ManyMemory::default();
+            for input in &inputs {
+                if let Err(difference) = set.check(input.as_bytes(), memory) {
+                    return Err(TestCaseError::fail(format!("{difference} by {patterns:?}")));
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    #[test]
+    fn a_few_random_patterns_are_told_apart() {
+        patterns_are_told_apart(300);
+    }
+
+    #[test]
+    #[ignore = "takes minutes: many random sets of patterns"]
+    fn many_random_patterns_are_told_apart() {
+        patterns_are_told_apart(100_000);
     }
 }

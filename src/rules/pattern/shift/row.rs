@@ -30,7 +30,7 @@ impl Row {
 }
 
 /// One unit of a row.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Step {
     /// The set that the unit is in.
     pub(super) take: u16,
