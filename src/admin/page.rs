@@ -359,6 +359,7 @@ mod tests {
 
     fn status(text: &str) -> Status {
         Status {
+            exceptions: Vec::new(),
             version: "1.2.3",
             started: "2026-01-01T00:00:00Z".to_owned(),
             revision: 7,

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 
 use super::socket::ControlSocket;
@@ -62,6 +63,15 @@ fn with_orders() -> Router<View> {
             ),
         )
         .route(
+            "/exceptions",
+            post(async |State(view): State<View>, text: Bytes| {
+                read_then(&view, &text, Order::Except).await
+            })
+            .delete(async |State(view): State<View>, name: Bytes| {
+                read_then(&view, &name, Order::DeleteException).await
+            }),
+        )
+        .route(
             "/kill-switch/{state}",
             post(
                 async |State(view): State<View>, Path(state): Path<String>| match state.as_str() {
@@ -74,6 +84,18 @@ fn with_orders() -> Router<View> {
                 },
             ),
         )
+}
+
+/// Gives an order about what the body of a request says, in JSON.
+async fn read_then<T: DeserializeOwned>(
+    view: &View,
+    json: &[u8],
+    about: fn(T) -> Order,
+) -> Response<Body> {
+    match serde_json::from_slice(json) {
+        Ok(read) => order(view, about(read)).await,
+        Err(error) => body(text(StatusCode::BAD_REQUEST, &format!("{error}\n"))),
+    }
 }
 
 /// Follows an order about one mitigation.

@@ -100,6 +100,10 @@ impl App {
                 differ(&control.groups, &new.control.groups),
             ),
             ("[policy]", differ(&control.policy, &new.control.policy)),
+            (
+                "[[exception]]",
+                differ(&control.exceptions, &new.control.exceptions),
+            ),
             ("[[feed]]", differ(&control.feeds, &new.control.feeds)),
             (
                 "health_paths and long_poll_paths as honest requests",

@@ -1,6 +1,5 @@
 //! The command line: commands, flags and their help.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,6 +7,7 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Effects};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::exception::ExceptionCommand;
 use super::publishing::{
     CosignArguments, InspectArguments, KeygenArguments, SignArguments, TrustCommand,
     VerifyIssueArguments,
@@ -55,8 +55,9 @@ pub(super) enum Command {
     /// List, show and decide about the mitigations of the running instance
     #[command(subcommand)]
     Mitigation(MitigationCommand),
-    /// Except requests from mitigations (not part of this version)
-    Exception(Later),
+    /// Let some requests pass a mitigation of the running instance for a while
+    #[command(subcommand)]
+    Exception(ExceptionCommand),
     /// Show feeds, mitigations and alarms of the running instance
     Status(StatusArguments),
     /// Have the running instance read rule files again and fetch every feed now
@@ -86,13 +87,6 @@ pub(super) enum Command {
     },
     /// Print the manual page
     Manpage,
-}
-
-/// A command that is named and comes later: it takes whatever follows.
-#[derive(Args, Debug)]
-pub(super) struct Later {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<OsString>,
 }
 
 /// Where settings come from.

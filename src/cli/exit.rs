@@ -42,14 +42,6 @@ impl Failure {
         }
     }
 
-    /// A command or flag that is named in the documents and comes later.
-    pub(super) fn not_in_this_version(what: &str) -> Self {
-        Self::new(
-            Exit::Usage,
-            format!("{what} is not part of this version; `stopgap help` lists what is"),
-        )
-    }
-
     /// The error and its causes, a line each; a cause that says nothing new is left out.
     pub(super) fn text(&self) -> String {
         let mut said = self.error.to_string();

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::exit::Ended;
+use super::exit::{Ended, Failure};
 use super::feed::{accept, describe, fresh};
+use super::print;
 use super::publishing::{InspectArguments, VerifyIssueArguments};
 use super::sign::{issue_of, mitigations, read_envelope, read_issue};
 use super::signing::read;
 use super::table::{Format, Table, printable};
-use super::{Failure, print};
 use crate::feed::{FeedConfig, FeedDocument, SIZE_LIMIT, Source, Trust};
 use crate::model::{ActionKind, Mitigation};
 use crate::signature::envelope::{ENVELOPE_BYTES, ROOT_BYTES};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -61,20 +61,35 @@ pub(super) fn ask(
     method: Method,
     path: &str,
 ) -> Result<Vec<u8>, Failure> {
+    send(instance, method, path, Vec::new())
+}
+
+/// Sends one request with a body to the instance and returns the body of its answer.
+pub(super) fn send(
+    instance: &InstanceArguments,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, Failure> {
     let socket = socket(instance)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .or_exit(Exit::Unreachable)?;
     runtime.block_on(async {
-        match tokio::time::timeout(DEADLINE, exchange(&socket, method, path)).await {
+        match tokio::time::timeout(DEADLINE, exchange(&socket, method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::new(Exit::Unreachable, InstanceError::Deadline)),
         }
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Failure> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, Failure> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(
             Exit::Unreachable,
@@ -90,7 +105,7 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, 
         .method(method)
         .uri(path)
         .header("host", "localhost")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .or_exit(Exit::Unreachable)?;
     let response = sender
         .send_request(request)

@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod curl;
 mod eval;
+mod exception;
 mod exit;
 mod explain;
 mod explanation;
@@ -38,7 +39,7 @@ use clap::Parser;
 pub use exit::Exit;
 
 use command::{Arguments, Command, FeedCommand, MitigationCommand, SidecarArguments};
-use exit::{Ended, Failure, OrExit};
+use exit::{Ended, OrExit};
 
 /// Runs `stopgap` with the arguments of this process.
 pub fn main() -> ExitCode {
@@ -59,7 +60,6 @@ pub fn sidecar_main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Ended {
-    let later = |name: &str| Err(Failure::not_in_this_version(&format!("`stopgap {name}`")));
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
@@ -82,7 +82,7 @@ fn dispatch(command: Command) -> Ended {
             MitigationCommand::Reapply(arguments) => mitigation::decide("reapply", &arguments),
             MitigationCommand::Mode { decision, mode } => mitigation::mode(mode, &decision),
         },
-        Command::Exception(_) => later("exception"),
+        Command::Exception(command) => exception::exception(command),
         Command::Status(arguments) => status::status(&arguments),
         Command::Reload(arguments) => status::reload(&arguments),
         Command::KillSwitch(arguments) => status::kill_switch(&arguments),

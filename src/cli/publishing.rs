@@ -166,7 +166,7 @@ pub(super) struct InspectArguments {
 }
 
 /// Reads a span of time such as `7d`.
-fn lifetime(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn lifetime(text: &str) -> Result<Duration, &'static str> {
     const PROBLEM: &str = "write a number with h, d, w or y, such as 7d";
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let hours: u64 = match &text[digits.len()..] {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::command::{
     InstanceArguments, KillSwitchArguments, ShowArguments, StatusArguments, Switch,
 };
+use super::exception::{self, Exception};
 use super::exit::{Ended, Exit, Failure, OrExit};
 use super::instance::ask;
 use super::print;
@@ -31,6 +32,8 @@ struct Status {
     #[serde(default)]
     servers: Vec<Server>,
     mitigations: Vec<Mitigation>,
+    #[serde(default)]
+    exceptions: Vec<Exception>,
     alarms: Vec<Alarm>,
     #[serde(default)]
     upstreams: Vec<Upstream>,
@@ -302,6 +305,10 @@ fn overview(status: &Status) -> String {
         true => "no mitigations\n".to_owned(),
         false => mitigation_list(status),
     });
+    if !status.exceptions.is_empty() {
+        text.push('\n');
+        text.push_str(&exception::table(&status.exceptions).render(Format::Table));
+    }
     text.push('\n');
     if status.alarms.is_empty() {
         text.push_str("no alarms\n");

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::document::Document;
 use super::error::ConfigError;
+use super::exceptions;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
     FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed,
@@ -29,7 +30,8 @@ use crate::control::{
     ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, NOTIFY_DEADLINE, NotifyConfig, WATCH_INTERVAL,
 };
 use crate::feed::{FeedConfig, Source, TypeAliases};
-use crate::net::{CertificateFiles, ClientCertificates, HeadLimits, Network};
+use crate::model::Network;
+use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
 use crate::proxy::{
     AccessFormat, Forwarding, ForwardingField, ForwardingFields, Limits, Listener, ServerGroup,
     TrustedProxies,
@@ -67,6 +69,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         groups,
         feeds: feeds(file.feed, document)?,
         policy: policy::check(file.policy, document)?,
+        exceptions: exceptions::check(&file.exception, document)?,
         honest_paths,
         servers: servers(&sites, &sidecars),
         sidecars,

@@ -11,14 +11,14 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use toml::Spanned;
 
+use super::exceptions::FileException;
 use super::links::{FilePool, FileSidecarLink};
 use super::nearest;
 use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
 use super::upstream::{FileRoute, FileUpstream, PresetWord};
 use crate::feed::{ActionType, Source};
-use crate::model::Digest;
-use crate::net::Network;
+use crate::model::{Digest, Network};
 use crate::proxy::{ClientField, ForwardingField, Server};
 
 /// A whole file.
@@ -43,6 +43,7 @@ pub(super) struct FileConfig {
     pub(super) sidecar: Vec<FileSidecarLink>,
     pub(super) pool: Vec<FilePool>,
     pub(super) policy: FilePolicy,
+    pub(super) exception: Vec<FileException>,
     pub(super) notify: FileNotify,
     pub(super) admin: FileAdmin,
     pub(super) limits: FileLimits,

@@ -8,6 +8,7 @@
 mod check;
 mod document;
 mod error;
+mod exceptions;
 mod file;
 mod links;
 mod nearest;

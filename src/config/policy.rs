@@ -8,7 +8,8 @@ use toml::Spanned;
 use super::document::Document;
 use super::error::ConfigError;
 use super::file::{Parsed, unknown_word};
-use crate::control::Policy;
+use super::quantity::FileDuration;
+use crate::control::{EXCEPTION_LIFETIME, Policy};
 use crate::mitigation::{DEFAULT_RING, LAST_RING};
 use crate::model::MitigationId;
 
@@ -26,6 +27,7 @@ pub(super) struct FilePolicy {
     pub(super) groups: Vec<String>,
     benign_limit: usize,
     trust_despite_benign: Vec<Parsed<MitigationId>>,
+    exception_lifetime: Option<Parsed<FileDuration>>,
 }
 
 /// Whether mitigations of feeds wait for approval.
@@ -95,6 +97,9 @@ pub(super) fn check(written: FilePolicy, document: &Document<'_>) -> Result<Poli
         builds: builds.collect(),
         benign_limit: written.benign_limit,
         trust_despite_benign: ids(written.trust_despite_benign),
+        exception_lifetime: written
+            .exception_lifetime
+            .map_or(EXCEPTION_LIFETIME, |lifetime| lifetime.0.0),
     })
 }
 

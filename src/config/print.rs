@@ -9,7 +9,7 @@ use super::{Config, LogTarget, SiteConfig};
 use crate::canon::Refusal;
 use crate::control::{PoolPaths, SidecarLink, SidecarPlace};
 use crate::feed::{FeedConfig, Trust};
-use crate::model::Digest;
+use crate::model::{Digest, Exception};
 use crate::net::CertificateFiles;
 use crate::proxy::{AccessFormat, HealthCheck, Listener, Member, Server, ServerGroup, ServerTls};
 use crate::signature::envelope::RootChain;
@@ -52,6 +52,10 @@ impl Config {
         control.sidecars.iter().for_each(|link| text.sidecar(link));
         control.pools.iter().for_each(|pool| text.pool(pool));
         text.policy(self);
+        control
+            .exceptions
+            .iter()
+            .for_each(|exception| text.exception(exception));
         let notify = &self.control.notify;
         let command: Vec<_> = notify.command.iter().map(|word| word.display()).collect();
         text.section("[notify]");
@@ -357,6 +361,21 @@ impl Text {
         self.value("groups", list(&config.control.groups));
         self.value("benign_limit", policy.benign_limit);
         self.value("trust_despite_benign", list(&policy.trust_despite_benign));
+        self.value("exception_lifetime", duration(policy.exception_lifetime));
+    }
+
+    fn exception(&mut self, exception: &Exception) {
+        self.section("[[exception]]");
+        self.value("name", quoted(exception.name()));
+        self.value("mitigation", quoted(exception.mitigation()));
+        if let Some(rule) = exception.rule() {
+            self.value("rule", quoted(rule));
+        }
+        self.value("path", quoted(exception.path()));
+        self.value("clients", list(exception.clients()));
+        self.value("owner", quoted(exception.owner()));
+        self.value("reason", quoted(exception.reason()));
+        self.value("expires", quoted(exception.expires()));
     }
 
     fn limits(&mut self, config: &Config) {

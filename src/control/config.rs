@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::exceptions::EXCEPTION_LIFETIME;
 use super::notify::NotifyConfig;
 use crate::feed::FeedConfig;
 use crate::mitigation::DEFAULT_RING;
-use crate::model::MitigationId;
+use crate::model::{Exception, MitigationId};
 use crate::net::{CertificateFiles, MutualClient, PeerTrust, TlsError};
 use crate::sidecar::Client;
 
@@ -34,6 +35,8 @@ pub struct ControlConfig {
     pub feeds: Vec<FeedConfig>,
     /// What is required before a swap, and what is switched off.
     pub policy: Policy,
+    /// Requests that mitigations do not stop; no two of one name.
+    pub exceptions: Vec<Exception>,
     /// Paths of health checks and long polls, which count as honest requests too.
     pub honest_paths: Vec<String>,
     /// The servers behind the proxy, by name; a service or pool action is for each of them.
@@ -130,6 +133,7 @@ impl Default for ControlConfig {
             groups: Vec::new(),
             feeds: Vec::new(),
             policy: Policy::default(),
+            exceptions: Vec::new(),
             honest_paths: Vec::new(),
             servers: Vec::new(),
             sidecars: Vec::new(),
@@ -162,6 +166,8 @@ pub struct Policy {
     pub benign_limit: usize,
     /// Mitigations taken although they stop more than that, which is logged.
     pub trust_despite_benign: Vec<MitigationId>,
+    /// How far ahead an exception may end.
+    pub exception_lifetime: Duration,
 }
 
 impl Default for Policy {
@@ -176,6 +182,7 @@ impl Default for Policy {
             builds: Vec::new(),
             benign_limit: 0,
             trust_despite_benign: Vec::new(),
+            exception_lifetime: EXCEPTION_LIFETIME,
         }
     }
 }

@@ -332,9 +332,13 @@ impl Tasks {
         match order {
             // The handle has set the switch; what is left is to bring the rest up to date.
             Order::KillSwitch(_) => {}
-            Order::Decide(decision) => {
-                let decision = decision.clone();
-                match self.with(move |engine| engine.decide(&decision)).await {
+            Order::Reload => {
+                self.with(Engine::look_at_files).await;
+                self.reload.notify_waiters();
+            }
+            _ => {
+                let order = order.clone();
+                match self.with(move |engine| engine.obey(&order)).await {
                     Some(Ok(taken)) => notes = taken,
                     Some(Err(error)) => {
                         // Whoever asked may have given up.
@@ -343,18 +347,6 @@ impl Tasks {
                     }
                     None => return,
                 }
-            }
-            Order::Reapply(id) => {
-                let id = id.clone();
-                if let Some(Err(error)) = self.with(move |engine| engine.reapply(&id)).await {
-                    // As above.
-                    let _ = answer.send(Err(error));
-                    return;
-                }
-            }
-            Order::Reload => {
-                self.with(Engine::look_at_files).await;
-                self.reload.notify_waiters();
             }
         }
         if let Some(outcome) = self.cycle().await {

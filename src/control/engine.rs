@@ -9,6 +9,7 @@ use super::bundled;
 use super::config::ControlConfig;
 use super::decided::Decided;
 use super::error::ControlError;
+use super::exceptions::KeptExceptions;
 use super::feed_state::{Age, Condition, FeedState, in_one_line};
 use super::history::{History, TransitionReport};
 use super::measures::Measures;
@@ -22,26 +23,26 @@ use super::report::{FeedView, FileView, MitigationView, StopsView, View};
 use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
-use super::transitions::Transitions;
+use super::transitions::{Transitions, log_exceptions};
 use crate::feed::{FeedError, Fetched, Source as Place};
-use crate::filter::{Audit, PoolTable, Samples};
-use crate::mitigation::{Decision, Policy, SourceKind, State};
-use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
+use crate::filter::{ActiveException, Audit, PoolTable, Samples};
+use crate::mitigation::{Policy, SourceKind, State};
+use crate::model::{Mitigation, Mode, Revision, UnixTime};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
 /// Everything that control decides with.
 pub(super) struct Engine {
-    config: ControlConfig,
-    clock: fn() -> UnixTime,
+    pub(super) config: ControlConfig,
+    pub(super) clock: fn() -> UnixTime,
     started: UnixTime,
     gates: Gates,
     bundled: Vec<Arc<Mitigation>>,
-    files: RuleFiles,
+    pub(super) files: RuleFiles,
     feeds: Vec<FeedState>,
-    cache: Cache,
+    pub(super) cache: Cache,
     hits: Hits,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     published: Vec<Unit>,
     paused: Vec<Pause>,
     pools: PoolTable,
@@ -63,7 +64,10 @@ pub(super) struct Engine {
     /// What the last cycle changed and nobody was told of yet.
     untold: Vec<TransitionReport>,
     notifier: Option<Notifier>,
-    decided: Decided,
+    pub(super) decided: Decided,
+    pub(super) exceptions: KeptExceptions,
+    /// Those of them that were published last.
+    excepted: Vec<Arc<ActiveException>>,
     /// What the last round of probes came to, each with its time.
     proofs: Vec<(Proof, UnixTime)>,
     /// When time alone changes something next, as far as the last cycle saw.
@@ -96,6 +100,7 @@ impl Engine {
             .iter()
             .map(|feed| FeedState::new(feed, state))
             .collect::<Result<_, _>>()?;
+        let exceptions = KeptExceptions::open(&config, state, now)?;
         Ok(Self {
             publisher: Publisher::new(config.sites.len()),
             pools: stops::table(&config),
@@ -124,6 +129,8 @@ impl Engine {
             untold: Vec::new(),
             notifier: None,
             decided: Decided::open(state),
+            exceptions,
+            excepted: Vec::new(),
             proofs: Vec::new(),
             next_change: None,
         })
@@ -160,8 +167,9 @@ impl Engine {
 
     /// Whether time alone has changed something since the last cycle: a feed went stale, or a mitigation begins or
     /// expires.
-    pub(super) fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&mut self) -> bool {
         let now = (self.clock)();
+        self.exceptions.look(now);
         self.next_change.is_some_and(|next| next <= now) || self.ages != self.ages(now)
     }
 
@@ -205,48 +213,22 @@ impl Engine {
         }
     }
 
-    /// Takes a decision of an operator; what to tell whoever made it.
-    pub(super) fn decide(&mut self, decision: &Decision) -> Result<Vec<String>, ControlError> {
-        let decided = self.decided.decide(decision);
-        let changed = decided.map_err(|error| ControlError::order(error.to_string()))?;
-        tracing::info!(?decision, changed, "operator's decision");
-        let mut notes = Vec::new();
-        if !changed {
-            notes.push("it was so already".to_owned());
+    /// Has the exceptions in force that are; whether that needed a publication. Rules are not compiled for it, so that
+    /// an exception ends even while everything new is refused.
+    fn publish_exceptions(&mut self) -> bool {
+        let active = self.exceptions.active();
+        let same = |(one, other): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(one, other);
+        if active.len() == self.excepted.len() && active.iter().zip(&self.excepted).all(same) {
+            return false;
         }
-        let (Decision::Approve(id)
-        | Decision::Block(id)
-        | Decision::Mode(id, _)
-        | Decision::Unblock(id)) = decision;
-        if !self.offers(id) {
-            notes.push(format!(
-                "no source offers {id} now; it counts from the moment that one does"
-            ));
+        self.excepted.clone_from(&active);
+        let (before, after) = self.publisher.except(active);
+        // If the switch has published meanwhile, its cycle is still to come.
+        if self.revision == Some(before) {
+            self.revision = Some(after);
         }
-        let mut settings = self.config.policy.blocked.iter();
-        if matches!(decision, Decision::Unblock(_)) && settings.any(|own| own.covers(id)) {
-            notes.push(format!("the settings block {id} still"));
-        }
-        notes.extend(self.decided.fault().map(str::to_owned));
-        Ok(notes)
-    }
-
-    /// Forgets that a mitigation passed its gates, so that the next cycle brings it through them and publishes it.
-    pub(super) fn reapply(&mut self, id: &MitigationId) -> Result<(), ControlError> {
-        if !self.offers(id) {
-            let reason = format!("no source offers {id}; `stopgap mitigation list` lists all");
-            return Err(ControlError::order(reason));
-        }
-        self.cache.forget(id);
-        self.files.forget();
-        self.look_at_files();
-        Ok(())
-    }
-
-    fn offers(&self, id: &MitigationId) -> bool {
-        let sources = self.sources((self.clock)());
-        let mut offered = sources.iter().flat_map(|source| &source.mitigations);
-        offered.any(|mitigation| id.covers(&mitigation.id))
+        self.measures.swaps.inc();
+        true
     }
 
     fn ages(&self, now: UnixTime) -> Vec<Age> {
@@ -290,7 +272,11 @@ impl Engine {
                 self.revision = Some(self.publisher.revision());
             }
         }
-        self.next_change = next_change(&sources, now);
+        self.exceptions.advance(now);
+        changed |= self.publish_exceptions();
+        self.next_change = (next_change(&sources, now).into_iter())
+            .chain(self.exceptions.next_change())
+            .min();
         if !held {
             self.want(&plan.entries);
         }
@@ -313,6 +299,9 @@ impl Engine {
         let revision = self.publisher.revision().0;
         let changes = self.history.follow(&sources, &plan.entries, revision, now);
         self.untold.extend(changes);
+        let of_exceptions = self.exceptions.take_events(revision);
+        self.history.take(&of_exceptions);
+        self.untold.extend(of_exceptions);
         (outcome, self.view(&sources, plan.entries))
     }
 
@@ -326,6 +315,7 @@ impl Engine {
         }
         self.transitions.follow(view);
         let untold = std::mem::take(&mut self.untold);
+        log_exceptions(&untold);
         if let Some(notifier) = self.notifier.as_ref().filter(|_| !untold.is_empty()) {
             notifier.tell(&untold);
         }
@@ -383,7 +373,7 @@ impl Engine {
     }
 
     /// What every source offers, the one with the highest priority first.
-    fn sources(&self, now: UnixTime) -> Vec<Source> {
+    pub(super) fn sources(&self, now: UnixTime) -> Vec<Source> {
         let files = self.files.files().iter().filter_map(|file| {
             let accepted = file.accepted.as_ref()?;
             Some(Source {
@@ -433,6 +423,7 @@ impl Engine {
         }
         for (name, fault) in [
             ("decisions", self.decided.fault()),
+            ("exceptions", self.exceptions.fault()),
             ("history", self.history.fault()),
         ] {
             let condition = |fault: &str| (AlarmKind::State, name.to_owned(), fault.to_owned());
@@ -505,6 +496,10 @@ impl Engine {
     fn measure(&self, entries: &[Planned]) {
         self.measures
             .count_states(entries.iter().map(|entry| &entry.state));
+        let now = (self.clock)();
+        let exceptions = self.exceptions.all().iter();
+        self.measures
+            .count_exceptions(exceptions.map(|own| own.state(now)));
         for state in &self.feeds {
             if let Some(success) = state.feed.last_success() {
                 let name = &state.feed.config().name;
@@ -559,6 +554,7 @@ impl Engine {
             mitigations: mitigations.collect(),
             nameless: nameless.collect(),
             history: self.history.shown(),
+            exceptions: self.exceptions.all().to_vec(),
         }
     }
 }

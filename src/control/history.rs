@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::exceptions::is_of_exception;
 use super::plan::{Planned, Source};
 use crate::mitigation::State;
 use crate::model::UnixTime;
@@ -29,7 +30,7 @@ pub struct TransitionReport {
     pub time: String,
     /// The mitigation's id.
     pub id: String,
-    /// The feed or file that it came from, or `bundled`.
+    /// The feed or file that it came from, or `bundled`; `exception NAME` when this became of an exception from it.
     pub source: String,
     /// The state before; empty when the mitigation was not known.
     pub before: String,
@@ -41,6 +42,13 @@ pub struct TransitionReport {
     pub digest: Option<String>,
     /// The number of the rule set that was published then.
     pub revision: u64,
+}
+
+impl TransitionReport {
+    /// As much of a reason as is kept.
+    pub(super) fn shortened(reason: &str) -> String {
+        reason.chars().take(HISTORY_REASON_LIMIT).collect()
+    }
 }
 
 /// The transitions, oldest first, and the state that each mitigation was in last.
@@ -73,7 +81,7 @@ impl History {
         };
         kept.drain(..kept.len().saturating_sub(HISTORY_LIMIT));
         let mut last = BTreeMap::new();
-        for transition in &kept {
+        for transition in kept.iter().filter(|own| !is_of_exception(own)) {
             let key = (transition.source.clone(), transition.id.clone());
             match transition.state == NOT_OFFERED {
                 true => last.remove(&key),
@@ -149,6 +157,13 @@ impl History {
         changes
     }
 
+    /// Takes down transitions of anything else, such as of exceptions; nothing if there are none.
+    pub(super) fn take(&mut self, changes: &[TransitionReport]) {
+        if !changes.is_empty() {
+            self.keep(changes);
+        }
+    }
+
     fn keep(&mut self, changes: &[TransitionReport]) {
         self.kept.extend(changes.iter().cloned());
         let excess = self.kept.len().saturating_sub(HISTORY_LIMIT);
@@ -169,8 +184,10 @@ fn told(state: &State) -> Told {
         State::Applied(_) => String::new(),
         _ => state.reason(),
     };
-    let reason = reason.chars().take(HISTORY_REASON_LIMIT).collect();
-    (state.name().to_owned(), reason)
+    (
+        state.name().to_owned(),
+        TransitionReport::shortened(&reason),
+    )
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::exceptions::EXCEPTION_STATES;
 use crate::mitigation::State;
 use crate::model::UnixTime;
 use crate::telemetry::{Counter, Gauges, Label, Labelled, Metrics};
@@ -12,6 +13,7 @@ pub(super) struct Measures {
     pub(super) swaps: Counter,
     mitigations: Gauges<StateName>,
     feeds: Gauges<FeedName>,
+    exceptions: Gauges<ExceptionState>,
 }
 
 /// The name of a state.
@@ -19,6 +21,18 @@ pub(super) struct Measures {
 struct StateName(&'static str);
 
 impl Label for StateName {
+    const NAME: &'static str = "state";
+
+    fn value(&self) -> &str {
+        self.0
+    }
+}
+
+/// The state of an exception.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct ExceptionState(&'static str);
+
+impl Label for ExceptionState {
     const NAME: &'static str = "state";
 
     fn value(&self) -> &str {
@@ -50,6 +64,21 @@ impl Measures {
                 "stopgap_feed_last_success_timestamp_seconds",
                 "When each feed was last fetched and accepted, in seconds since 1970",
             ),
+            exceptions: metrics.gauges(
+                "stopgap_control_exceptions",
+                "Exceptions from mitigations by the state they are in",
+            ),
+        }
+    }
+
+    /// Sets the count of every state of exceptions.
+    pub(super) fn count_exceptions<'a>(&self, states: impl Iterator<Item = &'a str> + Clone) {
+        for name in EXCEPTION_STATES {
+            let count = states.clone().filter(|state| *state == name).count();
+            let gauge = self
+                .exceptions
+                .get_or_create(&Labelled(ExceptionState(name)));
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -12,6 +12,7 @@ mod decided;
 mod document_root;
 mod engine;
 mod error;
+mod exceptions;
 mod feed_state;
 mod handle;
 mod history;
@@ -19,6 +20,7 @@ mod kill_switch;
 mod measures;
 mod notify;
 mod order;
+mod orders;
 mod plan;
 mod prepare;
 mod prove;
@@ -38,6 +40,7 @@ pub use config::{
 };
 pub use controller::Controller;
 pub use error::ControlError;
+pub use exceptions::{EXCEPTION_LIFETIME, EXCEPTION_LIMIT, EXCEPTION_NOTICES, ExceptionText};
 pub use handle::ControlHandle;
 pub use history::{HISTORY_LIMIT, HISTORY_REASON_LIMIT, TransitionReport};
 pub use notify::{NOTIFICATIONS, NOTIFY_DEADLINE, NotifyConfig};
@@ -46,6 +49,6 @@ pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
 pub use status::{
-    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, RuleReport,
-    ServerReport, ServerStanding, Status,
+    ActionReport, AlarmReport, ExceptionReport, FeedReport, MitigationReport, RuleFileReport,
+    RuleReport, ServerReport, ServerStanding, Status,
 };

@@ -96,6 +96,10 @@ fn event(transition: &TransitionReport) -> &'static str {
     match transition.state.as_str() {
         "Applied" => "applied",
         "AwaitingApproval" => "awaiting_approval",
+        "ExceptionAdded" => "exception_added",
+        "ExceptionDeleted" => "exception_deleted",
+        "ExceptionLapsed" => "exception_lapsed",
+        "ExceptionLapsing" => "exception_lapsing",
         "Drifted" | "Failed" | "Partial" => "failed",
         "Blocked" | "Disabled" | "Expired" | "KillSwitch" | "NotOffered" | "Withdrawn" => {
             "withdrawn"
@@ -235,6 +239,7 @@ mod tests {
             ("AwaitingApproval", "awaiting_approval"),
             ("Blocked", "withdrawn"),
             ("Drifted", "failed"),
+            ("ExceptionLapsing", "exception_lapsing"),
             ("NotApplicable", "available"),
             ("NotOffered", "withdrawn"),
         ] {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::exceptions::ExceptionText;
 use crate::mitigation::Decision;
 use crate::model::MitigationId;
 
@@ -10,6 +11,10 @@ use crate::model::MitigationId;
 pub enum Order {
     /// Decides something about mitigations. Kept across restarts.
     Decide(Decision),
+    /// Deletes an exception of an operator, by its name.
+    DeleteException(String),
+    /// Lets requests pass that a mitigation stops. Kept across restarts, until it ends.
+    Except(ExceptionText),
     /// Lifts every blocking and response rule, or puts them back. Kept across restarts.
     KillSwitch(bool),
     /// Brings a mitigation through its gates and publishes it again, as if it were new; `M2` covers every `M2.x`.

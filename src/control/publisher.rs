@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::filter::{Audit, Handle, Paused, Snapshot};
+use crate::filter::{ActiveException, Audit, Exceptions, Handle, Paused, Snapshot};
 use crate::mitigation::KillSwitch;
 use crate::model::Revision;
 use crate::rules::RuleSet;
@@ -27,6 +27,7 @@ struct Inner {
     handle: Handle,
     sites: usize,
     revision: Revision,
+    exceptions: Arc<Exceptions>,
     kill_switch: KillSwitch,
     /// Counts orders, so that a look at the file that began before one does not undo it.
     orders: u64,
@@ -42,6 +43,7 @@ impl Publisher {
                 handle: Handle::new(Snapshot::new(Revision(0), empty(sites))),
                 sites,
                 revision: Revision(0),
+                exceptions: Arc::default(),
                 kill_switch: KillSwitch::Off,
                 orders: 0,
                 pinned: false,
@@ -102,6 +104,20 @@ impl Publisher {
         true
     }
 
+    /// Publishes the same rules with these exceptions; the revisions before and after.
+    pub(super) fn except(&self, exceptions: Vec<Arc<ActiveException>>) -> (Revision, Revision) {
+        let mut inner = self.lock();
+        let before = inner.revision;
+        inner.exceptions = Arc::new(Exceptions::new(exceptions));
+        inner.revision = Revision(before.0 + 1);
+        let current = inner.handle.load();
+        let exceptions = Arc::clone(&inner.exceptions);
+        inner
+            .handle
+            .publish(current.renewed(inner.revision, exceptions));
+        (before, inner.revision)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +141,8 @@ impl Inner {
         self.revision = Revision(self.revision.0 + 1);
         let snapshot = Snapshot::new(self.revision, sites)
             .with_audit(beside.audit)
-            .with_paused(beside.paused);
+            .with_paused(beside.paused)
+            .with_exceptions(Arc::clone(&self.exceptions));
         self.handle.publish(snapshot);
     }
 }

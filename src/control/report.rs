@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::exceptions::Kept;
 use super::history::TransitionReport;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
@@ -29,6 +30,7 @@ pub(super) struct View {
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
     pub(super) history: Arc<[TransitionReport]>,
+    pub(super) exceptions: Vec<Kept>,
 }
 
 /// One feed.
@@ -107,6 +109,7 @@ impl View {
                 .map(MitigationView::report)
                 .chain(nameless)
                 .collect(),
+            exceptions: self.exceptions.iter().map(|own| own.report(now)).collect(),
             alarms: alarms
                 .active()
                 .into_iter()

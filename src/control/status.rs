@@ -21,6 +21,8 @@ pub struct Status {
     pub servers: Vec<ServerReport>,
     /// Mitigations in the order of evaluation, then those that are not enforced.
     pub mitigations: Vec<MitigationReport>,
+    /// Exceptions from mitigations, those of the settings first.
+    pub exceptions: Vec<ExceptionReport>,
     /// Alarms that hold now.
     pub alarms: Vec<AlarmReport>,
 }
@@ -162,6 +164,37 @@ pub struct RuleReport {
     pub name: String,
     /// `request` or `response`.
     pub kind: &'static str,
+}
+
+/// One exception from a mitigation.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExceptionReport {
+    /// Its name.
+    pub name: String,
+    /// Where it stands: `operator` or `settings`.
+    pub origin: &'static str,
+    /// The mitigation that does not stop the requests.
+    pub mitigation: String,
+    /// The only rule of it that does not; nothing for every rule of it.
+    pub rule: Option<String>,
+    /// The path prefix of the requests.
+    pub path: String,
+    /// The networks that the clients are in.
+    pub clients: Vec<String>,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is there.
+    pub reason: String,
+    /// When it was added.
+    pub created: String,
+    /// When it ends, or ended.
+    pub expires: String,
+    /// `Active`, `Lapsing` when it ends within a week, or `Lapsed`.
+    pub state: &'static str,
+    /// Requests that it let pass, restarts included; at most an hour of them is lost by one.
+    pub hits: u64,
+    /// When it was last seen to let one pass.
+    pub last_used: Option<String>,
 }
 
 /// One alarm.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::exceptions;
+use super::history::TransitionReport;
 use super::report::{MitigationView, View};
 use crate::mitigation::State;
 use crate::telemetry::Event;
@@ -52,6 +54,43 @@ impl Transitions {
                 before,
                 "mitigation no longer offered"
             );
+        }
+    }
+}
+
+/// Logs what became of exceptions, among other transitions.
+pub(super) fn log_exceptions(transitions: &[TransitionReport]) {
+    for transition in transitions {
+        let Some(event) = exceptions::event_of(transition) else {
+            continue;
+        };
+        let event_id = event.number();
+        let TransitionReport {
+            id,
+            source: exception,
+            state,
+            reason,
+            ..
+        } = transition;
+        match event {
+            Event::ExceptionChanged => {
+                tracing::info!(
+                    event_id,
+                    mitigation = id,
+                    exception,
+                    state,
+                    reason,
+                    "exception"
+                );
+            }
+            _ => tracing::warn!(
+                event_id,
+                mitigation = id,
+                exception,
+                state,
+                reason,
+                "exception"
+            ),
         }
     }
 }

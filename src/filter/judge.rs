@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use http::{Version, request, response};
 
 use super::snapshot::{Handle, Reader, Snapshot};
-use super::{BodyTransform, Paused, PausedPool, rewrite};
+use super::{BodyTransform, Excepted, Exceptions, Paused, PausedPool, rewrite};
 use crate::rules::{
     BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch, Verdict,
 };
@@ -92,6 +92,8 @@ pub struct Judged {
     pub response: Option<ResponseFilter>,
     /// The stopped pool that would have to serve the request, which the rules let pass.
     pub paused: Option<Arc<PausedPool>>,
+    /// The exception that let it pass a rule, whatever other rules decided.
+    pub excepted: Option<Excepted>,
     /// The snapshot that decided.
     pub snapshot: Arc<Snapshot>,
     /// Searches that ran out of steps: a match for a rule that refuses requests, none for any other.
@@ -206,7 +208,9 @@ impl Filter {
             fields: &parts.headers,
             variables: &[],
         };
-        let decision = rules.judge(&view, &mut self.scratch);
+        // What is not traffic is excepted from nothing.
+        let exceptions = snapshot.exceptions().filter(|_| counts);
+        let (decision, excepted) = judge(rules, &view, exceptions, &mut self.scratch);
         if let Some(rule) = decision.rule.filter(|_| counts) {
             rules.rule(rule).origin.hits.fetch_add(1, Ordering::Relaxed);
         }
@@ -237,6 +241,7 @@ impl Filter {
             decision,
             response,
             paused,
+            excepted,
             snapshot,
             out_of_steps: self.scratch.take_out_of_steps(),
         }
@@ -251,7 +256,8 @@ impl Filter {
         parts: &request::Parts,
         snapshot: &Snapshot,
     ) {
-        let decision = watched.judge(view, &mut self.watched);
+        let exceptions = snapshot.exceptions();
+        let (decision, _) = judge(watched, view, exceptions, &mut self.watched);
         let Some(rule) = decision.rule.filter(|_| decision.verdict.stops()) else {
             return;
         };
@@ -261,6 +267,19 @@ impl Filter {
             let samples = snapshot.audit().samples();
             samples.take(&id.to_string(), count, parts);
         }
+    }
+}
+
+/// Judges by rules that let pass what is excepted.
+fn judge(
+    rules: &RuleSet,
+    view: &RequestView<'_>,
+    exceptions: Option<&Exceptions>,
+    scratch: &mut Scratch,
+) -> (Decision, Option<Excepted>) {
+    match exceptions {
+        None => (rules.judge(view, scratch), None),
+        Some(exceptions) => exceptions.judge(rules, view, scratch),
     }
 }
 

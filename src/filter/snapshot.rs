@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::{Audit, Paused};
+use super::{Audit, Exceptions, Paused};
 use crate::model::Revision;
 use crate::rules::RuleSet;
 
@@ -25,10 +25,11 @@ use crate::rules::RuleSet;
 #[derive(Debug)]
 pub struct Snapshot {
     revision: Revision,
-    sites: Vec<RuleSet>,
-    empty: RuleSet,
-    paused: Vec<Paused>,
-    audit: Audit,
+    sites: Arc<[RuleSet]>,
+    empty: Arc<RuleSet>,
+    paused: Arc<[Paused]>,
+    audit: Arc<Audit>,
+    exceptions: Arc<Exceptions>,
 }
 
 impl Snapshot {
@@ -36,24 +37,50 @@ impl Snapshot {
     pub fn new(revision: Revision, sites: Vec<RuleSet>) -> Self {
         Self {
             revision,
-            sites,
-            empty: RuleSet::empty(),
-            paused: Vec::new(),
-            audit: Audit::default(),
+            sites: sites.into(),
+            empty: Arc::new(RuleSet::empty()),
+            paused: Arc::default(),
+            audit: Arc::default(),
+            exceptions: Arc::default(),
         }
     }
 
     /// The same with paths that nobody serves, in the order of the sites.
     #[must_use]
     pub fn with_paused(mut self, paused: Vec<Paused>) -> Self {
-        self.paused = paused;
+        self.paused = paused.into();
         self
     }
 
     /// The same, and rules that are only watched beside it.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
-        Self { audit, ..self }
+        Self {
+            audit: Arc::new(audit),
+            ..self
+        }
+    }
+
+    /// The same, and requests that its rules let pass although they apply.
+    #[must_use]
+    pub fn with_exceptions(self, exceptions: impl Into<Arc<Exceptions>>) -> Self {
+        Self {
+            exceptions: exceptions.into(),
+            ..self
+        }
+    }
+
+    /// The same rules under another number, with other exceptions: nothing is compiled for that.
+    #[must_use]
+    pub fn renewed(&self, revision: Revision, exceptions: impl Into<Arc<Exceptions>>) -> Self {
+        Self {
+            revision,
+            sites: Arc::clone(&self.sites),
+            empty: Arc::clone(&self.empty),
+            paused: Arc::clone(&self.paused),
+            audit: Arc::clone(&self.audit),
+            exceptions: exceptions.into(),
+        }
     }
 
     /// The rule set of an only site.
@@ -76,7 +103,12 @@ impl Snapshot {
         self.paused.get(site).filter(|paused| !paused.is_empty())
     }
 
-    pub(super) const fn audit(&self) -> &Audit {
+    /// The exceptions from its rules, if there are any.
+    pub(super) fn exceptions(&self) -> Option<&Exceptions> {
+        Some(&*self.exceptions).filter(|exceptions| !exceptions.is_empty())
+    }
+
+    pub(super) fn audit(&self) -> &Audit {
         &self.audit
     }
 

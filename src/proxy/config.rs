@@ -12,8 +12,8 @@ use http::{Response, request};
 use super::{Forwarding, Limits, ServerGroup, TrustedProxies};
 use crate::canon::Refusals;
 use crate::filter::Probes;
-use crate::model::UnixTime;
-use crate::net::{CertificateFiles, ClientCertificates, Network};
+use crate::model::{Network, UnixTime};
+use crate::net::{CertificateFiles, ClientCertificates};
 use crate::telemetry::LineWriter;
 
 /// Settings of a [`Proxy`](super::Proxy).

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::net::Network;
+use crate::model::Network;
 
 /// What is read of proxies in front, and what servers behind are told of clients.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

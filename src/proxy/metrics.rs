@@ -191,6 +191,7 @@ pub(super) struct Meters {
     pub(super) accept_errors: Counter,
     pub(super) handshake_failures: Counter,
     searches_out_of_steps: Counter,
+    excepted: Counter,
     upstream_connections: Gauge,
     upstream_connects: Counter,
     retries: Counters<Retry>,
@@ -252,6 +253,10 @@ impl Meters {
             searches_out_of_steps: metrics.counter(
                 "stopgap_proxy_searches_out_of_steps",
                 "Searches of patterns that ran out of steps: a match for rules that refuse, none for others",
+            ),
+            excepted: metrics.counter(
+                "stopgap_proxy_requests_excepted",
+                "Requests that an exception let pass a rule of a mitigation",
             ),
             handshake_failures: metrics.counter(
                 "stopgap_proxy_tls_handshake_failures",
@@ -316,6 +321,13 @@ impl Meters {
     pub(super) fn out_of_steps(&self, searches: u64) {
         if searches > 0 {
             self.searches_out_of_steps.inc_by(searches);
+        }
+    }
+
+    /// Counts a request that an exception let pass a rule, if one did.
+    pub(super) fn excepted(&self, excepted: bool) {
+        if excepted {
+            self.excepted.inc();
         }
     }
 

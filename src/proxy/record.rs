@@ -165,7 +165,8 @@ impl Recorder {
         batch.flush_beyond(BATCH);
     }
 
-    /// Writes one decision line, unless the rules let the request pass untouched. `client` is its address as shown.
+    /// Writes one decision line, unless the rules let the request pass untouched and no exception made them. `client`
+    /// is its address as shown.
     pub(super) fn decision(
         &mut self,
         id: RequestId,
@@ -180,12 +181,17 @@ impl Recorder {
         };
         let decision = &judged.decision;
         let paused = judged.paused.as_deref();
-        if decision.verdict == Verdict::Pass && decision.failure.is_none() && paused.is_none() {
+        let excepted = judged.excepted.as_ref();
+        let passes = decision.verdict == Verdict::Pass && decision.failure.is_none();
+        if passes && paused.is_none() && excepted.is_none() {
             return;
         }
-        let rule = decision
-            .rule
-            .map(|rule| judged.snapshot.site(site).rule(rule));
+        // What passes as it is, passes on the word of an exception: then its rule is of interest.
+        let rule = excepted
+            .filter(|_| passes)
+            .map(|excepted| excepted.rule)
+            .or(decision.rule);
+        let rule = rule.map(|rule| judged.snapshot.site(site).rule(rule));
         let status = match (&decision.verdict, decision.failure) {
             _ if paused.is_some() => 503,
             (_, Some(_)) => 500,
@@ -195,6 +201,7 @@ impl Recorder {
         let action = match decision.failure {
             _ if paused.is_some() => "paused",
             Some(_) => "error",
+            None if passes => "excepted",
             None => decision.verdict.name(),
         };
         if self.stamp.0 != time {
@@ -231,11 +238,7 @@ impl Recorder {
         let source = paused.map(|paused| paused.source.as_str());
         let source = source.or_else(|| Some(rule?.origin.source.as_str()));
         json_string(out, source.unwrap_or_default().as_bytes());
-        if let Some(paused) = paused {
-            out.extend_from_slice(b",\"pool\":");
-            json_string(out, paused.pool.as_bytes());
-        }
-        put(out, format_args!(",\"status\":{status}}}\n"));
+        end_decision(out, judged, status);
         batch.flush_beyond(BATCH);
     }
 
@@ -270,6 +273,19 @@ fn begin_decision(out: &mut Vec<u8>, time: &str, id: RequestId, client: &[u8]) {
         b"\",\"method\":",
     ];
     pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+}
+
+/// Writes what a decision line ends with.
+fn end_decision(out: &mut Vec<u8>, judged: &Judged, status: u16) {
+    if let Some(paused) = &judged.paused {
+        out.extend_from_slice(b",\"pool\":");
+        json_string(out, paused.pool.as_bytes());
+    }
+    if let Some(excepted) = &judged.excepted {
+        out.extend_from_slice(b",\"exception\":");
+        json_string(out, excepted.exception.exception().name().as_bytes());
+    }
+    put(out, format_args!(",\"status\":{status}}}\n"));
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

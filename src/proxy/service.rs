@@ -153,7 +153,9 @@ impl Client {
             .filter
             .borrow_mut()
             .judge(site, &parts, &caller.peer);
-        self.core.shared.meters.out_of_steps(judged.out_of_steps);
+        let meters = &self.core.shared.meters;
+        meters.out_of_steps(judged.out_of_steps);
+        meters.excepted(judged.excepted.is_some());
         self.core.recorder.borrow_mut().decision(
             id,
             caller.forwarded.client.as_bytes(),

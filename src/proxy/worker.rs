@@ -17,7 +17,8 @@ use super::connection::{self, Ends};
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::net::{BoundSocket, Clock, Network, Side, Socket, Stream, TlsServer};
+use crate::model::Network;
+use crate::net::{BoundSocket, Clock, Side, Socket, Stream, TlsServer};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);

@@ -224,6 +224,21 @@ impl RuleSet {
             .map_or(Decision::PASS, |judge| self.index.judge(judge))
     }
 
+    /// Judges a request as [`judge`](Self::judge) does, but asks `spares` of each rule that applies whether it is to let
+    /// the request pass all the same: then the request is judged as if that rule did not apply.
+    pub fn judge_sparing<'a>(
+        &'a self,
+        request: &'a RequestView<'a>,
+        scratch: &'a mut Scratch,
+        spares: &'a mut (dyn FnMut(RuleId) -> bool + 'a),
+    ) -> Decision {
+        let Some(mut judge) = self.begin(request, scratch, Unwatched) else {
+            return Decision::PASS;
+        };
+        judge.spares = Some(spares);
+        self.index.judge(judge)
+    }
+
     /// Judges a request as [`judge`](Self::judge) does, trying every rule in its order: slow, and too simple to be
     /// wrong, it is what tests compare with.
     pub fn judge_linear(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> Decision {
@@ -260,6 +275,7 @@ impl RuleSet {
             state,
             work,
             memory,
+            spares: None,
             watch,
         })
     }

@@ -20,6 +20,12 @@ pub enum Event {
     Disabled,
     /// A mitigation's effect is not the one that it should have.
     Drifted,
+    /// Somebody added or deleted an exception from a mitigation.
+    ExceptionChanged,
+    /// An exception is over.
+    ExceptionLapsed,
+    /// An exception will soon be over.
+    ExceptionLapsing,
     /// A mitigation could not be put in force.
     Failed,
     /// A feed's document was fetched and taken.
@@ -46,12 +52,15 @@ impl Event {
             Self::Audit => 1040,
             Self::Disabled => 1041,
             Self::Failed => 1042,
+            Self::ExceptionChanged => 1046,
+            Self::ExceptionLapsing => 1047,
+            Self::ExceptionLapsed => 1048,
             Self::AlarmEnded => 1049,
         }
     }
 
     /// Every event, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::MitigationApplied,
         Self::FeedTaken,
         Self::Blocked,
@@ -62,6 +71,9 @@ impl Event {
         Self::Audit,
         Self::Disabled,
         Self::Failed,
+        Self::ExceptionChanged,
+        Self::ExceptionLapsing,
+        Self::ExceptionLapsed,
         Self::AlarmEnded,
     ];
 }

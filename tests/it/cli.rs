@@ -173,21 +173,6 @@ fn command_line_faults_are_usage() {
 }
 
 #[test]
-fn commands_of_later_versions_say_so() {
-    let folder = tempfile::tempdir().unwrap();
-    for words in ["exception list", "exception add --path /owa"] {
-        let output = run(folder.path(), &words.split(' ').collect::<Vec<_>>());
-        let errors = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{words}: {errors}");
-        assert_eq!(errors.lines().count(), 1, "{words}: {errors}");
-        assert!(
-            errors.contains("is not part of this version"),
-            "{words}: {errors}"
-        );
-    }
-}
-
-#[test]
 fn settings_that_cannot_be_used_are_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -26,6 +26,7 @@ mod evasion;
 mod evasion_own;
 mod events;
 mod examples;
+mod exceptions;
 mod explain;
 mod feed;
 mod feed_dsse;

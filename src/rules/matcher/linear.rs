@@ -17,6 +17,8 @@ pub(crate) struct Judge<'a, W = Unwatched> {
     pub(crate) state: &'a mut State,
     pub(crate) work: &'a mut Work,
     pub(crate) memory: &'a mut SetMemory,
+    /// Asked of each rule that applies, whether it is to let the request pass all the same.
+    pub(crate) spares: Option<&'a mut (dyn FnMut(RuleId) -> bool + 'a)>,
     pub(crate) watch: W,
 }
 
@@ -57,6 +59,11 @@ impl<W: Watch> Judge<'_, W> {
     ) -> Step {
         self.watch.rule(rule.id);
         if !self.applies(group, rule) {
+            return Step::Next;
+        }
+        if let Some(spares) = &mut self.spares
+            && spares(rule.id)
+        {
             return Step::Next;
         }
         let flow = act::act(self, group, rule);

@@ -28,6 +28,11 @@ impl fmt::Display for InvalidNetwork {
 impl std::error::Error for InvalidNetwork {}
 
 impl Network {
+    /// Whether every address of its family is among them.
+    pub const fn is_everyone(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether an address is among them. An IPv4 address counts as one however it is written (RFC 4291 section
     /// 2.5.5.2).
     pub fn contains(&self, address: IpAddr) -> bool {

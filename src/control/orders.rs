@@ -1,0 +1,114 @@
+//! Follows the orders of operators that change what the engine decides with.
+
+use super::engine::Engine;
+use super::error::ControlError;
+use super::exceptions::ExceptionText;
+use super::order::Order;
+use crate::mitigation::Decision;
+use crate::model::{Exception, MitigationId};
+use crate::rules::RuleSet;
+
+impl Engine {
+    /// Follows an order that needs no task to be followed; what to tell whoever gave it.
+    pub(super) fn obey(&mut self, order: &Order) -> Result<Vec<String>, ControlError> {
+        match order {
+            Order::Decide(decision) => self.decide(decision),
+            Order::DeleteException(name) => self.delete_exception(name),
+            Order::Except(text) => self.except(text),
+            Order::Reapply(id) => self.reapply(id).map(|()| Vec::new()),
+            Order::KillSwitch(_) | Order::Reload => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes a decision of an operator; what to tell whoever made it.
+    fn decide(&mut self, decision: &Decision) -> Result<Vec<String>, ControlError> {
+        let decided = self.decided.decide(decision);
+        let changed = decided.map_err(|error| ControlError::order(error.to_string()))?;
+        tracing::info!(?decision, changed, "operator's decision");
+        let mut notes = Vec::new();
+        if !changed {
+            notes.push("it was so already".to_owned());
+        }
+        let (Decision::Approve(id)
+        | Decision::Block(id)
+        | Decision::Mode(id, _)
+        | Decision::Unblock(id)) = decision;
+        if !self.offers(id) {
+            notes.push(format!(
+                "no source offers {id} now; it counts from the moment that one does"
+            ));
+        }
+        let mut settings = self.config.policy.blocked.iter();
+        if matches!(decision, Decision::Unblock(_)) && settings.any(|own| own.covers(id)) {
+            notes.push(format!("the settings block {id} still"));
+        }
+        notes.extend(self.decided.fault().map(str::to_owned));
+        Ok(notes)
+    }
+
+    /// Takes an exception of an operator; what to tell whoever added it.
+    fn except(&mut self, text: &ExceptionText) -> Result<Vec<String>, ControlError> {
+        let exception = self.exceptions.add(text, (self.clock)())?;
+        let (id, name) = (exception.mitigation(), exception.name());
+        let mut notes = vec![format!(
+            "the exception {name} ends at {}",
+            exception.expires()
+        )];
+        match self.offers(id) {
+            true => notes.extend(self.unknown_rule(&exception)),
+            false => notes.push(format!(
+                "no source offers {id} now; it counts from the moment that one does"
+            )),
+        }
+        notes.extend(self.exceptions.fault().map(str::to_owned));
+        Ok(notes)
+    }
+
+    /// What to tell if what is in force has rules of the mitigation, and none of them the exception's name.
+    fn unknown_rule(&self, exception: &Exception) -> Option<String> {
+        let (id, rule) = (exception.mitigation(), exception.rule()?);
+        let snapshot = self.publisher.handle().load();
+        let rules = snapshot.sites().iter().flat_map(RuleSet::rules);
+        let own = rules.filter(|(_, rule)| {
+            let origin = rule.origin.mitigation.as_ref();
+            origin.is_some_and(|own| own.same_mitigation(id))
+        });
+        let mut names: Vec<String> = own.map(|(_, rule)| rule.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let unknown = !names.is_empty() && !names.iter().any(|name| name == rule);
+        unknown.then(|| {
+            let names = names.join(", ");
+            format!("{id} has no rule named {rule:?} now; it has {names}")
+        })
+    }
+
+    /// Deletes an exception of an operator.
+    fn delete_exception(&mut self, name: &str) -> Result<Vec<String>, ControlError> {
+        self.exceptions.delete(name, (self.clock)())?;
+        Ok(self
+            .exceptions
+            .fault()
+            .map(str::to_owned)
+            .into_iter()
+            .collect())
+    }
+
+    /// Forgets that a mitigation passed its gates, so that the next cycle brings it through them and publishes it.
+    fn reapply(&mut self, id: &MitigationId) -> Result<(), ControlError> {
+        if !self.offers(id) {
+            let reason = format!("no source offers {id}; `stopgap mitigation list` lists all");
+            return Err(ControlError::order(reason));
+        }
+        self.cache.forget(id);
+        self.files.forget();
+        self.look_at_files();
+        Ok(())
+    }
+
+    fn offers(&self, id: &MitigationId) -> bool {
+        let sources = self.sources((self.clock)());
+        let mut offered = sources.iter().flat_map(|source| &source.mitigations);
+        offered.any(|mitigation| id.covers(&mitigation.id))
+    }
+}
