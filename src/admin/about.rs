@@ -2,15 +2,19 @@
 
 use std::net::SocketAddr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::net::ListenAddress;
 
 /// Where the process listens, and what it stands in front of.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
     /// Traffic listeners, with the ports they got.
-    pub listeners: Vec<SocketAddr>,
+    #[serde(serialize_with = "as_texts")]
+    pub listeners: Vec<ListenAddress>,
     /// Those of the listeners that speak TLS.
-    pub tls_listeners: Vec<SocketAddr>,
+    #[serde(serialize_with = "as_texts")]
+    pub tls_listeners: Vec<ListenAddress>,
     /// Data-plane threads.
     pub workers: usize,
     /// Sites in the order of the settings.
@@ -79,7 +83,7 @@ impl About {
     }
 
     /// Whether a listener speaks TLS.
-    pub fn is_tls(&self, address: &SocketAddr) -> bool {
+    pub fn is_tls(&self, address: &ListenAddress) -> bool {
         self.tls_listeners.contains(address)
     }
 
@@ -87,11 +91,20 @@ impl About {
     fn local_command(&self, quote: &str) -> Option<String> {
         let mut listeners = self.listeners.iter();
         let plain = listeners.find(|address| !self.is_tls(address));
-        let mut address = *plain.or(self.listeners.first())?;
+        let address = plain.or(self.listeners.first())?;
         // Nobody has a certificate for an address of this machine.
         let (options, scheme) = match plain {
             Some(_) => ("-i", "http"),
             None => ("-ik", "https"),
+        };
+        let mut address = match address {
+            ListenAddress::Tcp(address) => *address,
+            ListenAddress::Unix(path) => {
+                let path = path.display();
+                return Some(format!(
+                    "curl {options} --unix-socket {path} {quote}{scheme}://localhost"
+                ));
+            }
         };
         match address {
             SocketAddr::V4(inner) if inner.ip().is_unspecified() => {
@@ -104,6 +117,10 @@ impl About {
         }
         Some(format!("curl {options} {quote}{scheme}://{address}"))
     }
+}
+
+fn as_texts<S: Serializer>(addresses: &[ListenAddress], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(addresses.iter().map(ToString::to_string))
 }
 
 #[cfg(test)]
@@ -136,6 +153,11 @@ mod tests {
         assert_eq!(
             about.stopped_command().unwrap(),
             "curl -ik 'https://[::1]:81/a?b'"
+        );
+        about.listeners = vec!["unix:/run/http.sock".parse().unwrap()];
+        assert_eq!(
+            about.passing_command().unwrap(),
+            "curl -i --unix-socket /run/http.sock http://localhost/"
         );
     }
 }

@@ -115,7 +115,7 @@ pub fn build(config: Config, inheritance: Inheritance) -> Result<App, AppError> 
 pub(super) fn proof_targets(config: &Config, running: &Running) -> ProofTargets {
     let listeners = running.addresses().iter().zip(&config.listeners);
     let listeners = listeners.map(|(address, listener)| ProofListener {
-        address: *address,
+        address: address.clone(),
         tls: !listener.tls.is_empty(),
     });
     let hosts = config.sites.iter().map(|site| site.hosts.first().cloned());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::build::App;
 use super::error::AppError;
 use crate::net::{Handover, Inherited, Received, activated};
+use crate::proxy::Running;
 
 /// Tells a process that its standard input leads to the one before it.
 const VARIABLE: &str = "STOPGAP_HANDOVER";
@@ -61,10 +62,11 @@ impl Inheritance {
 }
 
 /// Tells the process before this one, if there is one, that this one serves; it has ended its admin side then.
-pub(super) async fn relieve(handover: Option<Handover>) {
+pub(super) async fn relieve(handover: Option<Handover>, running: &Running) {
     let Some(handover) = handover else {
         return;
     };
+    running.own_files();
     let told = tokio::task::spawn_blocking(move || handover.tell_ready(RELEASE)).await;
     if let Ok(Err(error)) = told {
         tracing::warn!(%error, "the process before this one said nothing of its end");
@@ -121,10 +123,13 @@ fn start(sockets: &Inherited, lock: Option<std::fs::File>) -> std::io::Result<Ne
         .pass(sockets, lock.as_ref())
         .and_then(|()| handover.wait_ready(START));
     match passed {
-        Ok(()) => Ok(Next {
-            process: child.id(),
-            handover,
-        }),
+        Ok(()) => {
+            sockets.own_files(false);
+            Ok(Next {
+                process: child.id(),
+                handover,
+            })
+        }
         Err(error) => {
             give_up(&mut child);
             Err(error)

@@ -59,7 +59,7 @@ impl App {
         let mut signals = Signals::install()?;
         let (stop, stopped) = watch::channel(false);
         let draining = Arc::new(AtomicBool::new(false));
-        relieve(self.handover.take()).await;
+        relieve(self.handover.take(), &self.running).await;
         let mut admin = self.start_admin(&stopped).await;
         let about = self.about(&admin);
         let (running, drains) = (self.current.subscribe(), Arc::clone(&draining));
@@ -192,7 +192,7 @@ impl App {
             .filter(|(_, listener)| !listener.tls.is_empty());
         About {
             listeners: listeners.to_vec(),
-            tls_listeners: secure.map(|(address, _)| *address).collect(),
+            tls_listeners: secure.map(|(address, _)| address.clone()).collect(),
             workers: self.running.workers(),
             sites: sites.collect(),
             admin: admin.address,

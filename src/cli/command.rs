@@ -16,6 +16,7 @@ use super::table::Format;
 use crate::config::Server;
 use crate::feed::Source;
 use crate::model::{Digest, MitigationId};
+use crate::net::ListenAddress;
 
 /// An emergency-mitigation reverse proxy
 ///
@@ -95,15 +96,15 @@ pub(super) struct SettingsArguments {
     /// The settings file (TOML); flags win over it
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Listen for HTTP/1.1 here; repeatable [default: 127.0.0.1:8080]
+    /// Listen for HTTP/1.1 here, an address or unix:/PATH; repeatable [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<ListenAddress>,
     /// Also take prior-knowledge HTTP/2 on plain listeners
     #[arg(long)]
     pub(super) http2_cleartext: bool,
     /// Listen here for TLS, HTTP/2 and HTTP/1.1; repeatable
     #[arg(long, value_name = "ADDR")]
-    pub(super) tls_listen: Vec<SocketAddr>,
+    pub(super) tls_listen: Vec<ListenAddress>,
     /// The certificate chain in PEM for --tls-listen
     #[arg(long, value_name = "FILE")]
     pub(super) tls_certificate: Option<PathBuf>,

@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::exceptions;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
-    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed,
+    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed, ProxyWord,
 };
 use super::links::{links, pools, servers};
 use super::policy;
@@ -30,8 +30,7 @@ use crate::control::{
     ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, NOTIFY_DEADLINE, NotifyConfig, WATCH_INTERVAL,
 };
 use crate::feed::{FeedConfig, Source, TypeAliases};
-use crate::model::Network;
-use crate::net::{CertificateFiles, ClientCertificates, HeadLimits};
+use crate::net::{CertificateFiles, ClientCertificates, HeadLimits, ListenAddress};
 use crate::proxy::{
     AccessFormat, Forwarding, ForwardingField, ForwardingFields, Limits, Listener, ServerGroup,
     TrustedProxies,
@@ -78,7 +77,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         notify: notify(file.notify),
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
-    let trusted = networks(&file.trusted_proxies);
+    let trusted = proxies(&file.trusted_proxies);
     Ok(Config {
         listeners: listeners(
             &file.listen,
@@ -122,7 +121,7 @@ fn instance(
 }
 
 fn listeners(
-    plain: &[Parsed<std::net::SocketAddr>],
+    plain: &[Parsed<ListenAddress>],
     detailed: Vec<FileListener>,
     (all, trusted): (&FileRefusals, TrustedProxies),
     document: &Document<'_>,
@@ -132,7 +131,7 @@ fn listeners(
         .map(|address| Listener {
             refusals: refusals(&[all]),
             trusted: trusted.clone(),
-            ..Listener::plain(address.0)
+            ..Listener::plain(address.0.clone())
         })
         .collect();
     for listener in detailed {
@@ -143,19 +142,24 @@ fn listeners(
             tls.is_empty(),
             document,
         )?;
+        let is_file = matches!(listener.address.get_ref().0, ListenAddress::Unix(_));
+        let mode = match listener.mode {
+            Some(mode) if !is_file => {
+                let problem = "only a Unix socket has a mode; write address = \"unix:/PATH\"";
+                return Err(document.fault(mode.span(), problem));
+            }
+            mode => mode.map(|mode| mode.into_inner().0.0),
+        };
         listeners.push(Listener {
-            address: listener.address.0,
+            address: listener.address.into_inner().0,
+            mode,
             refusals: refusals(&[all, &listener.refusals]),
             clients,
             http2: listener.http2.unwrap_or(!tls.is_empty()),
-            proxies: listener
-                .proxy_protocol
-                .iter()
-                .map(|network| network.0)
-                .collect(),
+            proxies: proxies(&listener.proxy_protocol),
             trusted: listener
                 .trusted_proxies
-                .map_or_else(|| trusted.clone(), |own| networks(&own)),
+                .map_or_else(|| trusted.clone(), |own| proxies(&own)),
             tls,
         });
     }
@@ -169,10 +173,15 @@ fn listeners(
     Ok(listeners)
 }
 
-fn networks(written: &[Parsed<Network>]) -> TrustedProxies {
-    TrustedProxies {
-        networks: written.iter().map(|network| network.0).collect(),
+fn proxies(written: &[Parsed<ProxyWord>]) -> TrustedProxies {
+    let mut proxies = TrustedProxies::default();
+    for word in written {
+        match word.0 {
+            ProxyWord::Network(network) => proxies.networks.push(network),
+            ProxyWord::Unix => proxies.unix = true,
+        }
     }
+    proxies
 }
 
 fn forwarding(written: FileForwarding) -> Forwarding {
@@ -540,7 +549,7 @@ mod tests {
     #[test]
     fn nothing_written_gives_the_defaults() {
         let config = parse("").unwrap();
-        assert_eq!(config.listeners[0].address, DEFAULT_LISTEN);
+        assert_eq!(config.listeners[0].address, DEFAULT_LISTEN.into());
         assert_eq!(config.sites[0].name, DEFAULT_SITE);
         assert!(config.sites[0].upstreams.is_empty());
         assert_eq!(config.admin.address, DEFAULT_ADMIN);
@@ -845,6 +854,48 @@ mod tests {
             "log.access_format",
             "did you mean \"json\"?",
         ),
+        (
+            "[[listener]]\naddress = \"[::1]:1\"\nmode = \"660\"",
+            3,
+            8,
+            "listener.mode",
+            "only a Unix socket",
+        ),
+        (
+            "[[listener]]\naddress = \"unix:a.sock\"",
+            2,
+            11,
+            "listener.address",
+            "begins with a slash",
+        ),
+        (
+            "[[listener]]\naddress = \"unix:/a.sock\"\nmode = \"rw\"",
+            3,
+            8,
+            "listener.mode",
+            "three octal digits",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            1,
+            20,
+            "trusted_proxies",
+            "\"unix\" stands for",
+        ),
+        (
+            "[forwarding]\nsend = [\"via\"]",
+            2,
+            9,
+            "forwarding.send",
+            "x-forwarded-for, x-forwarded-host",
+        ),
+        (
+            "[forwarding]\nread = \"x-real-ip\"",
+            2,
+            8,
+            "forwarding.read",
+            "forwarded",
+        ),
         ("instance = \"a:b\"", 1, 12, "instance", "letters, digits"),
         ("a = ", 1, 5, "", "this is no TOML"),
         ("listen = []\nlisten = []", 2, 1, "", "duplicate key"),
@@ -889,6 +940,7 @@ mod tests {
                 }
                 "feed" => vec!["name", "url", "trust", "roots", "timestamp_roots"],
                 "site" => vec!["name"],
+                "listener" if key.name == "mode" => vec!["unix"],
                 "listener" if key.name == "client_ca" => vec!["address", "tls"],
                 "listener" if key.name == "client_certificates" => {
                     vec!["address", "tls", "client_ca"]
@@ -922,6 +974,10 @@ mod tests {
                 let value = match other {
                     "dsse" => {
                         text.push_str("trust = \"dsse\"\n");
+                        continue;
+                    }
+                    "unix" => {
+                        text.push_str("address = \"unix:/a.sock\"\n");
                         continue;
                     }
                     "root" => "\"1.root.json\"",

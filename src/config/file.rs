@@ -19,13 +19,14 @@ use super::quantity::{FileDuration, FileSize};
 use super::upstream::{FileRoute, FileUpstream, PresetWord};
 use crate::feed::{ActionType, Source};
 use crate::model::{Digest, Network};
+use crate::net::ListenAddress;
 use crate::proxy::{ClientField, ForwardingField, Server};
 
 /// A whole file.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileConfig {
-    pub(super) listen: Vec<Parsed<SocketAddr>>,
+    pub(super) listen: Vec<Parsed<ListenAddress>>,
     pub(super) listener: Vec<FileListener>,
     pub(super) site: Vec<FileSite>,
     pub(super) upstream: Vec<FileUpstream>,
@@ -38,7 +39,7 @@ pub(super) struct FileConfig {
     pub(super) drain_timeout: Option<Parsed<FileDuration>>,
     pub(super) watch_interval: Option<Parsed<FileDuration>>,
     pub(super) instance: Option<Spanned<String>>,
-    pub(super) trusted_proxies: Vec<Parsed<Network>>,
+    pub(super) trusted_proxies: Vec<Parsed<ProxyWord>>,
     pub(super) feed: Vec<FileFeed>,
     pub(super) sidecar: Vec<FileSidecarLink>,
     pub(super) pool: Vec<FilePool>,
@@ -56,14 +57,15 @@ pub(super) struct FileConfig {
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileListener {
-    pub(super) address: Parsed<SocketAddr>,
+    pub(super) address: Spanned<Parsed<ListenAddress>>,
+    pub(super) mode: Option<Spanned<Parsed<SocketMode>>>,
     pub(super) tls: Option<Spanned<Vec<FileCertificate>>>,
     pub(super) client_ca: Option<Spanned<PathBuf>>,
     pub(super) client_certificates: Option<Spanned<Parsed<ClientWord>>>,
     pub(super) http2: Option<bool>,
     #[serde(default)]
-    pub(super) proxy_protocol: Vec<Parsed<Network>>,
-    pub(super) trusted_proxies: Option<Vec<Parsed<Network>>>,
+    pub(super) proxy_protocol: Vec<Parsed<ProxyWord>>,
+    pub(super) trusted_proxies: Option<Vec<Parsed<ProxyWord>>>,
     #[serde(default)]
     pub(super) refusals: FileRefusals,
 }
@@ -258,6 +260,44 @@ impl FromStr for ClientWord {
             "optional" => Ok(Self::Optional),
             "required" => Ok(Self::Required),
             other => Err(unknown_word(other, &["optional", "required"])),
+        }
+    }
+}
+
+/// Proxies in front: those of a range of addresses, or those on Unix sockets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ProxyWord {
+    Network(Network),
+    Unix,
+}
+
+impl FromStr for ProxyWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let network = text.parse::<Network>();
+        network.map(Self::Network).map_err(|error| {
+            format!("{error}; \"unix\" stands for whoever connects to a Unix socket")
+        })
+    }
+}
+
+/// The mode of the file of a Unix socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct SocketMode(pub(super) u32);
+
+impl FromStr for SocketMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Self(mode))
+            }
+            _ => Err("a mode is three octal digits, such as \"660\""),
         }
     }
 }

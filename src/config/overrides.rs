@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Config, ConfigError};
-use crate::net::CertificateFiles;
-use crate::proxy::{Listener, Member, Server};
+use crate::net::{CertificateFiles, ListenAddress};
+use crate::proxy::{Listener, Member, Server, TrustedProxies};
 
 /// What flags say; an empty list and `None` leave the file's word in force.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Plain listeners; these and [`tls_listen`](Self::tls_listen) together replace the file's.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// Whether plain listeners also speak HTTP/2 with clients that begin with it, the file's among them.
     pub http2_cleartext: bool,
     /// TLS listeners, which show [`tls_certificate`](Self::tls_certificate).
-    pub tls_listen: Vec<SocketAddr>,
+    pub tls_listen: Vec<ListenAddress>,
     /// A certificate chain in PEM.
     pub tls_certificate: Option<PathBuf>,
     /// Its private key in PEM.
@@ -107,12 +107,13 @@ impl Overrides {
             config.listeners[0].refusals,
             config.listeners[0].trusted.clone(),
         );
-        let listener = |address: &SocketAddr, tls: Vec<CertificateFiles>| Listener {
-            address: *address,
+        let listener = |address: &ListenAddress, tls: Vec<CertificateFiles>| Listener {
+            address: address.clone(),
+            mode: None,
             refusals,
             clients: None,
             http2: !tls.is_empty(),
-            proxies: Vec::new(),
+            proxies: TrustedProxies::default(),
             trusted: trusted.clone(),
             tls,
         };
@@ -158,7 +159,7 @@ mod tests {
         };
         flags.apply(&mut config).unwrap();
         assert_eq!(config.listeners.len(), 1);
-        assert_eq!(config.listeners[0].address.port(), 9);
+        assert_eq!(config.listeners[0].address.tcp().unwrap().port(), 9);
         assert!(!config.listeners[0].refusals.fragment);
         assert_eq!(config.control.rules, [PathBuf::from("b.xml")]);
         assert_eq!(config.control.groups, ["a", "b"]);

@@ -104,7 +104,10 @@ impl Text {
 
     fn listener(&mut self, listener: &Listener) {
         self.section("[[listener]]");
-        self.value("address", quoted(listener.address));
+        self.value("address", quoted(&listener.address));
+        if let Some(mode) = listener.mode {
+            self.value("mode", quoted(format_args!("{mode:o}")));
+        }
         let mut switches: Vec<String> = Refusal::ALL
             .iter()
             .map(|refusal| {
@@ -141,8 +144,8 @@ impl Text {
             self.value("client_certificates", quoted(word));
         }
         self.value("http2", listener.http2);
-        self.value("proxy_protocol", list(&listener.proxies));
-        self.value("trusted_proxies", list(&listener.trusted.networks));
+        self.value("proxy_protocol", list(&listener.proxies.names()));
+        self.value("trusted_proxies", list(&listener.trusted.names()));
     }
 
     fn site(&mut self, site: &SiteConfig) {

@@ -189,7 +189,7 @@ const GENERAL: &[Key] = &[
         "listen",
         r#"["127.0.0.1:8080"]"#,
         "127.0.0.1:8080 unless a [[listener]] is there",
-        "Addresses for plain HTTP/1.1.",
+        "Addresses for plain HTTP/1.1: one with a port, or unix:/PATH.",
     ),
     at(
         "",
@@ -252,7 +252,7 @@ const GENERAL: &[Key] = &[
         "trusted_proxies",
         r#"["10.0.0.0/8", "fd00::/8"]"#,
         "none",
-        "Proxies in front that are believed about the clients for whom they make requests; for every listener that does not say its own.",
+        "Proxies in front that are believed about the clients for whom they make requests, \"unix\" for whoever connects to a Unix socket; for every listener that does not say its own.",
     ),
     at(
         "",
@@ -266,7 +266,14 @@ const GENERAL: &[Key] = &[
         "address",
         r#""0.0.0.0:80""#,
         "required",
-        "The address.",
+        "The address with a port, or unix:/PATH.",
+    ),
+    at(
+        "listener",
+        "mode",
+        r#""660""#,
+        "660",
+        "Who may connect to a Unix socket: the mode of its file.",
     ),
     at(
         "listener",
@@ -301,7 +308,7 @@ const GENERAL: &[Key] = &[
         "proxy_protocol",
         r#"["10.0.0.0/8"]"#,
         "none",
-        "Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2. Connections from elsewhere are those of clients.",
+        "Proxies in front that begin each connection with a header of the PROXY protocol, version 1 or 2; \"unix\" stands for whoever connects to a Unix socket. Connections from elsewhere are those of clients.",
     ),
     at(
         "listener",

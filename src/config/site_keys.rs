@@ -36,7 +36,7 @@ pub(super) const SITE_KEYS: &[Key] = &[
         "upstreams",
         r#"["http://10.0.0.11"]"#,
         "none: the welcome page",
-        "Servers, taken in turn; https:// for TLS.",
+        "Servers, taken in turn; https:// for TLS, unix:/PATH for a Unix socket.",
     ),
     at(
         "site",

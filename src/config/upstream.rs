@@ -274,8 +274,7 @@ fn members(
             let problem = format!("a weight is 1 to {WEIGHT}; leave the server out for none");
             return Err(document.fault(span, problem));
         }
-        let same = |other: &Member| other.server.host == url.host && other.server.port == url.port;
-        if members.iter().any(same) {
+        if members.iter().any(|other| other.server.is_at(&url)) {
             let problem = format!("the server {url} is there twice; give it a weight instead");
             return Err(document.fault(span, problem));
         }

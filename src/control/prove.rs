@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::report::View;
 use crate::filter::{PROBE_FIELD, Probes, Seen};
 use crate::model::{Expectation, FieldExpectation, Mitigation, MitigationId, Vector};
-use crate::net::{Stream, TlsClient};
+use crate::net::{ListenAddress, Stream, TlsClient, connect_unix};
 
 /// Time between two rounds while nothing is published.
 pub const PROOF_INTERVAL: Duration = Duration::from_secs(60);
@@ -36,10 +36,10 @@ pub struct ProofTargets {
 }
 
 /// A traffic listener as a probe meets it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProofListener {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Whether it speaks TLS.
     pub tls: bool,
 }
@@ -124,7 +124,7 @@ impl Prover {
                 let host = self.targets.hosts.get(*site).cloned().flatten();
                 for vector in &task.mitigation.vectors {
                     let host = host.as_deref().unwrap_or("localhost");
-                    let fault = self.probe(*listener, host, vector, &task.mitigation.id);
+                    let fault = self.probe(listener, host, vector, &task.mitigation.id);
                     match fault.await {
                         None => known = false,
                         Some(Ok(())) => {}
@@ -146,7 +146,7 @@ impl Prover {
     /// Sends one vector; nothing if it is not known what became of it.
     async fn probe(
         &self,
-        listener: ProofListener,
+        listener: &ProofListener,
         host: &str,
         vector: &Vector,
         own: &MitigationId,
@@ -159,7 +159,7 @@ impl Prover {
         judge(&wire, seen.as_ref(), vector, own)
     }
 
-    async fn exchange(&self, listener: ProofListener, request: &[u8]) -> Wire {
+    async fn exchange(&self, listener: &ProofListener, request: &[u8]) -> Wire {
         let Ok(mut stream) = self.connect(listener).await else {
             return Wire::Lost;
         };
@@ -183,9 +183,15 @@ impl Prover {
         }
     }
 
-    async fn connect(&self, listener: ProofListener) -> io::Result<Stream<TcpStream>> {
-        let stream = TcpStream::connect(reachable(listener.address)).await?;
-        stream.set_nodelay(true)?;
+    async fn connect(&self, listener: &ProofListener) -> io::Result<Stream<TcpStream>> {
+        let stream = match &listener.address {
+            ListenAddress::Tcp(address) => {
+                let stream = TcpStream::connect(reachable(*address)).await?;
+                stream.set_nodelay(true)?;
+                stream
+            }
+            ListenAddress::Unix(path) => connect_unix(path).await?,
+        };
         match (listener.tls, &self.tls) {
             (false, _) => Ok(Stream::Plain(stream)),
             (true, Some(tls)) => tls.connect(stream).await,

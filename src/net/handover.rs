@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-use super::{BoundSocket, Inherited};
+use super::{BoundSocket, Inherited, ListenAddress};
 
 /// Bytes of one record: a word, and an address for a listener.
-const RECORD: usize = 128;
+const RECORD: usize = 160;
 
 const LISTENER: &str = "listener ";
+/// A socket whose file goes with the last process that has it.
+const OWNER: &str = "owner ";
 const LOCK: &str = "lock";
 const END: &str = "end";
 const READY: &str = "ready";
@@ -68,7 +70,8 @@ impl Handover {
     /// When the other process is gone.
     pub fn pass(&self, sockets: &Inherited, lock: Option<&File>) -> io::Result<()> {
         for (address, socket) in sockets.iter() {
-            self.send(&format!("{LISTENER}{address}"), Some(socket.as_fd()))?;
+            let word = if socket.owns_file() { OWNER } else { LISTENER };
+            self.send(&format!("{word}{address}"), Some(socket.as_fd()))?;
         }
         if let Some(lock) = lock {
             self.send(LOCK, Some(lock.as_fd()))?;
@@ -89,11 +92,21 @@ impl Handover {
                 (END, None) => return Ok(received),
                 (LOCK, Some(lock)) => received.lock = Some(File::from(lock)),
                 (text, Some(socket)) => {
-                    let address = text
-                        .strip_prefix(LISTENER)
-                        .and_then(|text| text.parse().ok());
-                    let address: SocketAddr = address.ok_or_else(unknown)?;
-                    let socket = BoundSocket::try_from(TcpListener::from(socket))?;
+                    let (owned, address) = match text.strip_prefix(OWNER) {
+                        Some(address) => (true, Some(address)),
+                        None => (false, text.strip_prefix(LISTENER)),
+                    };
+                    let address = address.and_then(|text| text.parse().ok());
+                    let address = address.ok_or_else(unknown)?;
+                    let socket = match &address {
+                        ListenAddress::Tcp(_) => BoundSocket::try_from(TcpListener::from(socket)),
+                        ListenAddress::Unix(path) => {
+                            BoundSocket::unix(socket.into(), path.clone(), owned)
+                        }
+                    };
+                    let socket = socket?;
+                    // It is the earlier process's until this one serves.
+                    socket.own_file(false);
                     received.sockets.add(address, socket);
                 }
                 _ => return Err(unknown()),
@@ -179,6 +192,13 @@ fn unknown() -> io::Error {
     )
 }
 
+fn nameless() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a Unix socket that was passed has no path",
+    )
+}
+
 /// The listening sockets that a service manager has bound and passed (sd_listen_fds(3)), by where they listen.
 ///
 /// # Errors
@@ -188,9 +208,15 @@ pub fn activated() -> io::Result<Inherited> {
     let mut found = Inherited::default();
     let mut passed = listenfd::ListenFd::from_env();
     for index in 0..passed.len() {
-        if let Some(listener) = passed.take_tcp_listener(index)? {
+        // One that is not of this kind stays, to be asked for by the other.
+        if let Ok(Some(listener)) = passed.take_unix_listener(index) {
             let address = listener.local_addr()?;
-            found.add(address, BoundSocket::try_from(listener)?);
+            let path = address.as_pathname().ok_or_else(nameless)?.to_owned();
+            let socket = BoundSocket::unix(listener, path.clone(), false)?;
+            found.add(ListenAddress::Unix(path), socket);
+        } else if let Some(listener) = passed.take_tcp_listener(index)? {
+            let address = listener.local_addr()?;
+            found.add(address.into(), BoundSocket::try_from(listener)?);
         }
     }
     Ok(found)
@@ -204,19 +230,19 @@ mod tests {
     fn sockets_and_lock_arrive_and_are_the_same() {
         let (earlier, next) = Handover::pair().unwrap();
         let next = Handover { socket: next };
-        let any = "127.0.0.1:0".parse().unwrap();
+        let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
         let mut sockets = Inherited::default();
-        let bound = crate::net::bind(any, 2).unwrap();
+        let bound = crate::net::bind(&any, 2, 0o600).unwrap();
         let address = bound[0].address().unwrap();
         for socket in bound {
-            sockets.add(any, socket);
+            sockets.add(any.clone(), socket);
         }
         let lock = tempfile::tempfile().unwrap();
         lock.lock().unwrap();
         earlier.pass(&sockets, Some(&lock)).unwrap();
         let mut received = next.receive().unwrap();
         drop((sockets, lock));
-        let taken = received.sockets.take(any);
+        let taken = received.sockets.take(&any);
         assert_eq!(taken.len(), 2);
         assert!(
             taken

@@ -1,43 +1,47 @@
 //! Listening sockets that somebody else has bound: an earlier generation of listeners, or the process before this one.
 
 use std::io;
-use std::net::SocketAddr;
 
-use super::BoundSocket;
+use super::{BoundSocket, ListenAddress};
 
 /// Sockets, each with the address that it was asked for by.
 ///
 /// Closing a listening socket resets what waits in its queue, so those that go on being used are handed on instead.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    sockets: Vec<(SocketAddr, BoundSocket)>,
+    sockets: Vec<(ListenAddress, BoundSocket)>,
 }
 
 impl Inherited {
     /// Adds a socket for the listener with this address, which may have another port than it got.
-    pub fn add(&mut self, address: SocketAddr, socket: BoundSocket) {
+    pub fn add(&mut self, address: ListenAddress, socket: BoundSocket) {
         self.sockets.push((address, socket));
     }
 
     /// Takes out what is there for an address.
-    pub fn take(&mut self, address: SocketAddr) -> Vec<BoundSocket> {
+    pub fn take(&mut self, address: &ListenAddress) -> Vec<BoundSocket> {
         let all = std::mem::take(&mut self.sockets);
-        let (wanted, rest) = all.into_iter().partition(|(other, _)| *other == address);
+        let (wanted, rest) = all.into_iter().partition(|(other, _)| other == address);
         self.sockets = rest;
-        let wanted: Vec<(SocketAddr, BoundSocket)> = wanted;
+        let wanted: Vec<(ListenAddress, BoundSocket)> = wanted;
         wanted.into_iter().map(|(_, socket)| socket).collect()
     }
 
     /// What is there.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &BoundSocket)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(ListenAddress, BoundSocket)> {
+        self.sockets.iter()
+    }
+
+    /// Whether the files of Unix sockets go with this process.
+    pub fn own_files(&self, own: bool) {
         self.sockets
             .iter()
-            .map(|(address, socket)| (*address, socket))
+            .for_each(|(_, socket)| socket.own_file(own));
     }
 
     /// What nobody has taken.
-    pub fn left(&self) -> impl Iterator<Item = SocketAddr> {
-        self.sockets.iter().map(|(address, _)| *address)
+    pub fn left(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.sockets.iter().map(|(address, _)| address)
     }
 }
 
@@ -67,17 +71,17 @@ mod tests {
 
     #[test]
     fn nobody_is_left_without_and_nothing_is_left_over() {
-        let any = "127.0.0.1:0".parse().unwrap();
+        let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
         for (sockets, workers) in [(1, 1), (1, 3), (3, 1), (3, 2), (2, 5)] {
-            let bound = crate::net::bind(any, sockets).unwrap();
+            let bound = crate::net::bind(&any, sockets, 0o600).unwrap();
             let address = bound[0].address().unwrap();
             let mut inherited = Inherited::default();
             for socket in bound {
-                inherited.add(any, socket);
+                inherited.add(any.clone(), socket);
             }
             assert_eq!(inherited.left().count(), sockets);
-            assert!(inherited.take(address).is_empty());
-            let shares = share_out(inherited.take(any), workers).unwrap();
+            assert!(inherited.take(&address).is_empty());
+            let shares = share_out(inherited.take(&any), workers).unwrap();
             assert_eq!(shares.len(), workers);
             assert!(shares.iter().all(|share| !share.is_empty()));
             let total: usize = shares.iter().map(Vec::len).sum();

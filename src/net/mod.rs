@@ -6,6 +6,7 @@
 //!        no word of rules or mitigations.
 //! See `guide::architecture` for the path of a request.
 
+mod address;
 mod admission;
 mod client;
 mod clock;
@@ -24,6 +25,7 @@ mod socket;
 mod stream;
 mod tls;
 
+pub use address::{InvalidAddress, ListenAddress, socket_path};
 pub use admission::{Admission, Admitted};
 pub use client::{ClientConnection, RequestLength, ResponseError, encode};
 pub use clock::{Clock, Deadlines, Registration, Slot};
@@ -35,7 +37,7 @@ pub use http2::{
 pub use inbound::{Inbound, InboundTimeouts};
 pub use inherited::{Inherited, share_out};
 pub use link::{Awaited, Link};
-pub use listener::{BoundSocket, bind};
+pub use listener::{Acceptor, BoundSocket, Queue, SOCKET_MODE, bind, connect_unix, listen};
 pub use platform::give_memory_back;
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
 pub use proxy_protocol::{ProxiedEnds, read_proxy_header};

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixListener;
 
@@ -20,6 +21,7 @@ pub struct PrivateSocket {
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+    left: AtomicBool,
 }
 
 /// Why a socket cannot be made.
@@ -44,12 +46,9 @@ impl PrivateSocket {
         path: &Path,
         open: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Self, SocketFault> {
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(SocketFault::NoSocket),
-            Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketFault::InUse),
-            Ok(_) | Err(_) => {}
-        }
-        place(path, open).map_err(SocketFault::System)
+        let (listener, file) = bind_file(path, open)?;
+        let listener = UnixListener::from_std(listener).map_err(SocketFault::System)?;
+        Ok(Self { listener, file })
     }
 
     /// Its path.
@@ -63,35 +62,64 @@ impl PrivateSocket {
     }
 }
 
-fn place(path: &Path, open: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<PrivateSocket> {
+/// The same, without a runtime.
+///
+/// # Errors
+///
+/// As for [`PrivateSocket::bind`].
+pub(super) fn bind_file(
+    path: &Path,
+    open: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(StdListener, SocketFile), SocketFault> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(SocketFault::NoSocket),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketFault::InUse),
+        Ok(_) | Err(_) => {}
+    }
+    place(path, open).map_err(SocketFault::System)
+}
+
+fn place(
+    path: &Path,
+    open: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<(StdListener, SocketFile)> {
     let beside = path.with_extension("new");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = StdListener::bind(&beside)?;
-    let named = open(&beside)
-        .and_then(|()| fs::rename(&beside, path))
-        .and_then(|()| fs::symlink_metadata(path));
-    let metadata = named.inspect_err(|_| {
+    let named = open(&beside).and_then(|()| fs::rename(&beside, path));
+    named.inspect_err(|_| {
         // What is left behind does no harm; the error that is told matters more.
         let _ = fs::remove_file(&beside);
     })?;
     listener.set_nonblocking(true)?;
-    Ok(PrivateSocket {
-        listener: UnixListener::from_std(listener)?,
-        file: SocketFile {
+    Ok((listener, SocketFile::of(path)?))
+}
+
+impl SocketFile {
+    /// The file that is there now.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
             path: path.to_owned(),
             inode: (metadata.dev(), metadata.ino()),
-        },
-    })
+            left: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it goes when this is dropped.
+    pub(super) fn own(&self, own: bool) {
+        self.left.store(!own, Ordering::Relaxed);
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode);
-        if ours {
+        if ours && !*self.left.get_mut() {
             // It may have gone in between, which is what is wanted.
             let _ = fs::remove_file(&self.path);
         }

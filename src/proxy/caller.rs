@@ -154,8 +154,7 @@ impl Caller {
                 asked,
                 host: value(
                     peer.local
-                        .map(|local| local.to_string())
-                        .unwrap_or_default(),
+                        .map_or_else(|| "localhost".to_owned(), |local| local.to_string()),
                 ),
                 port: HeaderValue::from(port.unwrap_or(default_port(peer.secure))),
                 scheme: HeaderValue::from_static(if peer.secure { "https" } else { "http" }),
@@ -210,6 +209,7 @@ mod tests {
         };
         let trusted = TrustedProxies {
             networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            unix: false,
         };
         let mut map = HeaderMap::new();
         for (name, value) in fields {

@@ -1,7 +1,6 @@
 //! What a proxy is told before it starts.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,8 +11,8 @@ use http::{Response, request};
 use super::{Forwarding, Limits, ServerGroup, TrustedProxies};
 use crate::canon::Refusals;
 use crate::filter::Probes;
-use crate::model::{Network, UnixTime};
-use crate::net::{CertificateFiles, ClientCertificates};
+use crate::model::UnixTime;
+use crate::net::{CertificateFiles, ClientCertificates, ListenAddress, socket_path};
 use crate::telemetry::LineWriter;
 
 /// Settings of a [`Proxy`](super::Proxy).
@@ -59,8 +58,10 @@ impl ProxyConfig {
 /// An address that clients connect to, plain or within TLS.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// The address; port 0 takes a free one, see [`Proxy::addresses`](super::Proxy::addresses).
-    pub address: SocketAddr,
+    /// Where it is; port 0 takes a free one, see [`Proxy::addresses`](super::Proxy::addresses).
+    pub address: ListenAddress,
+    /// The mode of the file of a Unix socket: read and write for whoever may connect.
+    pub mode: Option<u32>,
     /// Which hostile forms of a request target are refused here.
     pub refusals: Refusals,
     /// Certificates to show, which make this a TLS listener; empty for a plain one.
@@ -72,7 +73,7 @@ pub struct Listener {
     pub http2: bool,
     /// Proxies in front, which begin each connection by saying who its client is (the PROXY protocol). Nobody else is
     /// believed.
-    pub proxies: Vec<Network>,
+    pub proxies: TrustedProxies,
     /// Proxies in front that are believed about the clients for whom they make requests. What anybody else says of that
     /// is removed.
     pub trusted: TrustedProxies,
@@ -80,14 +81,15 @@ pub struct Listener {
 
 impl Listener {
     /// A listener with every refusal on.
-    pub fn plain(address: SocketAddr) -> Self {
+    pub fn plain(address: impl Into<ListenAddress>) -> Self {
         Self {
-            address,
+            address: address.into(),
+            mode: None,
             refusals: Refusals::default(),
             tls: Vec::new(),
             clients: None,
             http2: false,
-            proxies: Vec::new(),
+            proxies: TrustedProxies::default(),
             trusted: TrustedProxies::default(),
         }
     }
@@ -149,8 +151,28 @@ pub struct Server {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The Unix socket that it is spoken to over, rather than at its host and port.
+    pub socket: Option<PathBuf>,
     /// Whom it has to prove to be, when it is spoken to within TLS.
     pub tls: Option<ServerTls>,
+}
+
+impl Server {
+    /// A server that is spoken to without TLS.
+    pub fn plain(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            socket: None,
+            tls: None,
+        }
+    }
+
+    /// Whether it is reached in the same way as another.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let place = |server: &Self| (server.host.clone(), server.port, server.socket.clone());
+        place(self) == place(other)
+    }
 }
 
 /// How a server's certificate is verified.
@@ -164,6 +186,9 @@ pub struct ServerTls {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{}", path.display());
+        }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", self.host, self.port)
@@ -184,7 +209,7 @@ impl fmt::Display for InvalidServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "upstream {:?}: {}; write http://HOST[:PORT] or https://HOST[:PORT]",
+            "upstream {:?}: {}; write http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH",
             self.text, self.reason
         )
     }
@@ -195,12 +220,20 @@ impl std::error::Error for InvalidServer {}
 impl FromStr for Server {
     type Err = InvalidServer;
 
-    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`, with nothing but a slash after it.
+    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`, with nothing but a slash after it, or `unix:/PATH`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = |reason| InvalidServer {
             text: text.chars().take(256).collect(),
             reason,
         };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = socket_path(path);
+            let reason = "the path of a socket begins with a slash and has at most 107 bytes";
+            return Ok(Self {
+                socket: Some(path.map_err(|_| invalid(reason))?),
+                ..Self::plain("localhost", 80)
+            });
+        }
         let uri: http::Uri = text.parse().map_err(|_| invalid("this is no URL"))?;
         let tls = match uri.scheme_str() {
             Some("http") => None,
@@ -232,9 +265,8 @@ impl FromStr for Server {
             None => 80,
         };
         Ok(Self {
-            host: host.to_owned(),
-            port,
             tls,
+            ..Self::plain(host, port)
         })
     }
 }
@@ -273,6 +305,8 @@ mod tests {
             ("http://[::1]:81", Some("http://[::1]:81")),
             ("https://mail.example", Some("https://mail.example:443")),
             ("https://[::1]:444/", Some("https://[::1]:444")),
+            ("unix:/run/mail.sock", Some("unix:/run/mail.sock")),
+            ("unix:mail.sock", None),
             ("ftp://mail.example", None),
             ("http://mail.example/owa", None),
             ("http://user@mail.example", None),

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::ProxyError;
 use super::core::Core;
 use super::pool::{Connection, Server};
-use crate::net::{ClientConnection, Side, Socket, Stream};
+use crate::net::{ClientConnection, Side, Socket, Stream, connect_unix};
 
 /// Addresses of one host name that are tried.
 const ADDRESSES: usize = 8;
@@ -24,6 +24,12 @@ pub(super) async fn connect(core: &Core, server: &Server) -> Result<Connection, 
 
 async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
     let timeout = server.connect_timeout;
+    if let Some(path) = &server.socket {
+        return match tokio::time::timeout(timeout, connect_unix(path)).await {
+            Ok(stream) => stream.map_err(ProxyError::connect),
+            Err(_) => Err(ProxyError::connect_timeout()),
+        };
+    }
     let addresses: Vec<SocketAddr> = match server.address {
         Some(address) => vec![address],
         None => match tokio::time::timeout(
@@ -55,7 +61,9 @@ async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
 
 /// Shakes hands, if the server is spoken to within TLS.
 async fn secure(core: &Core, server: &Server, stream: TcpStream) -> Result<Stream, ProxyError> {
-    stream.set_nodelay(true).map_err(ProxyError::connect)?;
+    if server.socket.is_none() {
+        stream.set_nodelay(true).map_err(ProxyError::connect)?;
+    }
     let socket = Socket::new(stream, Side::Server, &core.batch);
     let Some(tls) = &server.tls else {
         return Ok(Stream::Plain(socket));

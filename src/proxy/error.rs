@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 use super::ServerGroup;
-use crate::net::{ResponseError, TlsError};
+use crate::net::{ListenAddress, ResponseError, TlsError};
 
 /// A failure of the data plane.
 #[derive(Debug)]
@@ -17,9 +16,9 @@ pub struct ProxyError {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Kind {
-    Bind(SocketAddr),
+    Bind(ListenAddress),
     Busy,
-    Certificate(SocketAddr),
+    Certificate(ListenAddress),
     Closed,
     Connect,
     ConnectTimeout,
@@ -75,11 +74,11 @@ impl ProxyError {
         self
     }
 
-    pub(super) fn bind(address: SocketAddr, source: io::Error) -> Self {
+    pub(super) fn bind(address: ListenAddress, source: io::Error) -> Self {
         Self::new(Kind::Bind(address), Party::Internal).because(source)
     }
 
-    pub(super) fn certificate(address: SocketAddr, source: TlsError) -> Self {
+    pub(super) fn certificate(address: ListenAddress, source: TlsError) -> Self {
         Self::new(Kind::Certificate(address), Party::Policy).because(source)
     }
 

@@ -20,17 +20,39 @@ pub struct Forwarding {
 pub struct TrustedProxies {
     /// Where they connect from.
     pub networks: Vec<Network>,
+    /// Whether whoever connects to a Unix socket is one.
+    pub unix: bool,
+}
+
+impl FromIterator<Network> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
+        Self {
+            networks: networks.into_iter().collect(),
+            unix: false,
+        }
+    }
 }
 
 impl TrustedProxies {
-    /// Whether the peer of a connection is one of them.
+    /// Whether the peer of a connection is one of them; one without an address is on a Unix socket.
     pub fn contains(&self, peer: Option<IpAddr>) -> bool {
-        peer.is_some_and(|peer| self.networks.iter().any(|network| network.contains(peer)))
+        match peer {
+            Some(peer) => self.networks.iter().any(|network| network.contains(peer)),
+            None => self.unix,
+        }
     }
 
     /// Whether nobody is trusted.
     pub const fn is_empty(&self) -> bool {
-        self.networks.is_empty()
+        self.networks.is_empty() && !self.unix
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<String> {
+        let networks = self.networks.iter().map(ToString::to_string);
+        networks
+            .chain(self.unix.then(|| "unix".to_owned()))
+            .collect()
     }
 }
 

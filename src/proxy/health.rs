@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::running::Order;
 use super::standing::{Check, Group};
 use super::{HealthCheck, Server};
-use crate::net::Stream;
+use crate::net::{Stream, connect_unix};
 
 /// What checks call themselves.
 const AGENT: HeaderValue = HeaderValue::from_static("stopgap-health-check");
@@ -94,10 +94,15 @@ impl Record {
 
 /// One check; the error says what was wrong.
 async fn ask(group: &Group, server: usize, check: &HealthCheck) -> Result<(), String> {
-    let Server { host, port, .. } = &group.settings.members[server].server;
-    let socket = TcpStream::connect((host.as_str(), *port)).await;
+    let Server {
+        host, port, socket, ..
+    } = &group.settings.members[server].server;
+    let socket = match socket {
+        Some(path) => connect_unix(path).await,
+        None => TcpStream::connect((host.as_str(), *port)).await,
+    };
     let socket = socket.map_err(|error| format!("no connection: {error}"))?;
-    // Fails only on a socket that is gone, which shows at once.
+    // Fails only on a socket that is gone, which shows at once, or that has no delay.
     let _ = socket.set_nodelay(true);
     let stream = match &group.tls[server] {
         Some(tls) => tls.connect(socket).await,
@@ -128,8 +133,10 @@ fn request(
     let server = &group.settings.members[server].server;
     let own = || {
         let text = server.to_string();
-        text.split_once("://")
-            .map_or(text.clone(), |(_, authority)| authority.to_owned())
+        match text.split_once("://") {
+            Some((_, authority)) => authority.to_owned(),
+            None => server.host.clone(),
+        }
     };
     let host = check.host.clone().unwrap_or_else(own);
     let uri: Uri = check.target.parse().map_err(|_| "no target".to_owned())?;

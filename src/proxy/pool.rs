@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::balance::Seat;
@@ -25,6 +26,8 @@ pub(super) struct Connection {
 pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
+    /// The Unix socket that it is spoken to over, if it is.
+    pub(super) socket: Option<PathBuf>,
     /// What `host` says, when that is an address.
     pub(super) address: Option<SocketAddr>,
     /// How it is spoken to within TLS, if it is.
@@ -56,6 +59,7 @@ impl Server {
         Self {
             host: server.host.clone(),
             port: server.port,
+            socket: server.socket.clone(),
             address: address.map(|address| SocketAddr::new(address, server.port)),
             tls: tls.clone(),
             seat,

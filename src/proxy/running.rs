@@ -1,6 +1,5 @@
 //! A proxy from its sockets to its end.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +13,17 @@ use super::metrics::Meters;
 use super::worker::{Terms, Worker, WorkerListener};
 use super::{Listener, ProxyConfig, ProxyError, ServerGroup, Upstream, UpstreamStatus, health};
 use crate::filter::Handle;
-use crate::net::{self, BoundSocket, Inherited, TlsServer};
+use crate::net::{self, BoundSocket, Inherited, ListenAddress, SOCKET_MODE, TlsServer};
 use crate::telemetry::Metrics;
 
 /// A proxy whose sockets are bound and that serves nobody yet.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
     /// The sockets of each worker, each with the index of its listener.
     listeners: Vec<Vec<(usize, BoundSocket)>>,
-    kept: Vec<(SocketAddr, BoundSocket)>,
+    kept: Vec<(ListenAddress, BoundSocket)>,
     tls: Vec<Option<TlsServer>>,
 }
 
@@ -32,10 +31,10 @@ pub struct Proxy {
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
     tls: Vec<Option<TlsServer>>,
     /// The sockets once more, to be handed on; gone once this drains.
-    kept: Mutex<Vec<(SocketAddr, BoundSocket)>>,
+    kept: Mutex<Vec<(ListenAddress, BoundSocket)>>,
     order: watch::Sender<Order>,
     alive: watch::Receiver<usize>,
     threads: Vec<JoinHandle<()>>,
@@ -120,14 +119,20 @@ impl Proxy {
         let mut listeners: Vec<Vec<(usize, BoundSocket)>> =
             (0..config.workers).map(|_| Vec::new()).collect();
         for (index, listener) in config.listeners.iter().enumerate() {
-            let failed = |source| ProxyError::bind(listener.address, source);
-            let mut sockets = inherited.take(listener.address);
+            let address = &listener.address;
+            let failed = |source| ProxyError::bind(address.clone(), source);
+            let mut sockets = inherited.take(address);
             if sockets.is_empty() {
-                sockets = net::bind(listener.address, config.workers).map_err(failed)?;
+                let mode = listener.mode.unwrap_or(SOCKET_MODE);
+                sockets = net::bind(address, config.workers, mode).map_err(failed)?;
+            } else if let Some(mode) = listener.mode {
+                for socket in &sockets {
+                    socket.set_mode(mode).map_err(failed)?;
+                }
             }
             addresses.push(sockets[0].address().map_err(failed)?);
             for socket in &sockets {
-                kept.push((listener.address, socket.try_clone().map_err(failed)?));
+                kept.push((address.clone(), socket.try_clone().map_err(failed)?));
             }
             let shares = net::share_out(sockets, config.workers).map_err(failed)?;
             for (worker, share) in listeners.iter_mut().zip(shares) {
@@ -144,7 +149,7 @@ impl Proxy {
     }
 
     /// Where the listeners are, in their order, with the ports they got.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
@@ -174,11 +179,11 @@ impl Proxy {
                 .into_iter()
                 .map(|(index, socket)| {
                     let listener = &self.shared.config.listeners[index];
-                    let address = running.addresses[index];
+                    let address = running.addresses[index].tcp();
                     WorkerListener {
                         socket,
                         terms: Terms {
-                            address: Some(address).filter(|address| !address.ip().is_unspecified()),
+                            address: address.filter(|address| !address.ip().is_unspecified()),
                             refusals: listener.refusals,
                             tls: running.tls[index].clone(),
                             http2: listener.http2,
@@ -224,7 +229,7 @@ fn tls_server(listener: &Listener) -> Result<Option<TlsServer>, ProxyError> {
         listener.clients.as_ref(),
     )
     .map(Some)
-    .map_err(|error| ProxyError::certificate(listener.address, error))
+    .map_err(|error| ProxyError::certificate(listener.address.clone(), error))
 }
 
 /// Counts one worker until its thread ends, however it ends.
@@ -244,7 +249,7 @@ impl Drop for Alive {
 
 impl Running {
     /// Where the listeners are, in their order, with the ports they got.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
@@ -290,7 +295,7 @@ impl Running {
             match tls.reload() {
                 Ok(true) => changed += 1,
                 Ok(false) => {}
-                Err(error) => errors.push(ProxyError::certificate(*address, error)),
+                Err(error) => errors.push(ProxyError::certificate(address.clone(), error)),
             }
         }
         (changed, errors)
@@ -323,9 +328,15 @@ impl Running {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inherited = Inherited::default();
         for (address, socket) in kept.iter() {
-            inherited.add(*address, socket.try_clone()?);
+            inherited.add(address.clone(), socket.try_clone()?);
         }
         Ok(inherited)
+    }
+
+    /// Has the files of Unix sockets that an earlier process made go with this one.
+    pub fn own_files(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().for_each(|(_, socket)| socket.own_file(true));
     }
 
     /// Takes no new connection, finishes requests in progress, and returns when all workers have ended: after

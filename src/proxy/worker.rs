@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,8 +17,7 @@ use super::connection::{self, Ends};
 use super::core::{Core, Shared};
 use super::running::Order;
 use crate::canon::Refusals;
-use crate::model::Network;
-use crate::net::{BoundSocket, Clock, Side, Socket, Stream, TlsServer};
+use crate::net::{Acceptor, BoundSocket, Clock, Side, Socket, Stream, TlsServer};
 
 /// How long accepting rests after the process ran out of something.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -48,7 +47,7 @@ pub(super) struct Terms {
     /// Whether HTTP/2 is spoken with clients that begin with it, or agree to it within TLS.
     pub(super) http2: bool,
     /// Proxies that say who their clients are.
-    pub(super) proxies: Vec<Network>,
+    pub(super) proxies: TrustedProxies,
     /// Proxies that say for whom they make a request.
     pub(super) trusted: TrustedProxies,
 }
@@ -85,7 +84,7 @@ impl Worker {
         tokio::task::spawn_local(core.batch.clone().send());
         let mut accepting = Vec::new();
         for listener in self.listeners {
-            match listener.socket.into_listener() {
+            match listener.socket.into_acceptor() {
                 Ok(socket) => {
                     let orders = self.orders.clone();
                     let accept = accept(Rc::clone(&core), socket, listener.terms, orders);
@@ -145,7 +144,7 @@ async fn drain(core: &Rc<Core>, accepting: Vec<JoinHandle<()>>, orders: &watch::
 /// Accepts until the order changes; then takes over what the kernel has queued, since closing would reset it.
 async fn accept(
     core: Rc<Core>,
-    listener: TcpListener,
+    listener: Acceptor,
     terms: Terms,
     mut orders: watch::Receiver<Order>,
 ) {
@@ -164,30 +163,24 @@ async fn accept(
             },
         }
     }
-    let Ok(listener) = listener.into_std() else {
+    let Ok(queue) = listener.into_queue() else {
         return;
     };
     for _ in 0..QUEUE_LIMIT {
-        let Ok((stream, remote)) = listener.accept() else {
+        let Ok((stream, remote)) = queue.accept() else {
             return;
         };
-        let ready = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = ready {
-            begin(&core, stream, remote, &terms);
-        }
+        begin(&core, stream, remote, &terms);
     }
 }
 
-fn begin(core: &Rc<Core>, stream: TcpStream, remote: SocketAddr, terms: &Rc<Terms>) {
+fn begin(core: &Rc<Core>, stream: TcpStream, remote: Option<SocketAddr>, terms: &Rc<Terms>) {
     let ends = Ends {
-        remote: Some(remote),
+        remote,
         // What was accepted on one address came to that.
-        local: terms.address.or_else(|| stream.local_addr().ok()),
+        local: remote.and_then(|_| terms.address.or_else(|| stream.local_addr().ok())),
     };
-    let mut proxies = terms.proxies.iter();
-    if !proxies.any(|proxy| proxy.contains(remote.ip())) {
+    if !terms.proxies.contains(remote.map(|remote| remote.ip())) {
         return enter(core, stream, ends, terms);
     }
     let (core, terms) = (Rc::clone(core), Rc::clone(terms));

@@ -76,11 +76,7 @@ impl AgentAddress {
     /// When the address cannot be had.
     pub fn bind(address: SocketAddr, tls: MutualServer) -> Result<Self, SidecarError> {
         let failed = |error| SidecarError::new(Kind::Address(address, error));
-        let mut sockets = net::bind(address, 1).map_err(failed)?;
-        let socket = sockets
-            .pop()
-            .ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
-        let listener = socket.into_listener().map_err(failed)?;
+        let listener = net::listen(address).map_err(failed)?;
         Ok(Self { listener, tls })
     }
 

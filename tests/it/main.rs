@@ -48,6 +48,7 @@ mod proxy_malformed;
 mod proxy_protocol;
 mod proxy_streams;
 mod proxy_tls;
+mod proxy_unix;
 mod proxy_upstreams;
 mod proxy_verdicts;
 mod publish;

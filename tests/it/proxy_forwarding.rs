@@ -19,8 +19,8 @@ const NAMES: [&str; 6] = [
 
 fn believing(builder: Builder, networks: &[&str]) -> Builder {
     let networks = networks.iter().map(|network| network.parse().unwrap());
-    let networks = networks.collect();
-    builder.config(|config| config.listeners[0].trusted = TrustedProxies { networks })
+    let trusted: TrustedProxies = networks.collect();
+    builder.config(|config| config.listeners[0].trusted = trusted)
 }
 
 fn sending_all(config: &mut ProxyConfig) {
@@ -153,7 +153,7 @@ fn proxy_protocol_names_the_proxy_that_is_believed_or_not() {
     let origin = Origin::answering("hello");
     let proxy = believing(before(&[&origin]), &["10.0.0.0/8"])
         .config(|config| {
-            config.listeners[0].proxies = vec!["127.0.0.1".parse().unwrap()];
+            config.listeners[0].proxies.networks = vec!["127.0.0.1".parse().unwrap()];
         })
         .start();
     for (header, client, port) in [

@@ -7,7 +7,7 @@ use crate::support::origin::Origin;
 use crate::support::proxy::{Builder, before};
 
 fn behind(builder: Builder, network: &str) -> Builder {
-    builder.config(|config| config.listeners[0].proxies = vec![network.parse().unwrap()])
+    builder.config(|config| config.listeners[0].proxies.networks = vec![network.parse().unwrap()])
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +76,18 @@ impl Client {
 
     pub(crate) fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let socket = open(address)?;
+        Ok(Self {
+            stream: BufReader::new(Box::new(socket.try_clone()?)),
+            socket,
+        })
+    }
+
+    /// Connects to a Unix socket. A socket is read and written in one way, whatever its family.
+    pub(crate) fn connect_unix(path: &Path) -> std::io::Result<Self> {
+        let socket = OwnedFd::from(UnixStream::connect(path)?);
+        let socket = TcpStream::from(socket);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream: BufReader::new(Box::new(socket.try_clone()?)),
             socket,

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -67,12 +70,31 @@ impl Origin {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        Self::serve(address, move || Ok(listener.accept()?.0), behave)
+    }
+
+    /// The same at a Unix socket; its address means nothing.
+    pub(crate) fn start_unix(
+        path: &Path,
+        behave: impl Fn(&mut Connection, Seen) -> Then + Send + Sync + 'static,
+    ) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        // A socket is read and written in one way, whatever its family.
+        let accept = move || Ok(TcpStream::from(OwnedFd::from(listener.accept()?.0)));
+        Self::serve(([0; 4], 0).into(), accept, behave)
+    }
+
+    fn serve(
+        address: SocketAddr,
+        accept: impl Fn() -> std::io::Result<TcpStream> + Send + 'static,
+        behave: impl Fn(&mut Connection, Seen) -> Then + Send + Sync + 'static,
+    ) -> Self {
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         let (tell, seen) = sync_channel(100_000);
         let behave = Arc::new(behave);
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            while let Ok(stream) = accept() {
                 let number = count.fetch_add(1, Ordering::SeqCst) + 1;
                 let (behave, tell) = (Arc::clone(&behave), tell.clone());
                 std::thread::spawn(move || {

@@ -33,17 +33,13 @@ pub(crate) fn before(origins: &[&Origin]) -> Builder {
 
 /// A proxy with one worker in front of whatever is at these addresses.
 pub(crate) fn before_addresses(addresses: &[SocketAddr]) -> Builder {
-    let server = |address: &SocketAddr| Server {
-        host: address.ip().to_string(),
-        port: address.port(),
-        tls: None,
-    };
+    let server = |address: &SocketAddr| Server::plain(&address.ip().to_string(), address.port());
     serving(Upstream::Servers(addresses.iter().map(server).collect()))
 }
 
 /// A proxy with one worker and one site.
 pub(crate) fn serving(upstream: Upstream) -> Builder {
-    let listener = Listener::plain("127.0.0.1:0".parse().unwrap());
+    let listener = Listener::plain("127.0.0.1:0".parse::<SocketAddr>().unwrap());
     let site = Site {
         name: "Default Web Site".to_owned(),
         hosts: Vec::new(),
@@ -98,10 +94,11 @@ impl Builder {
         let handle = Handle::new(Snapshot::single(Revision(1), set));
         let metrics = Metrics::default();
         let proxy = Proxy::bind(self.config, handle.clone(), &metrics).unwrap();
-        let address = proxy.addresses()[0];
+        let address = proxy.addresses()[0].tcp();
         Fixture {
             running: proxy.start().unwrap(),
-            address,
+            // Whoever listens elsewhere knows where.
+            address: address.unwrap_or(([127, 0, 0, 1], 0).into()),
             metrics,
             handle,
         }
