@@ -388,6 +388,7 @@ mod tests {
                 rules: Vec::new(),
             }],
             servers: Vec::new(),
+            builds: Vec::new(),
             mitigations: vec![MitigationReport {
                 id: text.to_owned(),
                 source: text.to_owned(),
@@ -404,6 +405,7 @@ mod tests {
                 }],
                 state: "Applied",
                 reason: text.to_owned(),
+                retirable: Some(text.to_owned()),
                 servers: Vec::new(),
                 warning: Some(text.to_owned()),
                 hits: 42,

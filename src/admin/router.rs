@@ -109,8 +109,10 @@ async fn decide(view: &View, verb: &str, id: &str) -> Response<Body> {
         "audit" => Decision::Mode(id, Some(Mode::Audit)),
         "block" => Decision::Block(id),
         "enforce" => Decision::Mode(id, Some(Mode::Enforce)),
+        "keep" => Decision::Keep(id),
         "published" => Decision::Mode(id, None),
         "reapply" => return order(view, Order::Reapply(id)).await,
+        "retire" => Decision::Retire(id),
         "unblock" => Decision::Unblock(id),
         _ => return body(text(StatusCode::NOT_FOUND, "there is no such order\n")),
     };

@@ -62,6 +62,9 @@ impl App {
         if new.control.sites != self.config.control.sites {
             // Rule sets are numbered by sites.
             new.sites.clone_from(&self.config.sites);
+            new.control
+                .versions
+                .clone_from(&self.config.control.versions);
         }
         if data_plane(&new) != data_plane(&self.config) {
             match self.replace_proxy(&new).await {
@@ -72,6 +75,9 @@ impl App {
                 }
             }
         }
+        // A server that comes may be of an older build than those that are.
+        self.controller.ask_versions(new.control.versions.clone());
+        self.config.control.versions = new.control.versions;
         self.config.listeners = new.listeners;
         self.config.sites = new.sites;
         self.config.workers = new.workers;

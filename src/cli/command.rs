@@ -393,6 +393,10 @@ pub(super) enum MitigationCommand {
     Block(DecisionArguments),
     /// Take a block back, as it was written
     Unblock(DecisionArguments),
+    /// Take a mitigation out of force for as long as every server shows a fixed build
+    Retire(DecisionArguments),
+    /// Keep a mitigation in force although every server shows a fixed build
+    Keep(DecisionArguments),
     /// Approve a mitigation that waits for it
     Approve(DecisionArguments),
     /// Bring a mitigation through its gates and apply it again, as if it were new

@@ -5,6 +5,7 @@
 //! cannot steer a terminal.
 //! See `guide::operations` for commands and codes.
 
+mod builds;
 mod check;
 mod command;
 mod curl;
@@ -77,6 +78,8 @@ fn dispatch(command: Command) -> Ended {
             MitigationCommand::Show { id, instance } => status::mitigation(&id, &instance),
             MitigationCommand::History(arguments) => mitigation::history(&arguments),
             MitigationCommand::Block(arguments) => mitigation::decide("block", &arguments),
+            MitigationCommand::Retire(arguments) => mitigation::decide("retire", &arguments),
+            MitigationCommand::Keep(arguments) => mitigation::decide("keep", &arguments),
             MitigationCommand::Unblock(arguments) => mitigation::decide("unblock", &arguments),
             MitigationCommand::Approve(arguments) => mitigation::decide("approve", &arguments),
             MitigationCommand::Reapply(arguments) => mitigation::decide("reapply", &arguments),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hyper::Method;
 use serde::Deserialize;
 
+use super::builds::{self, Build};
 use super::command::{
     InstanceArguments, KillSwitchArguments, ShowArguments, StatusArguments, Switch,
 };
@@ -31,6 +32,8 @@ struct Status {
     rule_files: Vec<RuleFile>,
     #[serde(default)]
     servers: Vec<Server>,
+    #[serde(default)]
+    builds: Vec<Build>,
     mitigations: Vec<Mitigation>,
     #[serde(default)]
     exceptions: Vec<Exception>,
@@ -100,6 +103,8 @@ struct Mitigation {
     actions: Vec<Action>,
     state: String,
     reason: String,
+    #[serde(default)]
+    retirable: Option<String>,
     #[serde(default)]
     servers: Vec<Standing>,
     hits: u64,
@@ -300,6 +305,10 @@ fn overview(status: &Status) -> String {
         text.push('\n');
         text.push_str(&upstream_table(&status.upstreams).render(Format::Table));
     }
+    if !status.builds.is_empty() {
+        text.push('\n');
+        text.push_str(&builds::table(&status.builds).render(Format::Table));
+    }
     text.push('\n');
     text.push_str(&match status.mitigations.is_empty() {
         true => "no mitigations\n".to_owned(),
@@ -470,6 +479,10 @@ fn mitigation_list(status: &Status) -> String {
                 format!("{state} (see below)")
             }
         };
+        if let Some(servers) = &mitigation.retirable {
+            let text = builds::proposal(id, servers);
+            let _ = writeln!(reasons, "{}: {}", printable(id), printable(&text));
+        }
         table.row(vec![
             id.clone(),
             mitigation.source.clone(),
@@ -530,6 +543,9 @@ fn describe(mitigation: &Mitigation) -> String {
     let mut lines = Lines::new(&format!("{} ({})", mitigation.id, mitigation.source));
     lines.add("state", &mitigation.state);
     lines.add("reason", &mitigation.reason);
+    if let Some(servers) = &mitigation.retirable {
+        lines.add("retirable", &builds::proposal(&mitigation.id, servers));
+    }
     lines.add("description", &mitigation.description);
     lines.add("vulnerability", &mitigation.cve);
     lines.add("reference", &mitigation.reference);
@@ -660,15 +676,19 @@ mod tests {
               "age_seconds":null,"signed_at":null,"signer":null,"digest":"0123456789abcdef","refusal":"no connection",
               "notices":[]}],
             "rule_files":[{"path":"a.xml","refusal":null,"hits":2,"rules":[{"name":"r","kind":"response"}]}],
+            "builds":[{"site":"s","server":"http://a:80","product":"exchange","build":null,"place":null,
+              "learned":null,"fault":"no connection"}],
             "mitigations":[{"id":"M2.1","source":"bundled","description":"d","cve":"","reference":"","side_effects":"",
               "group":"","actions":[{"kind":"UrlRewrite","target":"Server","description":""}],"state":"Applied",
-              "reason":"","hits":7,"rules":[{"name":"a","kind":"request"},{"name":"b","kind":"response"}]}],
+              "reason":"","retirable":"exchange 15.2.1118.20 on a","hits":7,"rules":[{"name":"a","kind":"request"},{"name":"b","kind":"response"}]}],
             "alarms":[{"kind":"stale","subject":"ms","reason":"never fetched","since":"now"}]}"#;
         let shown = overview(&serde_json::from_str(text).unwrap());
         for part in [
             "revision 3",
             "ms    never         -    no     0123456789ab  no connection",
             "a.xml      1 response  2     -",
+            "http://a:80  s     exchange  unknown  -         -        no connection",
+            "M2.1: fixed on every server (exchange 15.2.1118.20 on a): `stopgap mitigation retire M2.1` retires it",
             "M2.1  bundled  UrlRewrite  Server  Applied  7     1 request, 1 response  d",
             "stale  ms     now    never fetched",
         ] {

@@ -13,13 +13,15 @@ use super::error::ConfigError;
 use super::exceptions;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
-    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, Parsed, ProxyWord,
+    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, HostName, Parsed,
+    ProxyWord,
 };
 use super::links::{links, pools, servers};
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
 use super::upstream::{FileRoute, Upstreams, routes, server_tls, simple};
+use super::version::{site_servers, version};
 use super::{
     Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, LogTarget,
     Preset, SiteConfig,
@@ -71,6 +73,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         exceptions: exceptions::check(&file.exception, document)?,
         honest_paths,
         servers: servers(&sites, &sidecars),
+        versions: site_servers(&sites),
         sidecars,
         pools: pools(file.pool, document)?,
         instance: instance(file.instance, document)?,
@@ -291,6 +294,7 @@ fn sites(
             upstreams: ServerGroup::default(),
             routes: Vec::new(),
             document_root: None,
+            version: None,
         }]);
     }
     for site in &written {
@@ -314,15 +318,7 @@ fn sites(
                 format!("two sites are named {name:?}; rename one"),
             ));
         }
-        let mut hosts = Vec::new();
-        for host in site.hosts {
-            let name = &host.get_ref().0.0;
-            if !known_hosts.insert(name.clone()) {
-                let problem = format!("the host {name:?} is named twice; leave it to one site");
-                return Err(document.fault(host.span(), problem));
-            }
-            hosts.push(name.clone());
-        }
+        let hosts = hosts(site.hosts, &mut known_hosts, document)?;
         let inline = site.route.iter().flat_map(FileRoute::servers);
         let inline = site.upstreams.iter().chain(inline).map(|server| &server.0);
         let (ca, tls_name) = (site.upstream_ca, site.upstream_name);
@@ -348,6 +344,7 @@ fn sites(
             }
         }
         sites.push(SiteConfig {
+            version: version(site.version, preset, hosts.first(), document)?,
             name,
             hosts,
             preset,
@@ -357,6 +354,24 @@ fn sites(
         });
     }
     Ok(sites)
+}
+
+/// The hosts of a site, which no other one has.
+fn hosts(
+    written: Vec<Spanned<Parsed<HostName>>>,
+    known: &mut BTreeSet<String>,
+    document: &Document<'_>,
+) -> Result<Vec<String>, ConfigError> {
+    let mut hosts = Vec::new();
+    for host in written {
+        let name = &host.get_ref().0.0;
+        if !known.insert(name.clone()) {
+            let problem = format!("the host {name:?} is named twice; leave it to one site");
+            return Err(document.fault(host.span(), problem));
+        }
+        hosts.push(name.clone());
+    }
+    Ok(hosts)
 }
 
 /// The folder itself is looked at again when rules are compiled for it, but a slip is best told with its line.
@@ -952,6 +967,10 @@ mod tests {
                 "listener" => vec!["address"],
                 "health" => vec!["path"],
                 "route" => vec!["paths", "upstreams"],
+                "version" if ["product", "path", "field", "pattern"].contains(&key.name) => {
+                    vec!["product", "path", "pattern"]
+                }
+                "version" => vec!["preset"],
                 _ => vec![],
             };
             let mut text = match key.section {
@@ -964,6 +983,7 @@ mod tests {
                 }
                 "ejection" | "health" => format!("{MAIL}[upstream.{}]\n{line}", key.section),
                 "route" => format!("{MAIL}[[site]]\nname = \"a\"\n[[site.route]]\n{line}"),
+                "version" => format!("[[site]]\nname = \"a\"\n[site.version]\n{line}"),
                 section => format!("[{section}]\n{line}"),
             };
             let says = |other: &&str| {
@@ -989,6 +1009,8 @@ mod tests {
                     "roots" | "timestamp_roots" => "[\"publisher.pem\"]",
                     "servers" | "upstreams" => "[\"https://h\"]",
                     "path" => "\"/\"",
+                    "pattern" => "\"(1)\"",
+                    "preset" => "\"exchange\"",
                     "paths" => "[\"/\"]",
                     _ => "\"a\"",
                 };

@@ -17,6 +17,7 @@ use super::nearest;
 use super::policy::FilePolicy;
 use super::quantity::{FileDuration, FileSize};
 use super::upstream::{FileRoute, FileUpstream, PresetWord};
+use super::version::FileVersion;
 use crate::feed::{ActionType, Source};
 use crate::model::{Digest, Network};
 use crate::net::ListenAddress;
@@ -94,6 +95,7 @@ pub(super) struct FileSite {
     pub(super) document_root: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pub(super) route: Vec<FileRoute>,
+    pub(super) version: Option<Spanned<FileVersion>>,
 }
 
 /// `[[feed]]`

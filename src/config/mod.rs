@@ -23,13 +23,14 @@ mod site_keys;
 mod state_folder;
 mod trust;
 mod upstream;
+mod version;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::admin::AdminConfig;
-use crate::control::ControlConfig;
+use crate::control::{ControlConfig, VersionProbe};
 use crate::net::{TlsClient, TlsError, TlsServer};
 use crate::proxy::{AccessFormat, Forwarding, Limits, Listener, ServerGroup};
 
@@ -103,6 +104,8 @@ pub struct SiteConfig {
     pub routes: Vec<RouteConfig>,
     /// The folder that `IsFile` and `IsDirectory` ask about.
     pub document_root: Option<PathBuf>,
+    /// How its servers are asked which build they run; they are not when this is `None`.
+    pub version: Option<VersionProbe>,
 }
 
 impl SiteConfig {
@@ -244,6 +247,7 @@ impl Config {
         };
         overrides.apply(&mut config)?;
         config.control.servers = links::servers(&config.sites, &config.control.sidecars);
+        config.control.versions = version::site_servers(&config.sites);
         if config.state_dir.is_none() {
             config.state_dir = state_folder(variable);
         }

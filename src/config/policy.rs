@@ -9,7 +9,7 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{Parsed, unknown_word};
 use super::quantity::FileDuration;
-use crate::control::{EXCEPTION_LIFETIME, Policy};
+use crate::control::{EXCEPTION_LIFETIME, Policy, Retirement};
 use crate::mitigation::{DEFAULT_RING, LAST_RING};
 use crate::model::MitigationId;
 
@@ -23,6 +23,7 @@ pub(super) struct FilePolicy {
     approval: Option<Parsed<ApprovalWord>>,
     audit: Vec<Parsed<MitigationId>>,
     ring: Option<Spanned<u8>>,
+    retirement: Option<Parsed<RetirementWord>>,
     builds: BTreeMap<String, Vec<Parsed<FileBuild>>>,
     pub(super) groups: Vec<String>,
     benign_limit: usize,
@@ -45,6 +46,22 @@ impl FromStr for ApprovalWord {
             "published" => Ok(Self::Published),
             "required" => Ok(Self::Required),
             other => Err(unknown_word(other, &["published", "required"])),
+        }
+    }
+}
+
+/// What becomes of mitigations that every server is fixed against.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct RetirementWord(Retirement);
+
+impl FromStr for RetirementWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "automatic" => Ok(Self(Retirement::Automatic)),
+            "propose" => Ok(Self(Retirement::Propose)),
+            other => Err(unknown_word(other, &["propose", "automatic"])),
         }
     }
 }
@@ -95,6 +112,9 @@ pub(super) fn check(written: FilePolicy, document: &Document<'_>) -> Result<Poli
         audit: ids(written.audit),
         ring,
         builds: builds.collect(),
+        retirement: written
+            .retirement
+            .map_or_else(Retirement::default, |word| word.0.0),
         benign_limit: written.benign_limit,
         trust_despite_benign: ids(written.trust_despite_benign),
         exception_lifetime: written
@@ -108,6 +128,7 @@ mod tests {
     use std::path::Path;
 
     use crate::config::Config;
+    use crate::control::Retirement;
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("/etc/stopgap.toml")).map_err(|error| error.to_string())
@@ -116,7 +137,7 @@ mod tests {
     #[test]
     fn policy_says_who_gets_what_and_when() {
         let policy = parse(
-            "[policy]\napproval = \"required\"\naudit = [\"M2\"]\nring = 2\n\
+            "[policy]\napproval = \"required\"\naudit = [\"M2\"]\nring = 2\nretirement = \"automatic\"\n\
              builds = { exchange = [\"15.2.1118.20\", \"15.2.986.36\"] }\n",
         )
         .unwrap()
@@ -125,10 +146,12 @@ mod tests {
         assert!(policy.approval_required);
         assert_eq!(policy.audit[0].to_string(), "M2");
         assert_eq!(policy.ring, 2);
+        assert_eq!(policy.retirement, Retirement::Automatic);
         assert_eq!(policy.builds[1], ("exchange".to_owned(), [15, 2, 986, 36]));
         let default = parse("").unwrap().control.policy;
         assert!(!default.approval_required);
         assert_eq!(default.ring, 1);
+        assert_eq!(default.retirement, Retirement::Propose);
     }
 
     #[test]
@@ -136,6 +159,7 @@ mod tests {
         for (text, expected) in [
             ("[policy]\nring = 3", "rings are 0 to 2"),
             ("[policy]\napproval = \"yes\"", "required"),
+            ("[policy]\nretirement = \"yes\"", "automatic"),
             ("[policy]\naudit = [\"m2\"]", "no mitigation id"),
             (
                 "[policy]\nbuilds = { exchange = [\"15.2\"] }",

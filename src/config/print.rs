@@ -5,9 +5,11 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, LogTarget, SiteConfig};
+use super::{Config, LogTarget, Preset, SiteConfig};
 use crate::canon::Refusal;
-use crate::control::{PoolPaths, SidecarLink, SidecarPlace};
+use crate::control::{
+    PoolPaths, Retirement, SidecarLink, SidecarPlace, VersionProbe, VersionSource,
+};
 use crate::feed::{FeedConfig, Trust};
 use crate::model::{Digest, Exception};
 use crate::net::CertificateFiles;
@@ -164,11 +166,42 @@ impl Text {
         if let Some(path) = &site.document_root {
             self.value("document_root", path_text(path));
         }
+        if site.version.is_some() || site.preset.is_some() {
+            self.version(site.version.as_ref());
+        }
         for route in &site.routes {
             self.section("[[site.route]]");
             self.value("paths", list(&route.paths));
             self.servers(&route.upstreams);
         }
+    }
+
+    fn version(&mut self, probe: Option<&VersionProbe>) {
+        self.section("[site.version]");
+        let Some(probe) = probe else {
+            self.value("enabled", false);
+            return;
+        };
+        match &probe.source {
+            VersionSource::Exchange => self.value("preset", quoted(Preset::Exchange.word())),
+            VersionSource::Other {
+                target,
+                field,
+                pattern,
+            } => {
+                self.value("product", quoted(&probe.product));
+                self.value("path", quoted(target));
+                if let Some(field) = field {
+                    self.value("field", quoted(field));
+                }
+                self.value("pattern", quoted(pattern.text()));
+            }
+        }
+        if let Some(host) = &probe.host {
+            self.value("host", quoted(host));
+        }
+        self.value("interval", duration(probe.interval));
+        self.value("timeout", duration(probe.timeout));
     }
 
     fn servers(&mut self, group: &ServerGroup) {
@@ -361,6 +394,11 @@ impl Text {
         self.value("audit", list(&policy.audit));
         self.value("ring", policy.ring);
         self.value("builds", builds(&policy.builds));
+        let retirement = match policy.retirement {
+            Retirement::Automatic => "automatic",
+            Retirement::Propose => "propose",
+        };
+        self.value("retirement", quoted(retirement));
         self.value("groups", list(&config.control.groups));
         self.value("benign_limit", policy.benign_limit);
         self.value("trust_despite_benign", list(&policy.trust_despite_benign));

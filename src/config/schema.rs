@@ -88,6 +88,12 @@ pub(super) const SECTIONS: &[Section] = &[
         "Paths of the site above that have servers of their own. The longest prefix wins.",
     ),
     table(
+        "site",
+        "version",
+        false,
+        "How the servers of the site above are asked which build they run; left out, they are not asked, unless the preset of the site is exchange.",
+    ),
+    table(
         "",
         "upstream",
         true,
@@ -603,6 +609,13 @@ const GENERAL: &[Key] = &[
         r#"{ exchange = ["15.2.1118.20"] }"#,
         "none",
         "The builds of products, one for each server. A product not named counts as affected.",
+    ),
+    at(
+        "policy",
+        "retirement",
+        r#""automatic""#,
+        "propose",
+        "What becomes of a mitigation once every server it protects shows a fixed build (see [site.version]): it waits for `stopgap mitigation retire`, or goes by itself.",
     ),
     at(
         "policy",

@@ -420,7 +420,7 @@ impl FromStr for PresetWord {
 
 /// A request target in origin form.
 #[derive(Debug)]
-struct Target(String);
+pub(super) struct Target(pub(super) String);
 
 impl FromStr for Target {
     type Err = &'static str;
@@ -453,7 +453,7 @@ impl FromStr for MethodWord {
 
 /// A host and an optional port.
 #[derive(Debug)]
-struct Authority(String);
+pub(super) struct Authority(pub(super) String);
 
 impl FromStr for Authority {
     type Err = &'static str;

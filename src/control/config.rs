@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::exceptions::EXCEPTION_LIFETIME;
 use super::notify::NotifyConfig;
+use super::version_probe::SiteServers;
 use crate::feed::FeedConfig;
-use crate::mitigation::DEFAULT_RING;
+use crate::mitigation::{DEFAULT_RING, Retirement};
 use crate::model::{Exception, MitigationId};
 use crate::net::{CertificateFiles, MutualClient, PeerTrust, TlsError};
 use crate::sidecar::Client;
@@ -41,6 +42,8 @@ pub struct ControlConfig {
     pub honest_paths: Vec<String>,
     /// The servers behind the proxy, by name; a service or pool action is for each of them.
     pub servers: Vec<String>,
+    /// The servers of each site, and how they are asked which build they run.
+    pub versions: Vec<SiteServers>,
     /// The sidecars of these servers, one for each at most.
     pub sidecars: Vec<SidecarLink>,
     /// Application pools whose paths are not those of Exchange.
@@ -136,6 +139,7 @@ impl Default for ControlConfig {
             exceptions: Vec::new(),
             honest_paths: Vec::new(),
             servers: Vec::new(),
+            versions: Vec::new(),
             sidecars: Vec::new(),
             pools: Vec::new(),
             instance: String::new(),
@@ -162,6 +166,8 @@ pub struct Policy {
     pub ring: u8,
     /// Products and their builds, an entry for each server. A product not listed counts as affected.
     pub builds: Vec<(String, [u32; 4])>,
+    /// Whether a mitigation goes on its own once every server was seen to be fixed.
+    pub retirement: Retirement,
     /// Honest requests that a mitigation may stop and still be taken.
     pub benign_limit: usize,
     /// Mitigations taken although they stop more than that, which is logged.
@@ -180,6 +186,7 @@ impl Default for Policy {
             audit: Vec::new(),
             ring: DEFAULT_RING,
             builds: Vec::new(),
+            retirement: Retirement::default(),
             benign_limit: 0,
             trust_despite_benign: Vec::new(),
             exception_lifetime: EXCEPTION_LIFETIME,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -17,6 +18,8 @@ use super::order::{Order, Outcome};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
+use super::version_probe::SiteServers;
+use super::versions::Versions;
 use crate::feed::{FeedConfig, FeedError, Fetched, Fetcher, Schedule, Source, chance};
 use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
@@ -37,6 +40,7 @@ pub struct Controller {
     filter: Handle,
     handle: ControlHandle,
     probes: Probes,
+    versions: Versions,
     targets: Option<oneshot::Sender<ProofTargets>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -85,6 +89,7 @@ impl Controller {
             alarms,
             clock,
         );
+        let versions = engine.versions();
         let (stop, stopped) = oneshot::channel();
         let (targets, told) = oneshot::channel();
         let probes = secret_probes()?;
@@ -92,10 +97,7 @@ impl Controller {
             probes: probes.clone(),
             targets: told,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ControlError::thread)?;
+        let runtime = runtime()?;
         let feeds = polled(feeds, &engine);
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
@@ -126,6 +128,7 @@ impl Controller {
             filter,
             handle,
             probes,
+            versions,
             targets: Some(targets),
             stop: Some(stop),
             thread: Some(thread),
@@ -148,6 +151,12 @@ impl Controller {
             // It has stopped: nothing is left to prove.
             let _ = told.send(targets);
         }
+    }
+
+    /// Has these servers asked for their builds from now on. One that is new, or asked in another way, is of an unknown
+    /// build until it answers.
+    pub fn ask_versions(&self, sites: Vec<SiteServers>) {
+        self.versions.set(sites);
     }
 
     /// The way to ask it and to give it orders.
@@ -177,6 +186,13 @@ fn notices(
     let (notifier, waiting) = Notifier::new();
     engine.notify(notifier);
     Some((config, waiting))
+}
+
+fn runtime() -> Result<Runtime, ControlError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ControlError::thread)
 }
 
 /// The feeds as their tasks know them.
@@ -274,10 +290,14 @@ impl Tasks {
             self.publisher.clone(),
             Arc::clone(&switched),
         ));
+        // Sidecars and servers have said something.
         let answered = Arc::new(Notify::new());
-        let engine = self.engine.lock();
-        let sidecars = engine.unwrap_or_else(PoisonError::into_inner).sidecars();
+        let (sidecars, versions) = {
+            let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+            (engine.sidecars(), engine.versions())
+        };
         tokio::spawn(sidecars.run(Arc::clone(&answered)));
+        tokio::spawn(versions.run(Arc::clone(&answered)));
         // The start has read every file already.
         let first = tokio::time::Instant::now() + self.watch_interval;
         let mut files = tokio::time::interval_at(first, self.watch_interval);

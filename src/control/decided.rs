@@ -1,6 +1,7 @@
 //! What operators decided, kept on disk.
 
 use crate::mitigation::{Decision, DecisionError, Decisions};
+use crate::model::MitigationId;
 use crate::store::{Slot, StateDir};
 
 /// The name of the slot.
@@ -52,12 +53,23 @@ impl Decided {
     pub(super) fn decide(&mut self, decision: &Decision) -> Result<bool, DecisionError> {
         let changed = self.decisions.decide(decision)?;
         if changed || self.fault.is_some() {
-            let kept = self.slot.replace(self.decisions.write().as_bytes());
-            self.fault = kept
-                .err()
-                .map(|error| format!("a restart will not know what operators decided: {error}"));
+            self.keep();
         }
         Ok(changed)
+    }
+
+    /// Forgets that these were retired.
+    pub(super) fn unretire(&mut self, ids: &[MitigationId]) {
+        if self.decisions.unretire(|id| ids.contains(id)) {
+            self.keep();
+        }
+    }
+
+    fn keep(&mut self) {
+        let kept = self.slot.replace(self.decisions.write().as_bytes());
+        self.fault = kept
+            .err()
+            .map(|error| format!("a restart will not know what operators decided: {error}"));
     }
 }
 

@@ -20,10 +20,12 @@ use super::prepare::{Cache, Gates};
 use super::prove::Proof;
 use super::publisher::{Beside, Publisher};
 use super::report::{FeedView, FileView, MitigationView, StopsView, View};
+use super::retire::{self, Proposals};
 use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
 use super::transitions::{Transitions, log_exceptions};
+use super::versions::Versions;
 use crate::feed::{FeedError, Fetched, Source as Place};
 use crate::filter::{ActiveException, Audit, PoolTable, Samples};
 use crate::mitigation::{Policy, SourceKind, State};
@@ -47,6 +49,7 @@ pub(super) struct Engine {
     paused: Vec<Pause>,
     pools: PoolTable,
     sidecars: Sidecars,
+    versions: Versions,
     /// What is only watched, as it was published last.
     watched: Vec<Unit>,
     samples: Samples,
@@ -60,6 +63,7 @@ pub(super) struct Engine {
     ages: Vec<Age>,
     measures: Measures,
     transitions: Transitions,
+    proposals: Proposals,
     history: History,
     /// What the last cycle changed and nobody was told of yet.
     untold: Vec<TransitionReport>,
@@ -105,6 +109,7 @@ impl Engine {
             publisher: Publisher::new(config.sites.len()),
             pools: stops::table(&config),
             sidecars: Sidecars::new(&config, metrics, clock)?,
+            versions: Versions::open(config.versions.clone(), state, clock),
             config,
             clock,
             started: now,
@@ -125,6 +130,7 @@ impl Engine {
             ages: Vec::new(),
             measures: Measures::new(metrics),
             transitions: Transitions::default(),
+            proposals: Proposals::default(),
             history: History::open(state),
             untold: Vec::new(),
             notifier: None,
@@ -142,6 +148,10 @@ impl Engine {
 
     pub(super) fn sidecars(&self) -> Sidecars {
         self.sidecars.clone()
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        self.versions.clone()
     }
 
     /// Reads rule files again; `true` if anything is different.
@@ -244,6 +254,11 @@ impl Engine {
         let policy = self.policy();
         let sources = self.sources(now);
         let mut plan = plan(&sources, &policy, &self.gates, &mut self.cache, now);
+        let outdated = retire::outdated(self.decided.decisions(), &plan.entries, &policy.learned);
+        for id in &outdated {
+            tracing::warn!(mitigation = %id, "retired no more: a server shows an affected build");
+        }
+        self.decided.unretire(&outdated);
         let held = plan.refuses_all(&self.published);
         let mut changed = false;
         let current = Some(self.publisher.revision()) == self.revision;
@@ -314,6 +329,7 @@ impl Engine {
             tracing::info!(%revision, "rule set published");
         }
         self.transitions.follow(view);
+        self.proposals.follow(view);
         let untold = std::mem::take(&mut self.untold);
         log_exceptions(&untold);
         if let Some(notifier) = self.notifier.as_ref().filter(|_| !untold.is_empty()) {
@@ -350,7 +366,7 @@ impl Engine {
         }
     }
 
-    fn policy(&self) -> Policy {
+    pub(super) fn policy(&self) -> Policy {
         let decided = &self.config.policy;
         let operators = self.decided.decisions();
         let watched = decided.audit.iter().map(|id| (id, Mode::Audit));
@@ -368,6 +384,10 @@ impl Engine {
                 .collect(),
             ring: decided.ring,
             builds: decided.builds.clone(),
+            learned: self.versions.builds(),
+            retirement: decided.retirement,
+            retired: operators.retired().cloned().collect(),
+            kept: operators.kept().cloned().collect(),
             groups: self.config.groups.clone(),
         }
     }
@@ -421,7 +441,9 @@ impl Engine {
                 conditions.push((AlarmKind::UnknownContent, file.name(), reason));
             }
         }
+        let versions = self.versions.fault();
         for (name, fault) in [
+            ("builds", versions.as_deref()),
             ("decisions", self.decided.fault()),
             ("exceptions", self.exceptions.fault()),
             ("history", self.history.fault()),
@@ -532,6 +554,7 @@ impl Engine {
             samples: self.samples.clone(),
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,
+            retirable: entry.facts.retirable.filter(|_| entry.state.is_open()),
             state: entry.state,
             prepared: entry.prepared,
         });
@@ -551,6 +574,7 @@ impl Engine {
             feeds: self.feeds.iter().map(|s| FeedView::of(&s.feed)).collect(),
             files: files.collect(),
             servers: self.sidecars.reports(),
+            builds: self.versions.reports(),
             mitigations: mitigations.collect(),
             nameless: nameless.collect(),
             history: self.history.shown(),

@@ -26,14 +26,17 @@ mod prepare;
 mod prove;
 mod publisher;
 mod report;
+mod retire;
 mod rule_files;
 mod rule_folder;
 mod sidecars;
 mod status;
 mod stops;
 mod transitions;
+mod version_probe;
+mod versions;
 
-pub use crate::mitigation::Decision;
+pub use crate::mitigation::{Decision, Retirement};
 pub use config::{
     ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, Policy, PoolPaths, SIDECAR_DEADLINE, SidecarLink,
     SidecarPlace, WATCH_INTERVAL,
@@ -49,6 +52,11 @@ pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
 pub use status::{
-    ActionReport, AlarmReport, ExceptionReport, FeedReport, MitigationReport, RuleFileReport,
-    RuleReport, ServerReport, ServerStanding, Status,
+    ActionReport, AlarmReport, BuildReport, ExceptionReport, FeedReport, MitigationReport,
+    RuleFileReport, RuleReport, ServerReport, ServerStanding, Status,
 };
+pub use version_probe::{
+    EXCHANGE, ServerPlace, ServerTrust, SiteServers, VERSION_BODY, VERSION_INTERVAL,
+    VERSION_TIMEOUT, VersionPattern, VersionProbe, VersionSource,
+};
+pub use versions::BUILD_MEMORY;

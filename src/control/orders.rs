@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::error::ControlError;
 use super::exceptions::ExceptionText;
 use super::order::Order;
+use super::retire;
 use crate::mitigation::Decision;
 use crate::model::{Exception, MitigationId};
 use crate::rules::RuleSet;
@@ -22,8 +23,11 @@ impl Engine {
 
     /// Takes a decision of an operator; what to tell whoever made it.
     fn decide(&mut self, decision: &Decision) -> Result<Vec<String>, ControlError> {
-        let decided = self.decided.decide(decision);
-        let changed = decided.map_err(|error| ControlError::order(error.to_string()))?;
+        let mut changed = false;
+        for decision in self.decisions_of(decision)? {
+            let decided = self.decided.decide(&decision);
+            changed |= decided.map_err(|error| ControlError::order(error.to_string()))?;
+        }
         tracing::info!(?decision, changed, "operator's decision");
         let mut notes = Vec::new();
         if !changed {
@@ -31,7 +35,9 @@ impl Engine {
         }
         let (Decision::Approve(id)
         | Decision::Block(id)
+        | Decision::Keep(id)
         | Decision::Mode(id, _)
+        | Decision::Retire(id)
         | Decision::Unblock(id)) = decision;
         if !self.offers(id) {
             notes.push(format!(
@@ -44,6 +50,17 @@ impl Engine {
         }
         notes.extend(self.decided.fault().map(str::to_owned));
         Ok(notes)
+    }
+
+    /// The decisions that an operator's is kept as: what is retired is what is offered and fixed now, and nothing that
+    /// may come.
+    fn decisions_of(&self, decision: &Decision) -> Result<Vec<Decision>, ControlError> {
+        let Decision::Retire(id) = decision else {
+            return Ok(vec![decision.clone()]);
+        };
+        let now = (self.clock)();
+        let fixed = retire::retirable(id, &self.sources(now), &self.policy(), now)?;
+        Ok(fixed.into_iter().map(Decision::Retire).collect())
     }
 
     /// Takes an exception of an operator; what to tell whoever added it.

@@ -91,6 +91,17 @@ impl Hits {
     }
 }
 
+/// The sources as they are resolved.
+pub(super) fn origins(sources: &[Source]) -> Vec<Origin<'_>> {
+    let sources = sources.iter();
+    let origins = sources.map(|source| Origin {
+        name: &source.name,
+        kind: source.kind,
+        mitigations: &source.mitigations,
+    });
+    origins.collect()
+}
+
 /// Decides what is enforced; compiles only what was not prepared before.
 pub(super) fn plan(
     sources: &[Source],
@@ -99,15 +110,7 @@ pub(super) fn plan(
     cache: &mut Cache,
     now: UnixTime,
 ) -> Plan {
-    let origins: Vec<Origin<'_>> = sources
-        .iter()
-        .map(|source| Origin {
-            name: &source.name,
-            kind: source.kind,
-            mitigations: &source.mitigations,
-        })
-        .collect();
-    let resolution = resolve(&origins, policy, now);
+    let resolution = resolve(&origins(sources), policy, now);
     let entries: Vec<Planned> = resolution
         .entries
         .into_iter()

@@ -8,8 +8,8 @@ use super::history::TransitionReport;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
 use super::status::{
-    ActionReport, AlarmReport, FeedReport, MitigationReport, RuleFileReport, ServerReport,
-    ServerStanding, Status,
+    ActionReport, AlarmReport, BuildReport, FeedReport, MitigationReport, RuleFileReport,
+    ServerReport, ServerStanding, Status,
 };
 use crate::feed::{Accepted, Feed, Nameless};
 use crate::filter::Samples;
@@ -26,6 +26,7 @@ pub(super) struct View {
     pub(super) feeds: Vec<FeedView>,
     pub(super) files: Vec<FileView>,
     pub(super) servers: Vec<ServerReport>,
+    pub(super) builds: Vec<BuildReport>,
     pub(super) mitigations: Vec<MitigationView>,
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
@@ -63,6 +64,8 @@ pub(super) struct MitigationView {
     pub(super) source: String,
     pub(super) mitigation: Arc<Mitigation>,
     pub(super) state: State,
+    /// The servers that are all fixed, when an operator may retire it for that.
+    pub(super) retirable: Option<String>,
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) hits: Vec<Arc<AtomicU64>>,
     pub(super) stops: StopsView,
@@ -104,6 +107,7 @@ impl View {
             feeds: self.feeds.iter().map(|feed| feed.report(now)).collect(),
             rule_files: self.files.iter().map(FileView::report).collect(),
             servers: self.servers.clone(),
+            builds: self.builds.clone(),
             mitigations: enforced
                 .into_iter()
                 .map(MitigationView::report)
@@ -211,6 +215,7 @@ impl MitigationView {
             state: self.state.name(),
             reason: joined([Some(self.state.reason()), self.stops.residue.clone()])
                 .unwrap_or_default(),
+            retirable: self.retirable.clone(),
             servers: self.stops.servers.clone(),
             warning: joined([
                 self.prepared.as_ref().and_then(|own| own.warning.clone()),
@@ -254,6 +259,7 @@ fn blank(id: String, source: String) -> MitigationReport {
         actions: Vec::new(),
         state: "",
         reason: String::new(),
+        retirable: None,
         servers: Vec::new(),
         warning: None,
         hits: 0,

@@ -19,6 +19,8 @@ pub struct Status {
     pub rule_files: Vec<RuleFileReport>,
     /// The servers behind the proxy, in the order of the settings.
     pub servers: Vec<ServerReport>,
+    /// Servers that are asked for the build of their product, each with what it shows.
+    pub builds: Vec<BuildReport>,
     /// Mitigations in the order of evaluation, then those that are not enforced.
     pub mitigations: Vec<MitigationReport>,
     /// Exceptions from mitigations, those of the settings first.
@@ -96,6 +98,25 @@ pub struct ServerReport {
     pub unrestored: Vec<String>,
 }
 
+/// What one server of a site shows of the product that it runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildReport {
+    /// The site.
+    pub site: String,
+    /// The server, as the settings write it.
+    pub server: String,
+    /// The product that it is asked for.
+    pub product: String,
+    /// The build, as far as it is shown; nothing while it is unknown, which counts as affected.
+    pub build: Option<String>,
+    /// Where in the answer the build was: the name of a field, or `body`.
+    pub place: Option<String>,
+    /// When the build was learned.
+    pub learned: Option<String>,
+    /// Why the last question brought none; nothing if it did.
+    pub fault: Option<String>,
+}
+
 /// How far one server is with what a mitigation stops.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ServerStanding {
@@ -130,6 +151,8 @@ pub struct MitigationReport {
     pub state: &'static str,
     /// Why it is in that state; empty when the state says it all.
     pub reason: String,
+    /// The servers that are all fixed, when `stopgap mitigation retire` may retire it for that; nothing otherwise.
+    pub retirable: Option<String>,
     /// The servers on which it stops something, or has not given up everything yet, each with how far it is.
     pub servers: Vec<ServerStanding>,
     /// Why it needs a second look although it is enforced: it was trusted although it stops honest requests.

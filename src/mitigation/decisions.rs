@@ -15,8 +15,12 @@ pub enum Decision {
     Approve(MitigationId),
     /// Never enforce it; `M2` covers every `M2.x`.
     Block(MitigationId),
+    /// Keep it in force although every server is fixed; `M2` covers every `M2.x`. Takes back that it is retired.
+    Keep(MitigationId),
     /// Enforce or only watch it, whatever settings and publisher say; nothing forgets such a word.
     Mode(MitigationId, Option<Mode>),
+    /// Have it in force no more for as long as every server is fixed. Takes back that it is kept.
+    Retire(MitigationId),
     /// Take a block back, exactly as it was written.
     Unblock(MitigationId),
 }
@@ -27,6 +31,8 @@ pub struct Decisions {
     approved: BTreeSet<MitigationId>,
     blocked: BTreeSet<MitigationId>,
     modes: BTreeMap<MitigationId, Mode>,
+    retired: BTreeSet<MitigationId>,
+    kept: BTreeSet<MitigationId>,
 }
 
 /// Why a decision is not taken.
@@ -66,6 +72,18 @@ impl Decisions {
                 room(ids.len())?;
                 Ok(ids.insert(id.clone()))
             }
+            Decision::Keep(id) | Decision::Retire(id) => {
+                let (own, other) = match decision {
+                    Decision::Keep(_) => (&mut self.kept, &mut self.retired),
+                    _ => (&mut self.retired, &mut self.kept),
+                };
+                if !own.contains(id) {
+                    room(own.len())?;
+                }
+                let before = other.len();
+                other.retain(|other| !id.covers(other) && !other.covers(id));
+                Ok(own.insert(id.clone()) || other.len() != before)
+            }
             Decision::Mode(id, None) => Ok(self.modes.remove(id).is_some()),
             Decision::Mode(id, Some(mode)) => {
                 if !self.modes.contains_key(id) {
@@ -95,6 +113,23 @@ impl Decisions {
         self.modes.iter().map(|(id, mode)| (id, *mode))
     }
 
+    /// What is in force no more for as long as every server is fixed.
+    pub fn retired(&self) -> impl Iterator<Item = &MitigationId> {
+        self.retired.iter()
+    }
+
+    /// What is kept in force although every server is fixed.
+    pub fn kept(&self) -> impl Iterator<Item = &MitigationId> {
+        self.kept.iter()
+    }
+
+    /// Forgets that these were retired, since a server shows that it is not fixed any more; whether any was.
+    pub fn unretire(&mut self, affected: impl Fn(&MitigationId) -> bool) -> bool {
+        let before = self.retired.len();
+        self.retired.retain(|id| !affected(id));
+        self.retired.len() != before
+    }
+
     /// The text that [`read`](Self::read) reads: a line for each decision, the kind and the id apart by a space.
     pub fn write(&self) -> String {
         let approved = self.approved.iter().map(|id| format!("approve {id}\n"));
@@ -103,7 +138,10 @@ impl Decisions {
             Mode::Audit => format!("audit {id}\n"),
             Mode::Enforce => format!("enforce {id}\n"),
         });
-        approved.chain(blocked).chain(modes).collect()
+        let kept = self.kept.iter().map(|id| format!("keep {id}\n"));
+        let retired = self.retired.iter().map(|id| format!("retire {id}\n"));
+        let lines = approved.chain(blocked).chain(modes);
+        lines.chain(kept).chain(retired).collect()
     }
 
     /// Reads what [`write`](Self::write) wrote.
@@ -121,6 +159,8 @@ impl Decisions {
                 "approve" => Decision::Approve(id),
                 "audit" => Decision::Mode(id, Some(Mode::Audit)),
                 "block" => Decision::Block(id),
+                "keep" => Decision::Keep(id),
+                "retire" => Decision::Retire(id),
                 "enforce" => Decision::Mode(id, Some(Mode::Enforce)),
                 _ => return Err(broken()),
             })?;
@@ -176,6 +216,22 @@ mod tests {
         assert_eq!(Decisions::read(&text), Ok(decisions.clone()));
         assert_eq!(decisions.decide(&Decision::Unblock(id("M2"))), Ok(true));
         assert_eq!(decisions.blocked().count(), 0);
+    }
+
+    #[test]
+    fn what_is_retired_is_not_kept() {
+        let mut decisions = Decisions::default();
+        let mut decide = |decision| decisions.decide(&decision).unwrap();
+        assert!(decide(Decision::Retire(id("M2.1"))));
+        assert!(decide(Decision::Retire(id("M1.1"))));
+        assert!(!decide(Decision::Retire(id("M1.1"))));
+        assert!(decide(Decision::Keep(id("M2"))));
+        assert_eq!(decisions.write(), "keep M2\nretire M1.1\n");
+        assert_eq!(Decisions::read(&decisions.write()), Ok(decisions.clone()));
+        assert!(!decisions.unretire(|own| *own == id("M2.1")));
+        assert!(decisions.unretire(|own| *own == id("M1.1")));
+        assert_eq!(decisions.decide(&Decision::Retire(id("M2.1"))), Ok(true));
+        assert_eq!(decisions.write(), "retire M2.1\n");
     }
 
     #[test]

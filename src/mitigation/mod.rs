@@ -5,12 +5,17 @@
 //! Holds: pure; the same input gives the same answer; every mitigation that is offered gets exactly one state.
 //! See `guide::lifecycle` for priorities and states.
 
+mod builds;
 mod decisions;
 mod ledger;
 mod policy;
 mod resolve;
 mod state;
 
+pub use builds::{
+    Build, BuildRecord, Evidence, FORGET_AFTER, InvalidBuild, Learned, Retirement, ServerBuild,
+    SiteBuilds, evidence,
+};
 pub use decisions::{DECISION_LIMIT, Decision, DecisionError, Decisions};
 pub use ledger::{
     Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Missing,

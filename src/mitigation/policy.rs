@@ -1,5 +1,6 @@
 //! What an administrator said about mitigations.
 
+use super::builds::{Retirement, SiteBuilds};
 use crate::model::{BuildRange, MitigationId, Mode};
 
 /// The ring of an installation by default: most of them.
@@ -31,6 +32,14 @@ pub struct Policy {
     pub groups: Vec<String>,
     /// Products and their builds, one entry for each server. A product not listed counts as affected.
     pub builds: Vec<(String, [u32; 4])>,
+    /// What the servers of each site were learned to run. A server of which nothing is known counts as affected.
+    pub learned: Vec<SiteBuilds>,
+    /// Whether a mitigation goes on its own once what was learned says that every server is fixed.
+    pub retirement: Retirement,
+    /// What an operator retired: it stays so for as long as every server is fixed.
+    pub retired: Vec<MitigationId>,
+    /// What an operator keeps in force although every server is fixed; `M2` covers every `M2.x`.
+    pub kept: Vec<MitigationId>,
 }
 
 impl Default for Policy {
@@ -46,6 +55,10 @@ impl Default for Policy {
             ring: DEFAULT_RING,
             groups: Vec::new(),
             builds: Vec::new(),
+            learned: Vec::new(),
+            retirement: Retirement::default(),
+            retired: Vec::new(),
+            kept: Vec::new(),
         }
     }
 }
@@ -94,6 +107,16 @@ impl Policy {
     pub(super) fn mode(&self, id: &MitigationId) -> Option<Mode> {
         let mut own = self.modes.iter().rev();
         own.find(|(own, _)| own.covers(id)).map(|(_, mode)| *mode)
+    }
+
+    pub(super) fn is_kept(&self, id: &MitigationId) -> bool {
+        self.kept.iter().any(|kept| kept.covers(id))
+    }
+
+    /// Whether a mitigation that every server is fixed against is in force no more.
+    pub(super) fn is_retired(&self, id: &MitigationId) -> bool {
+        let by_operator = || self.retired.iter().any(|retired| retired.covers(id));
+        !self.is_kept(id) && (self.retirement == Retirement::Automatic || by_operator())
     }
 
     /// Whether any server's build lies in any range, or nothing speaks against it.

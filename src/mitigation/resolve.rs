@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::builds::{Evidence, evidence};
 use super::policy::Policy;
 use super::state::{Facts, Proof};
 use crate::model::{ActionKind, Mitigation, MitigationId, Mode, UnixTime};
@@ -119,6 +120,14 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
     let id = &mitigation.id;
     // Whoever wrote a local file approved it by putting it there.
     let asked = mitigation.approval_required || (policy.approval_required && is_feed(origin));
+    let evidence = evidence(mitigation, &policy.learned);
+    let not_applicable = not_applicable(mitigation, policy, &evidence, now);
+    let retirable = match evidence {
+        Evidence::Fixed(servers) if not_applicable.is_none() && !policy.is_kept(id) => {
+            Some(servers)
+        }
+        _ => None,
+    };
     Facts {
         killed: policy.kill_switch.lifts(id),
         organisation_enabled: policy.organisation_enabled,
@@ -126,7 +135,7 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
         blocked: policy.is_blocked(id),
         withdrawn: mitigation.withdrawn,
         expired: mitigation.not_after.is_some_and(|end| end <= now),
-        not_applicable: not_applicable(mitigation, policy, now),
+        not_applicable,
         awaits_approval: asked && !policy.is_approved(id),
         audit: policy.mode(id).unwrap_or(mitigation.mode) == Mode::Audit,
         failure: mitigation
@@ -136,10 +145,16 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
         missing: None,
         drifted: None,
         proof: Proof::Unproven,
+        retirable,
     }
 }
 
-fn not_applicable(mitigation: &Mitigation, policy: &Policy, now: UnixTime) -> Option<String> {
+fn not_applicable(
+    mitigation: &Mitigation,
+    policy: &Policy,
+    evidence: &Evidence,
+    now: UnixTime,
+) -> Option<String> {
     let group = &mitigation.group;
     if !group.is_empty() && !policy.groups.contains(group) {
         return Some(format!("its group {group} is not chosen"));
@@ -153,8 +168,17 @@ fn not_applicable(mitigation: &Mitigation, policy: &Policy, now: UnixTime) -> Op
             policy.ring
         ));
     }
-    (!policy.is_affected(&mitigation.applies))
-        .then(|| "the product's build is not affected".to_owned())
+    match evidence {
+        // What a server shows counts before what somebody wrote about it.
+        Evidence::Affected(_) => None,
+        _ if !policy.is_affected(&mitigation.applies) => {
+            Some("the product's build is not affected".to_owned())
+        }
+        Evidence::Fixed(servers) if policy.is_retired(&mitigation.id) => {
+            Some(format!("retired: fixed on every server: {servers}"))
+        }
+        Evidence::Fixed(_) | Evidence::Unknown => None,
+    }
 }
 
 /// A heartbeat proves that its feed arrives, so it fails when the feed does not.

@@ -99,6 +99,11 @@ impl State {
         }
     }
 
+    /// Whether it counts here: nobody switched it off, and it is for what runs here.
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::AwaitingApproval | Self::Audit | Self::Failed(_)) || self.is_enforced()
+    }
+
     /// Whether its rewrite rules are in force.
     pub const fn is_enforced(&self) -> bool {
         matches!(self, Self::Applied(_) | Self::Drifted(_) | Self::Partial(_))
@@ -146,6 +151,8 @@ pub struct Facts {
     pub drifted: Option<String>,
     /// How far its effect is known.
     pub proof: Proof,
+    /// The servers that are all fixed, when an operator may retire it for that; no state follows from it.
+    pub retirable: Option<String>,
 }
 
 impl Default for Facts {
@@ -165,6 +172,7 @@ impl Default for Facts {
             missing: None,
             drifted: None,
             proof: Proof::Unproven,
+            retirable: None,
         }
     }
 }

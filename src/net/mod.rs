@@ -10,6 +10,7 @@ mod address;
 mod admission;
 mod client;
 mod clock;
+mod exchange;
 mod framing;
 mod handover;
 mod http2;
@@ -29,6 +30,7 @@ pub use address::{InvalidAddress, ListenAddress, socket_path};
 pub use admission::{Admission, Admitted};
 pub use client::{ClientConnection, RequestLength, ResponseError, encode};
 pub use clock::{Clock, Deadlines, Registration, Slot};
+pub use exchange::{ExchangeError, exchange};
 pub use framing::{HeadLimits, Malformed};
 pub use handover::{Handover, Received, activated};
 pub use http2::{

@@ -36,6 +36,8 @@ pub enum Event {
     NotApplicable,
     /// A mitigation is no longer in force.
     Removed,
+    /// Every server is fixed, and a mitigation may be retired.
+    Retirable,
 }
 
 impl Event {
@@ -52,6 +54,7 @@ impl Event {
             Self::Audit => 1040,
             Self::Disabled => 1041,
             Self::Failed => 1042,
+            Self::Retirable => 1043,
             Self::ExceptionChanged => 1046,
             Self::ExceptionLapsing => 1047,
             Self::ExceptionLapsed => 1048,
@@ -60,7 +63,7 @@ impl Event {
     }
 
     /// Every event, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::MitigationApplied,
         Self::FeedTaken,
         Self::Blocked,
@@ -71,6 +74,7 @@ impl Event {
         Self::Audit,
         Self::Disabled,
         Self::Failed,
+        Self::Retirable,
         Self::ExceptionChanged,
         Self::ExceptionLapsing,
         Self::ExceptionLapsed,

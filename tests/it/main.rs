@@ -53,6 +53,7 @@ mod proxy_upstreams;
 mod proxy_verdicts;
 mod publish;
 mod renewal;
+mod retire;
 mod rewrite;
 mod run;
 mod sidecar;
