@@ -45,7 +45,7 @@ pub(super) fn occurrences(few: &[u8]) -> u8 {
 }
 
 fn slot(few: &[u8]) -> usize {
-    (fold(gram(few), few.len()) >> 48) as usize
+    (fold(gram(few), few.len()) >> 16) as usize
 }
 
 static GRAMS: LazyLock<Box<[u8]>> = LazyLock::new(|| {
