@@ -252,11 +252,14 @@ impl RuleSet {
         scratch: &mut Scratch,
         watch: W,
     ) -> Decision {
-        self.begin(request, scratch, watch)
-            .map_or(Decision::PASS, Judge::judge)
+        let judge = self.begin(request, scratch, watch);
+        judge.map_or(Decision::PASS, |judge| {
+            judge.state.see();
+            judge.judge()
+        })
     }
 
-    /// A request under judgement; `None` when there are no rules to judge by.
+    /// A request under judgement, whose views are still to be made; `None` when there are no rules to judge by.
     fn begin<'a, W>(
         &'a self,
         request: &'a RequestView<'a>,
@@ -310,6 +313,7 @@ impl RuleSet {
         if state.set != self.number || state.original.raw() != request.target {
             state.begin(self.number, request.target, self.plan.is_hardened);
         }
+        state.see();
         let sight = RequestSight {
             request,
             state,
