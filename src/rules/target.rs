@@ -39,6 +39,21 @@ impl Default for Part {
     }
 }
 
+impl ViewText {
+    fn append(&mut self, part: &[u8]) -> Part {
+        let start = self.text.len();
+        self.text.extend_from_slice(part);
+        Part::Text(start..self.text.len())
+    }
+
+    fn part<'t>(&'t self, sent: &'t [u8], part: &Part) -> &'t [u8] {
+        match part {
+            Part::Sent(range) => &sent[range.clone()],
+            Part::Text(range) => &self.text[range.clone()],
+        }
+    }
+}
+
 /// One view of a URL; IIS's own is the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen<'t> {
@@ -130,12 +145,18 @@ impl Target {
     }
 
     fn push_view(&mut self, sent: &[u8], view: &View<'_>) {
-        let query_at = sent.len() - view.query.as_ref().map_or(0, |query| query.len());
         let kept = self.next();
-        kept.path = part(&view.path, sent, 0, &mut kept.text);
-        let query = view.query.as_ref();
-        kept.query = query.map(|query| part(query, sent, query_at, &mut kept.text));
+        // What is borrowed is as sent: the path from the beginning on, the query up to the end.
+        kept.path = match &view.path {
+            Cow::Borrowed(path) => Part::Sent(0..path.len()),
+            Cow::Owned(path) => kept.append(path),
+        };
+        kept.query = view.query.as_ref().map(|query| match query {
+            Cow::Borrowed(query) => Part::Sent(sent.len() - query.len()..sent.len()),
+            Cow::Owned(query) => kept.append(query),
+        });
         kept.decoding = Some(view.decoding);
+        debug_assert_eq!(kept.part(sent, &kept.path), &*view.path);
     }
 
     /// Another view, without a text.
@@ -172,10 +193,7 @@ impl Target {
         let Some(view) = self.views[..self.count].get(number) else {
             return Seen::default();
         };
-        let text = |part: &Part| match part.clone() {
-            Part::Sent(range) => &self.raw[range],
-            Part::Text(range) => &view.text[range],
-        };
+        let text = |part| view.part(&self.raw, part);
         let whole = match (&view.path, &view.query) {
             (Part::Sent(_), Some(Part::Sent(query))) if !query.is_empty() => Some(&*self.raw),
             (Part::Sent(path), None | Some(Part::Sent(_))) => Some(&self.raw[path.clone()]),
@@ -195,25 +213,6 @@ impl Target {
             out.extend_from_slice(&self.raw);
         } else {
             self.view(number).write(out);
-        }
-    }
-}
-
-/// Where a part of a view stands: as sent from `at` on if it is borrowed, else in the text it is appended to.
-fn part(seen: &Cow<'_, [u8]>, sent: &[u8], at: usize, text: &mut Vec<u8>) -> Part {
-    match seen {
-        Cow::Borrowed(part) => {
-            debug_assert_eq!(
-                sent.get(at..at + part.len()),
-                Some(*part),
-                "borrowed means unchanged"
-            );
-            Part::Sent(at..at + part.len())
-        }
-        Cow::Owned(part) => {
-            let start = text.len();
-            text.extend_from_slice(part);
-            Part::Text(start..text.len())
         }
     }
 }
