@@ -389,6 +389,7 @@ mod tests {
             }],
             servers: Vec::new(),
             builds: Vec::new(),
+            notify: Vec::new(),
             mitigations: vec![MitigationReport {
                 id: text.to_owned(),
                 source: text.to_owned(),

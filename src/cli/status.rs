@@ -12,6 +12,7 @@ use super::command::{
 use super::exception::{self, Exception};
 use super::exit::{Ended, Exit, Failure, OrExit};
 use super::instance::ask;
+use super::notifications::{self, Receiver};
 use super::print;
 use super::table::{Format, Table, printable};
 
@@ -34,6 +35,8 @@ struct Status {
     servers: Vec<Server>,
     #[serde(default)]
     builds: Vec<Build>,
+    #[serde(default)]
+    notify: Vec<Receiver>,
     mitigations: Vec<Mitigation>,
     #[serde(default)]
     exceptions: Vec<Exception>,
@@ -317,6 +320,10 @@ fn overview(status: &Status) -> String {
     if !status.exceptions.is_empty() {
         text.push('\n');
         text.push_str(&exception::table(&status.exceptions).render(Format::Table));
+    }
+    if !status.notify.is_empty() {
+        text.push('\n');
+        text.push_str(&notifications::table(&status.notify).render(Format::Table));
     }
     text.push('\n');
     if status.alarms.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::exceptions::Kept;
 use super::history::TransitionReport;
+use super::notify::Notifier;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
 use super::status::{
@@ -27,6 +28,7 @@ pub(super) struct View {
     pub(super) files: Vec<FileView>,
     pub(super) servers: Vec<ServerReport>,
     pub(super) builds: Vec<BuildReport>,
+    pub(super) notifier: Notifier,
     pub(super) mitigations: Vec<MitigationView>,
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
@@ -108,6 +110,7 @@ impl View {
             rule_files: self.files.iter().map(FileView::report).collect(),
             servers: self.servers.clone(),
             builds: self.builds.clone(),
+            notify: self.notifier.reports(),
             mitigations: enforced
                 .into_iter()
                 .map(MitigationView::report)

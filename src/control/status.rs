@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::notify::NotifyReport;
+
 /// The state of everything that control runs, at one moment. Times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -21,6 +23,8 @@ pub struct Status {
     pub servers: Vec<ServerReport>,
     /// Servers that are asked for the build of their product, each with what it shows.
     pub builds: Vec<BuildReport>,
+    /// Who is told of changes, and what became of that.
+    pub notify: Vec<NotifyReport>,
     /// Mitigations in the order of evaluation, then those that are not enforced.
     pub mitigations: Vec<MitigationReport>,
     /// Exceptions from mitigations, those of the settings first.

@@ -65,4 +65,5 @@ mod sidecar_systemd;
 mod signature;
 mod sizes;
 mod swap;
+mod webhook;
 mod xml;
