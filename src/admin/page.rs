@@ -411,6 +411,7 @@ mod tests {
                 warning: Some(text.to_owned()),
                 hits: 42,
                 would_stop: 0,
+                would_change: 0,
                 samples: Vec::new(),
                 rules: Vec::new(),
             }],

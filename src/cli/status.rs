@@ -114,6 +114,8 @@ struct Mitigation {
     #[serde(default)]
     would_stop: u64,
     #[serde(default)]
+    would_change: u64,
+    #[serde(default)]
     samples: Vec<String>,
     rules: Vec<Rule>,
 }
@@ -561,6 +563,9 @@ fn describe(mitigation: &Mitigation) -> String {
     lines.add("hits", &mitigation.hits.to_string());
     if mitigation.would_stop > 0 {
         lines.add("would stop", &mitigation.would_stop.to_string());
+    }
+    if mitigation.would_change > 0 {
+        lines.add("would change", &mitigation.would_change.to_string());
     }
     for sample in &mitigation.samples {
         lines.add("such as", sample);

@@ -15,7 +15,7 @@ use super::history::{History, TransitionReport};
 use super::measures::Measures;
 use super::notify::{Happening, Notifier};
 use super::order::Outcome;
-use super::plan::{Hits, Plan, Planned, Source, Unit, plan, watched_owner};
+use super::plan::{Hits, Plan, Planned, Source, Unit, changed_owner, plan, watched_owner};
 use super::prepare::{Cache, Gates};
 use super::prove::Proof;
 use super::publisher::{Beside, Publisher};
@@ -29,7 +29,7 @@ use super::versions::Versions;
 use crate::feed::{FeedError, Fetched, Source as Place};
 use crate::filter::{ActiveException, Audit, PoolTable, Samples};
 use crate::mitigation::{Policy, SourceKind, State};
-use crate::model::{Mitigation, Mode, Revision, UnixTime};
+use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
@@ -185,6 +185,7 @@ impl Engine {
     pub(super) fn is_outdated(&mut self) -> bool {
         let now = (self.clock)();
         self.exceptions.look(now);
+        self.measures.count_watched(&self.hits);
         self.next_change.is_some_and(|next| next <= now) || self.ages != self.ages(now)
     }
 
@@ -278,7 +279,8 @@ impl Engine {
             let unserved = stops::compile(&paused, count, &self.pools, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
             let watched = plan.compile_watched(&self.gates, &mut self.hits);
-            let audit = Audit::new(watched, self.samples.clone());
+            let changes = |id: &MitigationId| self.hits.of(&changed_owner(&id.to_string()), 0);
+            let audit = Audit::new(watched, self.samples.clone(), changes);
             let beside = Beside {
                 audit,
                 paused: unserved,
@@ -557,6 +559,7 @@ impl Engine {
             hits: self.hits.all(&entry.mitigation.id.to_string()),
             stops: self.stops_view(&entry),
             would_stop: (self.hits).all(&watched_owner(&entry.mitigation.id.to_string())),
+            would_change: (self.hits).all(&changed_owner(&entry.mitigation.id.to_string())),
             samples: self.samples.clone(),
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,

@@ -73,6 +73,8 @@ pub(super) struct MitigationView {
     pub(super) stops: StopsView,
     /// What it would have stopped while it was only watched.
     pub(super) would_stop: Vec<Arc<AtomicU64>>,
+    /// Responses that it would have changed meanwhile.
+    pub(super) would_change: Vec<Arc<AtomicU64>>,
     pub(super) samples: Samples,
 }
 
@@ -226,6 +228,7 @@ impl MitigationView {
             ]),
             hits: sum(&self.hits),
             would_stop: sum(&self.would_stop),
+            would_change: sum(&self.would_change),
             samples: self.samples.of(&mitigation.id.to_string()),
             rules: self
                 .prepared
@@ -267,6 +270,7 @@ fn blank(id: String, source: String) -> MitigationReport {
         warning: None,
         hits: 0,
         would_stop: 0,
+        would_change: 0,
         samples: Vec::new(),
         rules: Vec::new(),
     }

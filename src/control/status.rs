@@ -165,7 +165,9 @@ pub struct MitigationReport {
     pub hits: u64,
     /// Requests that it would have stopped while it was only watched, since the process started.
     pub would_stop: u64,
-    /// The last few of them: method and path, without what is private.
+    /// Responses that it would have changed meanwhile.
+    pub would_change: u64,
+    /// The last few of both: method and path, and behind an arrow what of the response, without what is private.
     pub samples: Vec<String>,
     /// Its compiled rules in the order of evaluation; none unless it is enforced.
     pub rules: Vec<RuleReport>,

@@ -29,7 +29,7 @@ use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
-use crate::filter::{BodyTransform, ResponseFilter};
+use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 
 /// Answers the requests of one client connection.
@@ -354,9 +354,9 @@ impl Client {
             false => (Home::Pool(self.core.clock.now()), false),
         };
         headers::forward_response(&mut parts, false);
-        let transform = match response_filter {
+        let (transform, watch) = match response_filter {
             Some(response_filter) => self.filter_head(&response_filter, &mut parts),
-            None => None,
+            None => (None, None),
         };
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
         let sending = conversation.is_sending();
@@ -371,7 +371,7 @@ impl Client {
             home,
             _sending: Rc::clone(&self.bonds),
         };
-        let body = ResponseBody::server(transform, lease, exchange);
+        let body = ResponseBody::server(transform, watch, lease, exchange);
         let mut response = Response::from_parts(parts, body);
         if ends {
             respond::close(&mut response);
@@ -429,7 +429,8 @@ impl Client {
             return answer;
         };
         let (mut parts, mut body) = answer.into_parts();
-        if let Some(mut transform) = self.filter_head(&response_filter, &mut parts) {
+        let (transform, watch) = self.filter_head(&response_filter, &mut parts);
+        if let Some(mut transform) = transform {
             let mut text = Vec::with_capacity(body.len());
             transform.write(&body, &mut text);
             if let Some(skip) = transform.finish(&mut text) {
@@ -437,21 +438,25 @@ impl Client {
             }
             body = text.into();
         }
+        if let Some(mut watch) = watch {
+            watch.see(&body);
+            watch.finish();
+        }
         Response::from_parts(parts, body)
     }
 
-    /// Applies response rules to a head; the result is what its body has to go through.
+    /// Applies response rules to a head; the result is what its body has to go through, and what looks on at it.
     fn filter_head(
         &self,
         response_filter: &ResponseFilter,
         parts: &mut response::Parts,
-    ) -> Option<BodyTransform> {
+    ) -> (Option<BodyTransform>, Option<BodyWatch>) {
         let filtered = filter_response(response_filter, &mut self.core.filter.borrow_mut(), parts);
         self.core.shared.meters.out_of_steps(filtered.out_of_steps);
         if let Some(skip) = filtered.body_skip {
             self.core.shared.meters.body_skip(skip);
         }
-        filtered.body
+        (filtered.body, filtered.watch)
     }
 
     fn refused(

@@ -306,6 +306,17 @@ impl RuleSet {
         !self.plan.response_rules.is_empty()
     }
 
+    /// What a response rule changes: the name of a field, `status` or `body`; `None` for a request rule.
+    pub fn subject(&self, id: RuleId) -> Option<&str> {
+        let rules = &self.plan.response_rules;
+        let at = rules.binary_search_by_key(&id, |rule| rule.id).ok()?;
+        Some(match &rules[at].subject {
+            SubjectPlan::Body(_) => "body",
+            SubjectPlan::Field(name) => name,
+            SubjectPlan::Status => "status",
+        })
+    }
+
     /// What the response rules will read of this request; call it after [`judge`](Self::judge), with the same
     /// scratch, since a rewritten URL is part of it.
     pub fn remember(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> RequestMemory {

@@ -9,6 +9,7 @@ mod support;
 static ALLOCATOR: support::allocations::Counting = support::allocations::Counting;
 
 mod allocations;
+mod audit_responses;
 mod bodies;
 mod cli;
 mod clients;
