@@ -956,6 +956,15 @@ mod tests {
                 "upstream" => vec!["name", "servers"],
                 "listener" => vec!["address"],
                 "health" => vec!["path"],
+                "exception" => vec![
+                    "name",
+                    "mitigation",
+                    "path",
+                    "clients",
+                    "owner",
+                    "reason",
+                    "expires",
+                ],
                 "route" => vec!["paths", "upstreams"],
                 "version" if ["product", "path", "field", "pattern"].contains(&key.name) => {
                     vec!["product", "path", "pattern"]
@@ -969,7 +978,7 @@ mod tests {
                 "site" if key.name == "upstream" => {
                     format!("{MAIL}[[site]]\n{line}")
                 }
-                "feed" | "site" | "listener" | "upstream" | "sidecar" | "pool" => {
+                "feed" | "site" | "listener" | "upstream" | "sidecar" | "pool" | "exception" => {
                     format!("[[{}]]\n{line}", key.section)
                 }
                 "ejection" | "health" => format!("{MAIL}[upstream.{}]\n{line}", key.section),
@@ -1005,6 +1014,9 @@ mod tests {
                     "pattern" => "\"(1)\"",
                     "secret" => "\"0123456789abcdef01234567\"",
                     "preset" => "\"exchange\"",
+                    "mitigation" => "\"M1.1\"",
+                    "clients" => "[\"10.0.0.1\"]",
+                    "expires" => "\"2026-12-31T00:00:00Z\"",
                     "paths" => "[\"/\"]",
                     _ => "\"a\"",
                 };
