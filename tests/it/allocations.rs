@@ -4,6 +4,7 @@ use stopgap::canon::{Refusals, Views, refuse};
 use stopgap::feed::BUNDLED;
 use stopgap::lab::honest;
 use stopgap::lab::vectors::{self, Reading};
+use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
 use stopgap::rules::{Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, Scratch, Verdict};
 
 use super::support::allocations;
@@ -67,4 +68,57 @@ fn views_and_refusals_of_a_plain_target_cost_none() {
     // The count counts: a target in which something is encoded has views of its own.
     let (count, views) = allocations::during(|| Views::hardened(b"/%61").iter().count());
     assert!(count > 0 && views == 2, "{count} {views}");
+}
+
+/// So many patterns, of which no two are alike, with a text that each matches.
+fn patterns(count: usize, shape: &str) -> Vec<(Pattern, String)> {
+    let pattern = |number: usize| {
+        let text = shape.replace('#', &number.to_string());
+        let options = PatternOptions::default();
+        let pattern = Pattern::new(&text, PatternSyntax::EcmaScript, options).unwrap();
+        (pattern, format!("x ab{number}cdcd ab{number}cdcd"))
+    };
+    (0..count).map(pattern).collect()
+}
+
+fn search_all(patterns: &[(Pattern, String)], cache: &mut PatternCache) {
+    for (pattern, text) in patterns {
+        assert_eq!(pattern.is_match(cache, text.as_bytes()), Matched::Yes);
+    }
+}
+
+#[test]
+fn what_searching_builds_is_counted_as_it_is() {
+    for shape in [
+        "ab#(cd){2}",
+        "\\bab#(?:cd)*",
+        "(?=.*ab#)(?!.*z)x.*(?:cd)+",
+        "(ab#cdcd).\\1",
+    ] {
+        let patterns = patterns(300, shape);
+        let (kept, cache) = allocations::kept(|| {
+            let mut cache = PatternCache::new();
+            search_all(&patterns, &mut cache);
+            cache
+        });
+        let counted = cache.memory();
+        let range = kept / 20 * 18..kept / 20 * 27;
+        assert!(range.contains(&counted), "{shape}: {counted} of {kept}");
+    }
+}
+
+#[test]
+fn what_searching_builds_stays_within_the_bound() {
+    const BOUND: usize = 32 * 1024 * 1024;
+    // More than twice the bound, if all of it were kept.
+    let patterns = patterns(4_000, "\\bab#(?:cd)*");
+    let (kept, mut cache) = allocations::kept(|| {
+        let mut cache = PatternCache::new();
+        search_all(&patterns[..300], &mut cache);
+        cache
+    });
+    assert!(kept / 300 * 4_000 > 2 * BOUND, "{kept}");
+    let (most, ()) = allocations::peak(|| search_all(&patterns, &mut cache));
+    assert!(kept + most < BOUND + BOUND / 8, "{most}");
+    assert!(cache.memory() <= BOUND + BOUND / 16, "{}", cache.memory());
 }

@@ -33,6 +33,13 @@ pub(crate) fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
     (usize::try_from(MOST.get() - before).unwrap_or(0), result)
 }
 
+/// The octets that are left of what `work` allocates, the result among them.
+pub(crate) fn kept<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = HELD.get();
+    let result = work();
+    (usize::try_from(HELD.get() - before).unwrap_or(0), result)
+}
+
 /// Counts one more allocation.
 fn count() {
     // Nothing is counted for a thread that is being taken down.

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::backtrack::Machine;
+use super::follow::FollowMemory;
 use super::limits;
 use super::quick::Quick;
 use super::search::Built;
 use super::text::{Text, TextBuffer};
+use super::texts::{RecentInput, RecentInputs};
 use super::{Matched, Tree};
 
 /// Programs built on first use and the memory of searches; one for each worker, for any patterns.
@@ -38,9 +40,37 @@ pub struct PatternCache {
     /// Searches that ran out of steps since this was taken last.
     out_of_steps: u64,
     machine: Machine,
+    follow: FollowMemory,
     text: TextBuffer,
-    /// How many automata may still be built.
-    builds: u32,
+    recent: RecentInputs,
+    left: Left,
+}
+
+/// What searches may still cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// How many automata may be built.
+    pub(super) builds: u32,
+    /// Steps of searches that no bits decide.
+    pub(super) steps: u32,
+    /// States of automata times bytes of inputs.
+    pub(super) work: u64,
+}
+
+impl Left {
+    /// What the searches of one request may cost.
+    const REQUEST: Self = Self {
+        builds: limits::BUILDS,
+        steps: limits::REQUEST_STEPS,
+        work: limits::REQUEST_WORK,
+    };
+
+    /// Only searches themselves are bounded.
+    const UNBOUNDED: Self = Self {
+        builds: u32::MAX,
+        steps: u32::MAX,
+        work: u64::MAX,
+    };
 }
 
 impl Default for PatternCache {
@@ -52,8 +82,10 @@ impl Default for PatternCache {
             since_count: 0,
             out_of_steps: 0,
             machine: Machine::default(),
+            follow: FollowMemory::default(),
             text: TextBuffer::default(),
-            builds: limits::BUILDS,
+            recent: RecentInputs::default(),
+            left: Left::UNBOUNDED,
         }
     }
 }
@@ -83,8 +115,10 @@ pub(super) struct Place<'t> {
     pub(super) text: Text<'t>,
     pub(super) slot: &'t mut Slot,
     pub(super) machine: &'t mut Machine,
-    /// How many automata may still be built.
-    pub(super) builds: &'t mut u32,
+    pub(super) follow: &'t mut FollowMemory,
+    /// The input as it is known, if it is of ASCII.
+    pub(super) recent: Option<&'t mut RecentInput>,
+    pub(super) left: &'t mut Left,
     /// Searches by what may grow, since memory was last counted.
     pub(super) since_count: &'t mut u32,
 }
@@ -101,10 +135,23 @@ impl PatternCache {
         Self::default()
     }
 
-    /// Lets the searches that follow, those of one request, build a few automata; beyond them, a search backtracks where
-    /// that is possible, which costs no memory and decides alike.
+    /// Bounds what the searches that follow, those of one message, may build and cost together.
+    ///
+    /// Where no automaton may be built, a search takes longer and decides alike; where no steps are left, it ends with
+    /// [`Matched::OutOfSteps`].
     pub(in crate::rules) fn begin(&mut self) {
-        self.builds = limits::BUILDS;
+        self.left = Left::REQUEST;
+    }
+
+    /// Lets searches cost together what they cost, each within its own bounds: for whoever is not on a request's path.
+    pub(in crate::rules) fn begin_unbounded(&mut self) {
+        self.left = Left::UNBOUNDED;
+    }
+
+    /// Lets no automaton be built.
+    #[cfg(test)]
+    pub(super) fn forbid_automata(&mut self) {
+        self.left.builds = 0;
     }
 
     /// About how many bytes it occupies.
@@ -114,7 +161,9 @@ impl PatternCache {
             + self.slots.capacity() * size_of::<Slot>()
             + self.index.capacity() * size_of::<(u64, usize)>()
             + self.machine.memory()
+            + self.follow.memory()
             + self.text.memory()
+            + self.recent.memory()
     }
 
     /// How many searches ran out of steps since this was asked last.
@@ -142,11 +191,18 @@ impl PatternCache {
         };
         let slot = &mut self.slots[number];
         slot.used = true;
+        let recent = self.recent.find(input).filter(|recent| recent.is_ascii());
+        let text = match recent {
+            Some(_) => Text::of_ascii(input),
+            None => self.text.read(input),
+        };
         Place {
-            text: self.text.read(input),
+            text,
             slot,
             machine: &mut self.machine,
-            builds: &mut self.builds,
+            follow: &mut self.follow,
+            recent,
+            left: &mut self.left,
             since_count: &mut self.since_count,
         }
     }
@@ -211,7 +267,7 @@ impl Hasher for IdHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::pattern::{Pattern, PatternOptions, PatternSyntax};
+    use crate::rules::pattern::{Groups, Pattern, PatternOptions, PatternSyntax};
 
     #[test]
     fn what_was_not_used_is_dropped_first_and_built_again() {
@@ -242,5 +298,85 @@ mod tests {
         }
         cache.keep_within(0);
         assert!(cache.slots.is_empty() && cache.index.is_empty());
+    }
+
+    fn new(text: &str) -> Pattern {
+        Pattern::new(text, PatternSyntax::EcmaScript, PatternOptions::default()).unwrap()
+    }
+
+    fn engines(cache: &PatternCache) -> usize {
+        let slots = cache.slots.iter();
+        slots.filter(|slot| slot.built.has_engine()).count()
+    }
+
+    #[test]
+    fn a_request_builds_so_many_automata_and_is_decided_without_more() {
+        let builds = limits::BUILDS as usize;
+        // No bits decide these: the first half an automaton does, the other half backtracking.
+        let texts = (0..2 * builds).map(|number| format!("\\ba{number}(?:bc)*d\\b"));
+        let others = (0..2 * builds).map(|number| format!("(a{number})\\1d"));
+        let patterns: Vec<_> = texts.chain(others).map(|text| new(&text)).collect();
+        let input = |number: usize| match number.checked_sub(2 * builds) {
+            Some(number) => format!("a{number}a{number}d"),
+            None => format!("x a{number}bcbcd"),
+        };
+        let mut cache = PatternCache::new();
+        let mut groups = Groups::default();
+        for request in 1..=5 {
+            cache.begin();
+            for (number, pattern) in patterns.iter().enumerate() {
+                let (hit, miss) = (input(number), input(number + 1));
+                let found = pattern.is_match(&mut cache, hit.as_bytes());
+                assert_eq!(found, Matched::Yes, "{hit}");
+                let found = pattern.is_match(&mut cache, miss.as_bytes());
+                assert_eq!(found, Matched::No, "{miss}");
+                let found = pattern.captures(&mut cache, hit.as_bytes(), 0, &mut groups);
+                assert_eq!(found, Matched::Yes, "{hit}");
+                assert_eq!(groups.get(0).map(|span| span.end), Some(hit.len()), "{hit}");
+            }
+            assert_eq!(engines(&cache), patterns.len().min(request * builds));
+        }
+        assert_eq!(cache.take_out_of_steps(), 0);
+    }
+
+    #[test]
+    fn a_request_that_used_its_steps_up_has_searches_end_without_a_verdict() {
+        // Each takes all steps that a search has.
+        let endless = new(r"(a*)*\1b(?!c)");
+        let input = [vec![b'a'; 20_000], b"bc".to_vec()].concat();
+        let other = new(r"(a)\1b");
+        let mut cache = PatternCache::new();
+        for _ in 0..2 {
+            cache.begin();
+            for _ in 0..limits::REQUEST_STEPS / limits::STEPS - 1 {
+                let found = endless.is_match(&mut cache, &input);
+                assert_eq!(found, Matched::OutOfSteps);
+            }
+            assert_eq!(other.is_match(&mut cache, b"aab"), Matched::Yes);
+            assert_eq!(endless.is_match(&mut cache, &input), Matched::OutOfSteps);
+            assert_eq!(other.is_match(&mut cache, b"aab"), Matched::OutOfSteps);
+        }
+        cache.begin_unbounded();
+        for _ in 0..=limits::REQUEST_STEPS / limits::STEPS {
+            assert_eq!(endless.is_match(&mut cache, &input), Matched::OutOfSteps);
+        }
+        assert_eq!(other.is_match(&mut cache, b"aab"), Matched::Yes);
+    }
+
+    #[test]
+    fn a_request_that_had_automata_work_too_much_has_them_work_no_more() {
+        let pattern = new(r"\b[a-z]{4000}\d\b");
+        let most = limits::WORK / u64::from(pattern.states());
+        let input = vec![b' '; most as usize];
+        let mut cache = PatternCache::new();
+        for _ in 0..2 {
+            cache.begin();
+            for _ in 0..limits::REQUEST_WORK / limits::WORK {
+                assert_eq!(pattern.is_match(&mut cache, &input), Matched::No);
+            }
+            let left = usize::try_from(cache.left.work / u64::from(pattern.states())).unwrap();
+            assert_eq!(pattern.is_match(&mut cache, &input[..left]), Matched::No);
+            assert_eq!(pattern.is_match(&mut cache, b"x"), Matched::OutOfSteps);
+        }
     }
 }

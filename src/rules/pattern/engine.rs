@@ -39,7 +39,9 @@ impl Engine {
             .filter_map(|term| term.reach.skipped())
             .collect();
         let expressions = translate(ast, alphabet, &left_out);
-        let automaton = |id: u32| Automaton::new(&expressions[id as usize], alphabet);
+        // Many look-aheads share what one automaton has.
+        let lazy = limits::LAZY_STATES / (1 + terms.len());
+        let automaton = |id: u32| Automaton::new(&expressions[id as usize], alphabet, lazy);
         Self {
             base: automaton(ast.root()),
             terms: terms.iter().map(|term| automaton(term.sub)).collect(),
@@ -54,14 +56,14 @@ impl Engine {
 }
 
 impl Automaton {
-    fn new(expression: &Hir, alphabet: Alphabet) -> Self {
+    fn new(expression: &Hir, alphabet: Alphabet, lazy: usize) -> Self {
         // Implicit captures, although only the whole match is asked for: without them a search that has to give up
         // the lazy automaton would silently find nothing.
         let config = Config::new()
             .utf8_empty(alphabet == Alphabet::Wide)
             .which_captures(WhichCaptures::Implicit)
             .nfa_size_limit(None)
-            .hybrid_cache_capacity(limits::LAZY_STATES)
+            .hybrid_cache_capacity(lazy)
             .onepass(false)
             .backtrack(false)
             .dfa(false);
@@ -109,6 +111,7 @@ impl Automaton {
     }
 
     fn memory(&self) -> usize {
-        size_of::<Self>() + self.regex.memory_usage() + self.cache.memory_usage()
+        // The library counts what its vectors hold, which is about half of what they occupy.
+        size_of::<Self>() + 2 * (self.regex.memory_usage() + self.cache.memory_usage())
     }
 }

@@ -33,7 +33,7 @@ pub(super) const BYTES_PER_STEP: usize = 16;
 /// Choices and undo notes of backtracking that may wait at a time: four mebibytes.
 pub(super) const WAITING: usize = 256 * 1024;
 
-/// Bytes of the lazily built states of one automaton, in each direction; full, it begins anew.
+/// Bytes of the lazily built states of a pattern's automata together, in each direction; full, one begins anew.
 pub(super) const LAZY_STATES: usize = 256 * 1024;
 
 /// Bytes of a cache from which on programs that were not used lately are dropped.
@@ -45,8 +45,13 @@ pub(super) const WORK: u64 = 1 << 30;
 /// Words of bits of a pattern that is searched by shifting them; a longer one is left to an automaton.
 pub(super) const SHIFT_WORDS: usize = 8;
 
-/// Automata that the searches of one request may build; a search beyond them backtracks from every place instead.
+/// Automata that the searches of one request may build. A search beyond them follows all ways to match at once: it takes
+/// longer and decides alike.
 pub(super) const BUILDS: u32 = 4;
 
-/// Steps of such a search; one that needs more has its automaton built after all, so that no verdict depends on it.
-pub(super) const CRAWL_STEPS: u32 = 100_000;
+/// Steps of all searches of one request that no bits decide: some tenths of a second at most. Beyond them such a search
+/// ends as one that ran out of its own.
+pub(super) const REQUEST_STEPS: u32 = 16_000_000;
+
+/// The same in states of automata times bytes of inputs.
+pub(super) const REQUEST_WORK: u64 = 4 * WORK;

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod exact;
 mod facts;
+mod follow;
 mod groups;
 mod limits;
 mod lines;
@@ -24,6 +25,7 @@ mod search;
 mod shift;
 mod size;
 mod text;
+mod texts;
 mod translate;
 mod unit_set;
 mod wildcard;
@@ -208,6 +210,16 @@ impl Tree {
         }
     }
 
+    /// Steps that it takes in a program of [many](ManyBuilder); `None` if it cannot be in one.
+    pub(in crate::rules) fn steps_together(&self) -> Option<usize> {
+        shift::steps_together(self)
+    }
+
+    /// An upper bound on the states of its automata.
+    pub(in crate::rules) const fn states(&self) -> u32 {
+        self.plan.states
+    }
+
     /// How its verdict is found.
     pub(in crate::rules) fn manner(&self) -> Manner {
         let quick = Quick::new(self);
@@ -287,10 +299,13 @@ impl Pattern {
             }
             quick
         });
-        match quick.verdict(place.text) {
+        match quick.verdict(place.text, place.recent.take()) {
             Some(true) => Matched::Yes,
             Some(false) => Matched::No,
-            None => self.search(&mut place).verdict(),
+            None => match self.search(&mut place) {
+                Some(search) => search.verdict(),
+                None => Matched::OutOfSteps,
+            },
         }
     }
 
@@ -309,12 +324,14 @@ impl Pattern {
             return Matched::No;
         }
         let mut place = cache.prepare(self.id, input);
-        let found = if self.is_affordable(place.text) {
-            let from = place.text.place_of(start);
-            self.search(&mut place).captures(from, groups)
+        let from = place.text.place_of(start);
+        let is_affordable = self.is_affordable(place.text);
+        let search = if is_affordable {
+            self.search(&mut place)
         } else {
-            Matched::OutOfSteps
+            None
         };
+        let found = search.map_or(Matched::OutOfSteps, |search| search.captures(from, groups));
         cache.note(found)
     }
 
@@ -352,16 +369,20 @@ impl Pattern {
         u64::from(self.states).saturating_mul(bytes) <= limits::WORK
     }
 
-    fn search<'s>(&self, place: &'s mut Place<'_>) -> Search<'s> {
+    /// What searches by other means than bits; `None` if the request has cost too much for that.
+    fn search<'s>(&self, place: &'s mut Place<'_>) -> Option<Search<'s>> {
         *place.since_count += 1;
+        let work = u64::from(self.states).saturating_mul(place.text.bytes().len() as u64);
+        place.left.work = place.left.work.checked_sub(work)?;
         let slot = &mut *place.slot;
-        Search {
+        Some(Search {
             tree: slot.tree.get_or_insert_with(|| Box::new(self.tree())),
             text: place.text,
             built: &mut slot.built,
             machine: place.machine,
-            builds: place.builds,
-        }
+            follow: place.follow,
+            left: place.left,
+        })
     }
 }
 
@@ -666,13 +687,29 @@ mod tests {
             let mut many = ManyBuilder::new(true);
             let in_many = many.add(&pattern.tree(), 7);
             let many = many.build();
-            let mut cache = PatternCache::new();
+            let (mut cache, mut frugal) = (PatternCache::new(), PatternCache::new());
+            frugal.forbid_automata();
+            let (mut groups, mut frugal_groups) = (Groups::default(), Groups::default());
             for input in inputs.iter().map(String::as_bytes) {
+                let found = pattern.captures(&mut cache, input, 0, &mut groups);
+                let frugal_found = pattern.captures(&mut frugal, input, 0, &mut frugal_groups);
+                prop_assert_eq!(frugal_found, found, "{:?} on {:?}", &text, input);
+                prop_assert_eq!(&frugal_groups, &groups, "{:?} on {:?}", &text, input);
                 let mut found = Vec::new();
                 many.scan(input, &mut ManyMemory::default(), &mut found);
                 let mut place = cache.prepare(pattern.id, input);
-                let expected = pattern.search(&mut place).verdict() == Matched::Yes;
-                if let Some(verdict) = quick.verdict(place.text) {
+                let expected = pattern.search(&mut place).unwrap().verdict() == Matched::Yes;
+                let mut place = frugal.prepare(pattern.id, input);
+                let followed = pattern.search(&mut place).unwrap().verdict();
+                prop_assert_eq!(
+                    followed == Matched::Yes,
+                    expected,
+                    "{:?} on {:?}",
+                    &text,
+                    input
+                );
+                let mut place = cache.prepare(pattern.id, input);
+                if let Some(verdict) = quick.verdict(place.text, place.recent.take()) {
                     prop_assert_eq!(verdict, expected, "{:?} on {:?}", &text, input);
                 }
                 if in_many && expected {

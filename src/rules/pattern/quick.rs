@@ -1,19 +1,62 @@
 //! A pattern's verdict by shifting bits, for the patterns that this can decide.
 
 use super::Tree;
+use super::ast::{Ast, NodeId};
 use super::limits;
 use super::plan::{Reach, Shape};
 use super::shift::{Builder, Program, Registers};
 use super::text::Text;
+use super::texts::{self, RecentInput, Texts, texts};
 
 /// What decides about one pattern; built in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct Quick {
     /// Each must match; none if this cannot decide.
-    programs: Vec<Program>,
+    parts: Vec<Part>,
     /// Only a text of one line is decided.
     one_line: bool,
     registers: Registers,
+}
+
+/// What decides about a part of a pattern.
+#[derive(Debug)]
+struct Part {
+    /// Without these there is no match.
+    texts: Texts,
+    /// How many bytes before the first text a match begins, if that is known.
+    reach: Option<usize>,
+    program: Program,
+}
+
+impl Part {
+    fn new(ast: &Ast, root: NodeId, program: Program) -> Self {
+        let texts = texts(ast, root);
+        let first = texts.first();
+        Self {
+            reach: first.and_then(|text| program.reach_before(text.needle())),
+            texts,
+            program,
+        }
+    }
+
+    fn is_match(&self, text: Text<'_>, folded: Option<&[u8]>, registers: &mut Registers) -> bool {
+        let mut from = 0;
+        if let Some(folded) = folded {
+            let (mut behind, mut first) = (0, None);
+            for text in &self.texts {
+                let Some(at) = text.find(&folded[behind..]) else {
+                    return false;
+                };
+                first = first.or(Some(at));
+                behind += at + text.needle().len();
+            }
+            from = match (first, self.reach) {
+                (Some(first), Some(reach)) => first.saturating_sub(reach),
+                _ => 0,
+            };
+        }
+        self.program.is_match(text, from, folded, registers)
+    }
 }
 
 impl Quick {
@@ -26,12 +69,13 @@ impl Quick {
             let mut builder = Builder::default();
             let fits =
                 builder.add(ast, root, looks_hold) && builder.steps() <= 64 * limits::SHIFT_WORDS;
-            if fits { builder.build() } else { None }
+            let program = if fits { builder.build() } else { None };
+            program.map(|program| Part::new(ast, root, program))
         };
         let mut quick = Self::default();
         match &plan.shape {
             Shape::Irregular => return None,
-            Shape::Regular => quick.programs.push(program(ast.root(), false)?),
+            Shape::Regular => quick.parts.push(program(ast.root(), false)?),
             // Where the rest matches at every place, the best one for look-aheads is the beginning.
             Shape::Conjunction(terms) => {
                 let mut rest = Builder::default();
@@ -50,36 +94,46 @@ impl Quick {
                     if term.negated || !is_free {
                         return None;
                     }
-                    quick.programs.push(program(term.sub, false)?);
+                    quick.parts.push(program(term.sub, false)?);
                 }
             }
         }
+        quick.parts.shrink_to_fit();
         Some(quick)
     }
 
     /// Whether there are texts that this decides.
     pub(super) fn decides(&self) -> bool {
-        !self.programs.is_empty()
+        !self.parts.is_empty()
     }
 
     /// Whether the pattern matches; `None` if this cannot tell.
-    pub(super) fn verdict(&mut self, text: Text<'_>) -> Option<bool> {
+    pub(super) fn verdict(
+        &mut self,
+        text: Text<'_>,
+        recent: Option<&mut RecentInput>,
+    ) -> Option<bool> {
         if !self.decides() || (self.one_line && !is_one_line(text)) {
             return None;
         }
+        let has_texts = self.parts.iter().any(|part| !part.texts.is_empty());
+        let recent = recent.filter(|_| has_texts);
+        let folded = recent.map(|recent| recent.folded());
         let registers = &mut self.registers;
-        let mut programs = self.programs.iter();
-        Some(programs.all(|program| program.is_match(text, registers)))
+        let mut parts = self.parts.iter();
+        Some(parts.all(|part| part.is_match(text, folded, registers)))
     }
 
     /// Words of bits that each unit of a text is met with.
     pub(super) fn width(&self) -> usize {
-        self.programs.iter().map(Program::width).sum()
+        self.parts.iter().map(|part| part.program.width()).sum()
     }
 
     /// About how many bytes it occupies.
     pub(super) fn memory(&self) -> usize {
-        self.programs.iter().map(Program::memory).sum::<usize>() + self.registers.memory()
+        let parts = self.parts.iter();
+        let parts = parts.map(|part| part.program.memory() + texts::memory(&part.texts));
+        parts.sum::<usize>() + self.registers.memory()
     }
 }
 

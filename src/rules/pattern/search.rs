@@ -5,7 +5,9 @@ use regex_automata::Match;
 use super::Matched;
 use super::Tree;
 use super::backtrack::{Machine, OutOfSteps, Outcome, Program, Steps};
+use super::cache::Left;
 use super::engine::{Automaton, Engine};
+use super::follow::{FollowMemory, Follower, Sought};
 use super::groups::Groups;
 use super::limits;
 use super::lines;
@@ -19,6 +21,7 @@ pub(super) struct Built {
     ascii: Option<Box<Engine>>,
     wide: Option<Box<Engine>>,
     program: Option<Program>,
+    follower: Option<Follower>,
 }
 
 impl Built {
@@ -44,6 +47,13 @@ impl Built {
         let engines = self.ascii.iter().chain(&self.wide);
         engines.map(|engine| engine.memory()).sum::<usize>()
             + self.program.as_ref().map_or(0, Program::memory)
+            + self.follower.as_ref().map_or(0, Follower::memory)
+    }
+
+    /// Whether there is an automaton.
+    #[cfg(test)]
+    pub(super) fn has_engine(&self) -> bool {
+        self.ascii.is_some() || self.wide.is_some()
     }
 }
 
@@ -53,32 +63,65 @@ pub(super) struct Search<'s> {
     pub(super) text: Text<'s>,
     pub(super) built: &'s mut Built,
     pub(super) machine: &'s mut Machine,
-    /// How many automata may still be built.
-    pub(super) builds: &'s mut u32,
+    pub(super) follow: &'s mut FollowMemory,
+    /// What the searches of the request may still cost.
+    pub(super) left: &'s mut Left,
+}
+
+/// Where a match begins, and where it ends if that is known.
+struct Found {
+    start: usize,
+    end: Option<usize>,
+}
+
+impl From<Match> for Found {
+    fn from(found: Match) -> Self {
+        Self {
+            start: found.start(),
+            end: Some(found.end()),
+        }
+    }
 }
 
 impl Search<'_> {
     /// Whether there is a match.
     pub(super) fn verdict(mut self) -> Matched {
-        if let Shape::Regular = self.tree.plan.shape
-            && self.may_build()
-        {
-            let engine = self.built.engine(self.tree, self.text);
-            return yes_if(engine.base.is_match(self.text.bytes()));
-        }
-        match self.find(0, &mut Steps::new(limits::STEPS)) {
-            Ok(found) => yes_if(found.is_some()),
-            Err(OutOfSteps) => Matched::OutOfSteps,
-        }
+        let found = self.within(|search, steps| {
+            if let Shape::Regular = search.tree.plan.shape
+                && search.may_build()
+            {
+                let bytes = search.text.bytes();
+                take_bytes(bytes.len(), steps)?;
+                let engine = search.built.engine(search.tree, search.text);
+                return Ok(engine.base.is_match(bytes));
+            }
+            Ok(search.find(0, steps)?.is_some())
+        });
+        found.map_or(Matched::OutOfSteps, yes_if)
+    }
+
+    /// Searches with the steps that a search has, as far as the request has them left.
+    fn within<T>(
+        &mut self,
+        search: impl FnOnce(&mut Self, &mut Steps) -> Result<T, OutOfSteps>,
+    ) -> Result<T, OutOfSteps> {
+        // Without an automaton a search takes the steps that it takes, so that no verdict depends on there being one.
+        let is_bare = self.left.builds == 0 && self.built.lacks_engine(self.text);
+        let own = if is_bare || matches!(self.tree.plan.shape, Shape::Regular) {
+            self.left.steps
+        } else {
+            self.left.steps.min(limits::STEPS)
+        };
+        let mut steps = Steps::new(own);
+        let found = search(self, &mut steps);
+        self.left.steps -= own - steps.left();
+        found
     }
 
     /// Finds the leftmost match from this place on, and its groups.
     pub(super) fn captures(mut self, from: usize, groups: &mut Groups) -> Matched {
-        let mut steps = Steps::new(limits::STEPS);
-        match self.captures_within(from, groups, &mut steps) {
-            Ok(found) => yes_if(found),
-            Err(OutOfSteps) => Matched::OutOfSteps,
-        }
+        let found = self.within(|search, steps| search.captures_within(from, groups, steps));
+        found.map_or(Matched::OutOfSteps, yes_if)
     }
 
     fn captures_within(
@@ -87,22 +130,28 @@ impl Search<'_> {
         groups: &mut Groups,
         steps: &mut Steps,
     ) -> Result<bool, OutOfSteps> {
-        let Some((start, end)) = self.find(from, steps)? else {
+        let Some(Found { start, end }) = self.find(from, steps)? else {
             return Ok(false);
         };
         let text = self.text;
         let place = |(start, end)| (text.input_offset(start), text.input_offset(end));
         let decided = matches!(self.tree.plan.shape, Shape::Irregular);
-        if !decided && self.tree.ast.groups() == 0 && self.tree.plan.ends_alike {
+        if let Some(end) = end
+            && !decided
+            && self.tree.ast.groups() == 0
+            && self.tree.plan.ends_alike
+        {
             groups.push(Some(place((start, end))));
             return Ok(true);
         }
         if !decided {
-            let outcome = self.run(start, steps)?;
+            let mut own = Steps::new(limits::STEPS.min(steps.left()));
+            let outcome = self.run(start, &mut own);
+            steps.take(limits::STEPS.min(steps.left()) - own.left())?;
             debug_assert_eq!(
-                outcome,
+                outcome?,
                 Outcome::Matched,
-                "the automaton found a match here"
+                "a match was found to begin here"
             );
         }
         for number in 0..=self.tree.ast.groups() {
@@ -116,75 +165,84 @@ impl Search<'_> {
         if !self.built.lacks_engine(self.text) {
             return true;
         }
-        match self.builds.checked_sub(1) {
+        match self.left.builds.checked_sub(1) {
             Some(left) => {
-                *self.builds = left;
+                self.left.builds = left;
                 true
             }
             None => false,
         }
     }
 
-    /// Where the leftmost match begins; where it ends only for a plan whose automaton knows.
-    fn find(
-        &mut self,
-        from: usize,
-        steps: &mut Steps,
-    ) -> Result<Option<(usize, usize)>, OutOfSteps> {
-        // Backtracking decides alike; only a text on which it gets lost is worth an automaton beyond those allowed.
-        if !self.may_build()
-            && let Ok(found) = self.crawl(from, &mut Steps::new(limits::CRAWL_STEPS))
-        {
-            return Ok(found);
+    /// Where the leftmost match begins.
+    fn find(&mut self, from: usize, steps: &mut Steps) -> Result<Option<Found>, OutOfSteps> {
+        let has_engine = self.may_build();
+        match &self.tree.plan.shape {
+            Shape::Conjunction(_) if !has_engine => return self.backtrack(from, has_engine, steps),
+            Shape::Irregular => return self.backtrack(from, has_engine, steps),
+            Shape::Regular if !has_engine => {
+                let start = self.follow(from, steps)?;
+                return Ok(start.map(|start| Found { start, end: None }));
+            }
+            Shape::Conjunction(_) | Shape::Regular => {}
         }
         let engine = self.built.engine(self.tree, self.text);
         let bytes = self.text.bytes();
         let found = match &self.tree.plan.shape {
             Shape::Conjunction(terms) => conjunction(engine, terms, bytes, from, steps)?,
-            Shape::Irregular => return self.backtrack(from, steps),
-            Shape::Regular => engine.base.find(bytes, from),
+            Shape::Irregular | Shape::Regular => {
+                take_bytes(bytes.len() - from, steps)?;
+                engine.base.find(bytes, from)
+            }
         };
-        Ok(found.map(|found| (found.start(), found.end())))
+        Ok(found.map(Found::from))
     }
 
-    /// Tries every place.
-    fn crawl(
-        &mut self,
-        from: usize,
-        steps: &mut Steps,
-    ) -> Result<Option<(usize, usize)>, OutOfSteps> {
+    /// Where the leftmost match of the pattern without its look-aheads begins, found by following all ways at once.
+    fn follow(&mut self, from: usize, steps: &mut Steps) -> Result<Option<usize>, OutOfSteps> {
+        let ast = &self.tree.ast;
+        let follower = self
+            .built
+            .follower
+            .get_or_insert_with(|| Follower::new(ast));
         let bytes = self.text.bytes();
-        let mut at = from;
-        loop {
-            take_bytes(1, steps)?;
-            if self.run(at, steps)? == Outcome::Matched {
-                return Ok(self.machine.group(0));
-            }
-            match next_unit(bytes, at) {
-                Some(next) => at = next,
-                None => return Ok(None),
-            }
-        }
+        follower.find(Sought { ast, bytes }, from, self.follow, steps)
+    }
+
+    /// The match that the machine came to.
+    fn found_by_running(&self) -> Option<Found> {
+        let (start, end) = self.machine.group(0)?;
+        Some(Found {
+            start,
+            end: Some(end),
+        })
     }
 
     /// Tries every place at which a pattern that accepts more matches.
     fn backtrack(
         &mut self,
         from: usize,
+        has_engine: bool,
         steps: &mut Steps,
-    ) -> Result<Option<(usize, usize)>, OutOfSteps> {
+    ) -> Result<Option<Found>, OutOfSteps> {
         let bytes = self.text.bytes();
         let mut at = from;
         loop {
-            let engine = self.built.engine(self.tree, self.text);
-            let Some(found) = engine.base.find(bytes, at) else {
+            let start = if has_engine {
+                let engine = self.built.engine(self.tree, self.text);
+                let found = engine.base.find(bytes, at);
+                take_bytes(found.map_or(0, |found| found.end() - at), steps)?;
+                found.map(|found| found.start())
+            } else {
+                self.follow(at, steps)?
+            };
+            let Some(start) = start else {
                 return Ok(None);
             };
-            take_bytes(found.end() - at, steps)?;
-            if self.run(found.start(), steps)? == Outcome::Matched {
-                return Ok(self.machine.group(0));
+            if self.run(start, steps)? == Outcome::Matched {
+                return Ok(self.found_by_running());
             }
-            match next_unit(bytes, found.start()) {
+            match next_unit(bytes, start) {
                 Some(next) => at = next,
                 None => return Ok(None),
             }

@@ -93,6 +93,15 @@ impl TextBuffer {
 }
 
 impl<'t> Text<'t> {
+    /// An input that is known to be of ASCII.
+    pub(super) const fn of_ascii(input: &'t [u8]) -> Self {
+        Self {
+            bytes: input,
+            ascii: true,
+            seams: &[],
+        }
+    }
+
     pub(super) const fn bytes(&self) -> &'t [u8] {
         self.bytes
     }
@@ -131,6 +140,17 @@ pub(super) const fn encode_surrogate(unit: u16) -> [u8; 3] {
         0x80 | (unit >> 6 & 0x3f) as u8,
         0x80 | (unit & 0x3f) as u8,
     ]
+}
+
+/// The unit that begins here, in a text of that form, and the length of its bytes.
+pub(super) fn unit_at(bytes: &[u8], at: usize) -> Option<(u16, u32)> {
+    let low = |byte: u8| u16::from(byte & 0x3f);
+    Some(match *bytes.get(at..)? {
+        [byte, ..] if byte < 0x80 => (byte.into(), 1),
+        [lead, one, ..] if lead < 0xe0 => (u16::from(lead & 0x1f) << 6 | low(one), 2),
+        [lead, one, two, ..] => (u16::from(lead & 0x0f) << 12 | low(one) << 6 | low(two), 3),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

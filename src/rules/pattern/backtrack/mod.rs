@@ -25,9 +25,15 @@ impl Steps {
         Self(steps)
     }
 
-    /// Takes so many steps out of the budget.
+    /// How many are left.
+    pub(super) const fn left(&self) -> u32 {
+        self.0
+    }
+
+    /// Takes so many steps out of the budget; with fewer than that, all that are left.
     pub(super) fn take(&mut self, steps: u32) -> Result<(), OutOfSteps> {
-        self.0 = self.0.checked_sub(steps).ok_or(OutOfSteps)?;
-        Ok(())
+        let is_within = steps <= self.0;
+        self.0 = self.0.saturating_sub(steps);
+        if is_within { Ok(()) } else { Err(OutOfSteps) }
     }
 }

@@ -5,6 +5,7 @@ use super::{OutOfSteps, Steps};
 use crate::rules::pattern::ast::Ast;
 use crate::rules::pattern::case;
 use crate::rules::pattern::limits;
+use crate::rules::pattern::text::unit_at;
 
 /// What runs on what.
 pub(super) struct Subject<'r> {
@@ -91,15 +92,4 @@ impl Subject<'_> {
             unit
         }
     }
-}
-
-/// The unit that begins here and the length of its bytes.
-fn unit_at(bytes: &[u8], at: usize) -> Option<(u16, u32)> {
-    let low = |byte: u8| u16::from(byte & 0x3f);
-    Some(match *bytes.get(at..)? {
-        [byte, ..] if byte < 0x80 => (byte.into(), 1),
-        [lead, one, ..] if lead < 0xe0 => (u16::from(lead & 0x1f) << 6 | low(one), 2),
-        [lead, one, two, ..] => (u16::from(lead & 0x0f) << 12 | low(one) << 6 | low(two), 3),
-        _ => return None,
-    })
 }

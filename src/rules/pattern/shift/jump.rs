@@ -1,6 +1,9 @@
 //! Where to look for the next possible match when none is under way.
 
+use memchr::memmem::Finder;
+
 use super::row::Row;
+use crate::rules::pattern::texts::only_byte;
 use crate::rules::pattern::unit_set::UnitSet;
 
 /// Bytes that one place in a match may have, for the search to jump to them.
@@ -8,6 +11,44 @@ const MAX_NEEDLES: usize = 3;
 
 /// Steps from a match's beginning to such a place at most.
 const MAX_BACK: usize = 12;
+
+/// Places of a match that are looked at for a text, and bytes that it must have at least.
+const MAX_PLACES: usize = 64;
+const MIN_TEXT: usize = 3;
+
+/// A text that stands at one place of every match, in lower case.
+#[derive(Debug)]
+pub(super) struct Lead {
+    text: Finder<'static>,
+    /// How many bytes before it a match begins.
+    back: usize,
+}
+
+impl Lead {
+    /// The next place from here on where a match may begin, in a text in lower case.
+    pub(super) fn next(&self, folded: &[u8], at: usize) -> Option<usize> {
+        let mut at = at;
+        loop {
+            let rest = folded.get(at + self.back..)?;
+            at += self.text.find(rest)?;
+            // What stands before the text is of ASCII, too: a match cannot begin inside another character.
+            if folded[at].is_ascii() {
+                return Some(at);
+            }
+            at += 1;
+        }
+    }
+
+    /// How many bytes before this text a match begins, if it is the one.
+    pub(super) fn reach_before(&self, text: &[u8]) -> Option<usize> {
+        (self.text.needle() == text).then_some(self.back)
+    }
+
+    /// About how many bytes it occupies beside itself.
+    pub(super) fn memory(&self) -> usize {
+        self.text.needle().len()
+    }
+}
 
 /// The bytes that stand at one place of every match, and what is known around them.
 #[derive(Clone, Copy, Debug)]
@@ -49,45 +90,69 @@ impl Jump {
     }
 }
 
-/// The place in all rows that the fewest bytes stand at, if they are few.
-pub(super) fn jump<'r>(rows: impl Iterator<Item = &'r Row>, sets: &[UnitSet]) -> Option<Jump> {
+/// The units at the places of a match, as far as all rows that may begin anywhere have them at the same place; none if
+/// there is a place where they may be beyond ASCII.
+pub(super) fn places<'r>(rows: impl Iterator<Item = &'r Row>, sets: &[UnitSet]) -> Vec<UnitSet> {
     let floating: Vec<&Row> = rows
         .filter(|row| !row.from_start && !row.steps.is_empty())
         .collect();
-    let shortest = floating.iter().map(|row| row.steps.len()).min()?;
-    let place = |number: usize| {
+    let shortest = floating.iter().map(|row| row.steps.len()).min();
+    let mut places = Vec::new();
+    for number in 0..shortest.unwrap_or(0).min(MAX_PLACES) {
         let mut set = UnitSet::default();
         for row in &floating {
             set.union(&sets[usize::from(row.steps[number].take)]);
         }
-        set.wide().is_empty().then_some(set)
-    };
-    let repeats = |number: usize| floating.iter().any(|row| row.steps[number].stay.is_some());
-    let begin = place(0)?.ascii();
-    let mut best: Option<(u32, Jump)> = None;
-    for back in 0..shortest.min(MAX_BACK) {
-        let Some(set) = place(back) else {
+        if !set.wide().is_empty() {
             break;
-        };
-        if let Some((frequency, needles, count)) = needles(&set)
+        }
+        places.push(set);
+        // Behind a step that may repeat, places are no longer known.
+        if floating.iter().any(|row| row.steps[number].stay.is_some()) {
+            break;
+        }
+    }
+    places
+}
+
+/// The place that the fewest bytes stand at, if they are few.
+pub(super) fn jump(places: &[UnitSet]) -> Option<Jump> {
+    let begin = places.first()?.ascii();
+    let mut best: Option<(u32, Jump)> = None;
+    for (back, set) in places.iter().enumerate().take(MAX_BACK) {
+        if let Some((frequency, needles, count)) = needles(set)
             && best.is_none_or(|(least, _)| frequency < least)
         {
-            let next = (back + 1 < shortest && !repeats(back)).then_some(back + 1);
             let jump = Jump {
                 needles,
                 count,
                 back,
                 begin,
-                behind: next.and_then(place).map(|set| set.ascii()),
+                behind: places.get(back + 1).map(UnitSet::ascii),
             };
             best = Some((frequency, jump));
         }
-        // Behind a step that may repeat, places are no longer known.
-        if repeats(back) {
-            break;
-        }
     }
     best.map(|(_, jump)| jump)
+}
+
+/// The longest text that stands at the same place of every match.
+pub(super) fn lead(places: &[UnitSet]) -> Option<Lead> {
+    let bytes: Vec<Option<u8>> = places.iter().map(only_byte).collect();
+    let (mut best, mut from) = (0..0, 0);
+    for at in 0..=bytes.len() {
+        if bytes.get(at).copied().flatten().is_none() {
+            if at - from > best.len() {
+                best = from..at;
+            }
+            from = at + 1;
+        }
+    }
+    let text: Vec<u8> = bytes[best.clone()].iter().flatten().copied().collect();
+    (text.len() >= MIN_TEXT).then(|| Lead {
+        text: Finder::new(&text).into_owned(),
+        back: best.start,
+    })
 }
 
 /// The bytes of a set with how often they are met, if they are few.

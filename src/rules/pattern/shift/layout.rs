@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::classes::Classes;
-use super::jump::{Jump, frequency_of, jump};
+use super::jump::{Jump, frequency_of, jump, places};
 use super::row::{Row, Sets, Step};
 use super::trie::{End, Moves, Target, Trie, Word};
 use crate::rules::pattern::unit_set::UnitSet;
@@ -22,7 +22,7 @@ const WORTH_FILLING: usize = 16;
 /// The program of rows, each of a pattern; `None` if it would have to tell too many kinds of units apart.
 pub(super) fn lay_out(sets: &Sets, rows: Vec<(Row, u32)>) -> Option<Trie> {
     let classes = Classes::new(sets.all())?;
-    let jump = jump(rows.iter().map(|(row, _)| row), sets.all());
+    let jump = jump(&places(rows.iter().map(|(row, _)| row), sets.all()));
     let (mut rows, empty): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(row, _)| !row.steps.is_empty());
     rows.sort_by(|(one, number), (other, second)| {

@@ -47,15 +47,7 @@ impl ManyBuilder {
     ///
     /// While the input lacks that, no search for the pattern can match, nor run out of steps.
     pub(in crate::rules) fn add(&mut self, tree: &Tree, number: u32) -> bool {
-        let root = match &tree.plan.shape {
-            Shape::Irregular => return false,
-            Shape::Regular => tree.ast.root(),
-            Shape::Conjunction(terms) => match terms.first() {
-                Some(term) if !term.negated && term.reach != Reach::Here => term.sub,
-                _ => return false,
-            },
-        };
-        let Some(mut rows) = rows(&tree.ast, root, false, &mut self.sets) else {
+        let Some(mut rows) = rows_of(tree, &mut self.sets) else {
             return false;
         };
         if self.begins_anywhere {
@@ -87,6 +79,26 @@ impl ManyBuilder {
             trie,
         }
     }
+}
+
+/// The rows of what an input must hold for the pattern to match.
+fn rows_of(tree: &Tree, sets: &mut Sets) -> Option<Vec<Row>> {
+    let root = match &tree.plan.shape {
+        Shape::Irregular => return None,
+        Shape::Regular => tree.ast.root(),
+        Shape::Conjunction(terms) => match terms.first() {
+            Some(term) if !term.negated && term.reach != Reach::Here => term.sub,
+            _ => return None,
+        },
+    };
+    rows(&tree.ast, root, false, sets)
+}
+
+/// Steps that a pattern takes in a program of many; `None` if it cannot be in one.
+pub(in crate::rules::pattern) fn steps_together(tree: &Tree) -> Option<usize> {
+    let rows = rows_of(tree, &mut Sets::default())?;
+    let is_told_apart = !rows.iter().any(Row::is_trivial);
+    is_told_apart.then(|| rows.iter().map(|row| row.steps.len()).sum())
 }
 
 impl Many {

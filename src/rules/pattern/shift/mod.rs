@@ -14,5 +14,6 @@ mod program;
 mod row;
 mod trie;
 
+pub(super) use many::steps_together;
 pub(in crate::rules) use many::{Many, ManyBuilder, ManyMemory};
 pub(super) use program::{Builder, Program, Registers};

@@ -1,7 +1,7 @@
 //! Rows of one pattern as bits, a bit for each step, that a text moves along.
 
 use super::classes::{ClassMap, Classes};
-use super::jump::{Jump, jump};
+use super::jump::{Jump, Lead, jump, lead, places};
 use super::row::{Row, Sets, rows};
 use crate::rules::pattern::ast::{Ast, NodeId};
 use crate::rules::pattern::text::Text;
@@ -25,7 +25,9 @@ pub(in crate::rules::pattern) struct Program {
     /// Whether any text matches, and whether an empty one does.
     always: bool,
     on_empty: bool,
+    /// Where to look for the next possible match when none is under way.
     jump: Option<Jump>,
+    lead: Option<Lead>,
     /// Whether a match may begin elsewhere than at the start.
     floats: bool,
 }
@@ -144,8 +146,10 @@ impl Builder {
                 place += 1;
             }
         }
+        let places = places(self.rows.iter(), self.sets.all());
         Some(Program {
-            jump: jump(self.rows.iter(), self.sets.all()),
+            jump: jump(&places),
+            lead: lead(&places),
             floats: words.of(FIRST).iter().any(|first| *first != 0),
             classes: classes.map,
             moves,
@@ -157,10 +161,19 @@ impl Builder {
 }
 
 impl Program {
-    /// Whether it matches.
+    /// How many bytes before the first such text the first match can begin, if matches hold one at that place.
+    pub(in crate::rules::pattern) fn reach_before(&self, text: &[u8]) -> Option<usize> {
+        let floats_only = self.words.of(FIRST) == self.words.of(START);
+        let lead = self.lead.as_ref().filter(|_| floats_only)?;
+        lead.reach_before(text)
+    }
+
+    /// Whether it matches at a place from here on; `folded` is the text in lower case, if that is known.
     pub(in crate::rules::pattern) fn is_match(
         &self,
         text: Text<'_>,
+        from: usize,
+        folded: Option<&[u8]>,
         registers: &mut Registers,
     ) -> bool {
         let bytes = text.bytes();
@@ -168,9 +181,9 @@ impl Program {
             return true;
         }
         if self.words.count == 1 {
-            return self.run_one(bytes);
+            return self.run_one(bytes, from, folded);
         }
-        self.run(bytes, registers)
+        self.run(bytes, from, folded, registers)
     }
 
     /// Words of bits: what each unit of a text costs.
@@ -182,24 +195,24 @@ impl Program {
     pub(in crate::rules::pattern) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.classes.memory()
+            + self.lead.as_ref().map_or(0, Lead::memory)
             + size_of_val(&*self.moves)
             + size_of_val(&*self.words.all)
     }
 
-    fn run_one(&self, bytes: &[u8]) -> bool {
+    fn run_one(&self, bytes: &[u8], from: usize, folded: Option<&[u8]>) -> bool {
         let of = |kind| self.words.of(kind)[0];
         let (any, inner, last) = (of(FIRST), of(INNER), of(LAST));
         let mut first = of(START);
-        let (mut now, mut at) = (0, 0);
+        let (mut now, mut at) = (0, from);
         while at < bytes.len() {
             if now == 0 && first == any {
-                match &self.jump {
-                    Some(jump) => match jump.next(bytes, at) {
-                        Some(next) => at = next,
-                        None => return false,
-                    },
-                    None if first == 0 => return false,
-                    None => {}
+                if first == 0 {
+                    return false;
+                }
+                match self.next(bytes, folded, at) {
+                    Some(next) => at = next,
+                    None => return false,
                 }
             }
             let class = self.classes.class(bytes, &mut at);
@@ -214,7 +227,13 @@ impl Program {
     }
 
     /// The same for a program of several words.
-    fn run(&self, bytes: &[u8], registers: &mut Registers) -> bool {
+    fn run(
+        &self,
+        bytes: &[u8],
+        from: usize,
+        folded: Option<&[u8]>,
+        registers: &mut Registers,
+    ) -> bool {
         let count = self.words.count;
         // A word of zeros before the first, for it to carry from.
         for bits in [&mut registers.now, &mut registers.next] {
@@ -222,7 +241,13 @@ impl Program {
             bits.resize(count + 1, 0);
         }
         let (mut now, mut next) = (&mut registers.now[..], &mut registers.next[..]);
-        let (mut at, mut first) = (0, self.words.of(START));
+        let (mut at, mut first) = (from, self.words.of(START));
+        if from > 0 {
+            at = match self.next(bytes, folded, from) {
+                Some(next) => next,
+                None => return false,
+            };
+        }
         while at < bytes.len() {
             let class = self.classes.class(bytes, &mut at);
             let moves = &self.moves[2 * class * count..][..2 * count];
@@ -232,14 +257,24 @@ impl Program {
             }
             first = self.words.of(FIRST);
             std::mem::swap(&mut now, &mut next);
-            match &self.jump {
-                Some(jump) if alive == 0 => at = jump.next(bytes, at).unwrap_or(bytes.len()),
-                None if alive == 0 && !self.floats => return false,
-                _ => {}
+            if alive == 0 {
+                match self.next(bytes, folded, at) {
+                    Some(next) if self.floats => at = next,
+                    _ => return false,
+                }
             }
         }
         let mut last = now[1..].iter().zip(self.words.of(LAST_AT_END));
         last.any(|(bits, last)| bits & last != 0)
+    }
+
+    /// The next place from here on where a match may begin that may begin anywhere.
+    fn next(&self, bytes: &[u8], folded: Option<&[u8]>, at: usize) -> Option<usize> {
+        match (&self.lead, folded, &self.jump) {
+            (Some(lead), Some(folded), _) => lead.next(folded, at),
+            (_, _, Some(jump)) => jump.next(bytes, at),
+            (_, _, None) => Some(at),
+        }
     }
 
     /// Moves all words by one unit; the bits that are set then, and those of rows that are done, in any word.
