@@ -21,7 +21,6 @@ mod inspect;
 mod instance;
 mod keygen;
 mod mitigation;
-mod notifications;
 mod probe;
 mod publishing;
 mod run;

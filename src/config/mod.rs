@@ -12,7 +12,6 @@ mod exceptions;
 mod file;
 mod links;
 mod nearest;
-mod notify;
 mod overrides;
 mod policy;
 mod print;

@@ -18,8 +18,7 @@ const RESTS: u64 = 2;
 
 /// A connection to a server, counted while it exists.
 pub(super) struct Connection {
-    /// In a box, since it passes through many hands.
-    pub(super) wire: Box<ClientConnection>,
+    pub(super) wire: ClientConnection,
     pub(super) _counted: Counted,
 }
 

@@ -39,6 +39,11 @@ pub struct RuleLimits {
     pub rules: usize,
     /// Bytes that the rules occupy, about. What each worker builds to search with is bounded beside it.
     pub memory: usize,
+    /// Steps of the program that finds the rules of which no text must be in a request: one for each character of their
+    /// patterns, where a count stands for as many. Every byte of an input is met with the steps that are under way.
+    pub steps: usize,
+    /// States of the automata of patterns that every request is searched for, one pattern after the other.
+    pub states: usize,
 }
 
 impl Default for RuleLimits {
@@ -46,6 +51,8 @@ impl Default for RuleLimits {
         Self {
             rules: 20_000,
             memory: 256 * 1024 * 1024,
+            steps: 32 * 1024,
+            states: 128 * 1024,
         }
     }
 }
@@ -182,7 +189,7 @@ impl RuleSet {
     pub fn builder(limits: RuleLimits) -> RuleSetBuilder {
         RuleSetBuilder {
             limits,
-            compiler: Compiler::new(limits.memory),
+            compiler: Compiler::new(limits),
         }
     }
 
@@ -252,14 +259,15 @@ impl RuleSet {
         scratch: &mut Scratch,
         watch: W,
     ) -> Decision {
-        let judge = self.begin(request, scratch, watch);
-        judge.map_or(Decision::PASS, |judge| {
-            judge.state.see();
-            judge.judge()
-        })
+        self.begin(request, scratch, watch)
+            .map_or(Decision::PASS, |judge| {
+                // All rules together may cost what those that are found must not.
+                judge.memory.patterns.begin_unbounded();
+                judge.judge()
+            })
     }
 
-    /// A request under judgement, whose views are still to be made; `None` when there are no rules to judge by.
+    /// A request under judgement; `None` when there are no rules to judge by.
     fn begin<'a, W>(
         &'a self,
         request: &'a RequestView<'a>,
@@ -306,17 +314,6 @@ impl RuleSet {
         !self.plan.response_rules.is_empty()
     }
 
-    /// What a response rule changes: the name of a field, `status` or `body`; `None` for a request rule.
-    pub fn subject(&self, id: RuleId) -> Option<&str> {
-        let rules = &self.plan.response_rules;
-        let at = rules.binary_search_by_key(&id, |rule| rule.id).ok()?;
-        Some(match &rules[at].subject {
-            SubjectPlan::Body(_) => "body",
-            SubjectPlan::Field(name) => name,
-            SubjectPlan::Status => "status",
-        })
-    }
-
     /// What the response rules will read of this request; call it after [`judge`](Self::judge), with the same
     /// scratch, since a rewritten URL is part of it.
     pub fn remember(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> RequestMemory {
@@ -324,7 +321,6 @@ impl RuleSet {
         if state.set != self.number || state.original.raw() != request.target {
             state.begin(self.number, request.target, self.plan.is_hardened);
         }
-        state.see();
         let sight = RequestSight {
             request,
             state,

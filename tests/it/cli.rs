@@ -359,7 +359,7 @@ fn what_rules_cost_is_listed() {
     );
     for (row, (begin, end)) in rows[1..].iter().zip([
         ("-,text,\"text \"\"x-beresource=\"\"\",bits,", ",3.0"),
-        ("-,bits,bits,bits,", ",1.5"),
+        ("-,bits,bits,bits,", ",2.9"),
         ("-,all,nothing,bits,", ",1.5"),
         ("-,steps,nothing,irregular,", ",by steps"),
     ]) {

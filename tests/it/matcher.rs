@@ -444,3 +444,58 @@ fn inputs_too_long_to_search_count_for_rules_that_refuse() {
         assert_eq!(pair.agree(&set, &request).verdict, verdict, "{length}");
     }
 }
+
+#[test]
+fn sets_too_heavy_for_requests_without_their_texts_are_refused() {
+    let rule = |number: usize, pattern: &str| {
+        format!(
+            "<rule name='r{number}'><match url='.*'/><conditions>\
+             <add input='{{HTTP_COOKIE}}' pattern='{pattern}'/></conditions><action type='AbortRequest'/></rule>"
+        )
+    };
+    let add = |patterns: &[&str], limits: RuleLimits| {
+        let rules = patterns.iter().enumerate();
+        let rules: String = rules.map(|(number, text)| rule(number, text)).collect();
+        let text = format!("<rules>{rules}</rules>");
+        let source = RuleSource::parse(&text, &SourceOrigin::named("heavy.xml")).unwrap();
+        let mut builder = RuleSet::builder(limits);
+        let added = builder.add(&source, RuleOrigin::local("heavy.xml"));
+        // What was refused weighs nothing.
+        let one = RuleSource::parse(
+            &format!("<rules>{}</rules>", rule(0, patterns[0])),
+            &SourceOrigin::named("one.xml"),
+        );
+        let after = builder.add(&one.unwrap(), RuleOrigin::local("one.xml"));
+        (added.map_err(|error| error.to_string()), after.is_ok())
+    };
+    let limits = |steps, states| RuleLimits {
+        steps,
+        states,
+        ..RuleLimits::default()
+    };
+    // Five steps each, and some hundred states each.
+    let (light, heavy) = ("[0-9]{3}x[a-z]", "^(?!a)[a-z]{100}");
+    for (patterns, limits, refused, fits_after) in [
+        (&[light, light][..], limits(15, 0), None, true),
+        (&[light, light], limits(10, 0), None, false),
+        (&[light, light], limits(9, 0), Some("\"r1\""), true),
+        (&[light, "powershell"], limits(5, 0), None, false),
+        (&[heavy], limits(0, 1_000), None, false),
+        (&[heavy, heavy], limits(0, 1_000), Some("\"r1\""), true),
+        (&[heavy, "^(?!a)powershell"], limits(0, 1_000), None, false),
+        (&[heavy, heavy], RuleLimits::default(), None, true),
+    ] {
+        let (added, after) = add(patterns, limits);
+        match refused {
+            None => assert_eq!(added, Ok(()), "{patterns:?}"),
+            Some(name) => {
+                let error = added.unwrap_err();
+                assert!(
+                    error.contains(name) && error.contains("heavy.xml"),
+                    "{error}"
+                );
+            }
+        }
+        assert_eq!(after, fits_after, "{patterns:?}");
+    }
+}

@@ -7,10 +7,12 @@
 
 mod request;
 mod response;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use self::weight::Weights;
 use super::error::{Kind, Place};
 use super::matcher::{Requirement, requirement};
 use super::pattern::{Pattern, PatternOptions, PatternSyntax};
@@ -19,7 +21,7 @@ use super::plan::{
 };
 use super::source::{Conditions, PatternText, Test, Text};
 use super::template::{Bound, Reads, RewriteMap, Scope, Stage};
-use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleOrigin, RuleSource};
+use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSource};
 
 /// Fields that frame the message or belong to one connection (RFC 9110 section 7.6.1, RFC 9112 section 6): the proxy
 /// sets them, and a rule that did could make two servers disagree on where a message ends.
@@ -51,6 +53,7 @@ pub(crate) struct Compiler {
     patterns: HashMap<(Arc<str>, PatternSyntax, PatternOptions), u32>,
     /// What each pattern requires of its input, until the index is made.
     requirements: Vec<Option<Requirement>>,
+    weights: Weights,
     /// What rules answer with.
     answers: HashSet<Arc<RespondPlan>>,
     inputs: HashMap<Bound, usize>,
@@ -76,10 +79,11 @@ struct Manner<'a> {
 }
 
 impl Compiler {
-    /// A plan without rules, which may come to occupy so many bytes.
-    pub(crate) fn new(memory_limit: usize) -> Self {
+    /// A plan without rules, which may come to be so large.
+    pub(crate) fn new(limits: RuleLimits) -> Self {
         Self {
-            memory_limit,
+            memory_limit: limits.memory,
+            weights: Weights::new(limits),
             ..Self::default()
         }
     }
@@ -92,12 +96,13 @@ impl Compiler {
             self.plan.request_rules.len(),
             self.plan.response_rules.len(),
         );
-        let infos = self.infos.len();
+        let (infos, weight) = (self.infos.len(), self.weights.total());
         let added = self.group(source, &Arc::new(origin));
         if added.is_err() {
             self.plan.request_rules.truncate(requests);
             self.plan.response_rules.truncate(responses);
             self.infos.truncate(infos);
+            self.weights.set_total(weight);
         }
         added
     }
@@ -115,6 +120,7 @@ impl Compiler {
             let start = self.plan.request_rules.len();
             for rule in rules.resolve()?.into_iter().filter(|rule| rule.enabled) {
                 self.request_rule(rule, is_global, &unit)
+                    .and_then(|()| self.weigh(&rule.place))
                     .and_then(|()| self.charge(&rule.name, &rule.place))
                     .map_err(|error| error.in_rule(&rule.name))?;
                 self.inform(&rule.name, RuleKind::Request, origin);
@@ -239,7 +245,9 @@ impl Compiler {
             })?;
         let number = self.plan.patterns.len() as u32;
         self.memory += pattern.memory();
-        self.requirements.push(requirement(&tree));
+        let requirement = requirement(&tree);
+        self.weights.add(&tree, requirement.is_some());
+        self.requirements.push(requirement);
         self.plan.patterns.push(pattern);
         self.patterns.insert(key, number);
         Ok(number)

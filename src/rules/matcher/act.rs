@@ -102,7 +102,8 @@ fn perform<W: Watch>(
         }),
         ActionPlan::Rewrite { url, append_query } => {
             let url = compose(judge, group, url, *append_query, false)?;
-            judge.state.rewrite(url, rule.keeps_escapes);
+            let hardened = judge.plan.is_hardened;
+            judge.state.rewrite(url, rule.keeps_escapes, hardened);
             Flow::Continue
         }
     })
