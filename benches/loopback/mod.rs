@@ -58,12 +58,12 @@ pub(crate) fn proxy(origin: SocketAddr, rules: RuleSet) -> (Running, SocketAddr,
         routes: Vec::new(),
         upstream: Upstream::Servers([server].into_iter().collect()),
     };
-    let listener = Listener::plain(([127, 0, 0, 1], 0).into());
+    let listener = Listener::plain(SocketAddr::from(([127, 0, 0, 1], 0)));
     let mut config = ProxyConfig::new(vec![listener], vec![site], || UnixTime::new(1_700_000_000));
     config.workers = 1;
     let handle = Handle::new(Snapshot::single(Revision(1), rules));
     let proxy = Proxy::bind(config, handle.clone(), &Metrics::default()).expect("a free port");
-    let address = proxy.addresses()[0];
+    let address = proxy.addresses()[0].tcp().expect("it listens at a port");
     (proxy.start().expect("a thread"), address, handle)
 }
 

@@ -389,6 +389,7 @@ mod tests {
             }],
             servers: Vec::new(),
             builds: Vec::new(),
+            notify: Vec::new(),
             mitigations: vec![MitigationReport {
                 id: text.to_owned(),
                 source: text.to_owned(),
@@ -410,6 +411,7 @@ mod tests {
                 warning: Some(text.to_owned()),
                 hits: 42,
                 would_stop: 0,
+                would_change: 0,
                 samples: Vec::new(),
                 rules: Vec::new(),
             }],

@@ -75,6 +75,10 @@ impl App {
                 }
             }
         }
+        if new.control.notify != self.config.control.notify {
+            self.controller.notify(&new.control.notify);
+            self.config.control.notify = new.control.notify;
+        }
         // A server that comes may be of an older build than those that are.
         self.controller.ask_versions(new.control.versions.clone());
         self.config.control.versions = new.control.versions;

@@ -117,24 +117,39 @@ fn is_plain(path: &[u8], query: Option<&[u8]>) -> bool {
     path_is_plain(path) && query.is_ascii() && memchr::memchr2(b'%', b'+', query).is_none()
 }
 
-/// The same for a path.
+/// The same for a path: no segment is empty, begins with a dot or a space, or ends with one.
 fn path_is_plain(path: &[u8]) -> bool {
-    // No segment may be empty, begin with a dot or a space, or end with one.
-    let mut last = 0;
-    for (at, &byte) in path.iter().enumerate() {
-        let is_plain = match byte {
-            b'%' | b'(' | b';' | b'\\' | 0x80.. => false,
-            b' ' | b'.' => at > 0 && last != b'/',
-            b'/' => !matches!(last, b' ' | b'.' | b'/'),
-            _ => true,
-        };
-        if !is_plain {
-            return false;
-        }
-        last = byte;
+    // What the byte before forbids; a dot forbids nothing behind it but the end of its segment.
+    let mut forbidden = NEVER;
+    let mut found = 0;
+    for &byte in path {
+        let class = CLASSES[usize::from(byte)];
+        found |= class & forbidden;
+        forbidden = class >> 4 | NEVER;
     }
-    !matches!(last, b' ' | b'.')
+    found == 0 && !matches!(path, [b' ' | b'.', ..] | [.., b' ' | b'.'])
 }
+
+/// Classes of bytes, as far as they make a path other than plain.
+const SLASH: u8 = 1;
+const DOT: u8 = 2;
+const NEVER: u8 = 4;
+
+/// For each byte its class, and from bit 4 on the classes that may not follow it.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'%' | b'(' | b';' | b'\\' | 0x80.. => NEVER,
+            b' ' | b'.' => DOT | SLASH << 4,
+            b'/' => SLASH | (SLASH | DOT) << 4,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 /// Decodes until nothing changes, within [`MAX_DECODES`].
 fn stable(bytes: &[u8]) -> Cow<'_, [u8]> {

@@ -21,6 +21,7 @@ mod inspect;
 mod instance;
 mod keygen;
 mod mitigation;
+mod notifications;
 mod probe;
 mod publishing;
 mod run;

@@ -12,6 +12,7 @@ use super::command::{
 use super::exception::{self, Exception};
 use super::exit::{Ended, Exit, Failure, OrExit};
 use super::instance::ask;
+use super::notifications::{self, Receiver};
 use super::print;
 use super::table::{Format, Table, printable};
 
@@ -34,6 +35,8 @@ struct Status {
     servers: Vec<Server>,
     #[serde(default)]
     builds: Vec<Build>,
+    #[serde(default)]
+    notify: Vec<Receiver>,
     mitigations: Vec<Mitigation>,
     #[serde(default)]
     exceptions: Vec<Exception>,
@@ -110,6 +113,8 @@ struct Mitigation {
     hits: u64,
     #[serde(default)]
     would_stop: u64,
+    #[serde(default)]
+    would_change: u64,
     #[serde(default)]
     samples: Vec<String>,
     rules: Vec<Rule>,
@@ -317,6 +322,10 @@ fn overview(status: &Status) -> String {
     if !status.exceptions.is_empty() {
         text.push('\n');
         text.push_str(&exception::table(&status.exceptions).render(Format::Table));
+    }
+    if !status.notify.is_empty() {
+        text.push('\n');
+        text.push_str(&notifications::table(&status.notify).render(Format::Table));
     }
     text.push('\n');
     if status.alarms.is_empty() {
@@ -554,6 +563,9 @@ fn describe(mitigation: &Mitigation) -> String {
     lines.add("hits", &mitigation.hits.to_string());
     if mitigation.would_stop > 0 {
         lines.add("would stop", &mitigation.would_stop.to_string());
+    }
+    if mitigation.would_change > 0 {
+        lines.add("would change", &mitigation.would_change.to_string());
     }
     for sample in &mitigation.samples {
         lines.add("such as", sample);

@@ -1,7 +1,6 @@
 //! From the file as written to checked settings.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +12,10 @@ use super::error::ConfigError;
 use super::exceptions;
 use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
-    FileListener, FileLog, FileNotify, FileRefusals, FileSite, FormatWord, HostName, Parsed,
-    ProxyWord,
+    FileListener, FileLog, FileRefusals, FileSite, FormatWord, HostName, Parsed, ProxyWord,
 };
 use super::links::{links, pools, servers};
+use super::notify::notify;
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
 use super::trust::trust;
@@ -28,9 +27,7 @@ use super::{
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
-use crate::control::{
-    ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, NOTIFY_DEADLINE, NotifyConfig, WATCH_INTERVAL,
-};
+use crate::control::{ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, WATCH_INTERVAL};
 use crate::feed::{FeedConfig, Source, TypeAliases};
 use crate::net::{CertificateFiles, ClientCertificates, HeadLimits, ListenAddress};
 use crate::proxy::{
@@ -77,7 +74,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         sidecars,
         pools: pools(file.pool, document)?,
         instance: instance(file.instance, document)?,
-        notify: notify(file.notify),
+        notify: notify(file.notify, document)?,
         watch_interval: duration(file.watch_interval, WATCH_INTERVAL),
     };
     let trusted = proxies(&file.trusted_proxies);
@@ -441,14 +438,6 @@ fn mirrors(
         mirrors.push(mirror);
     }
     Ok(mirrors)
-}
-
-fn notify(written: FileNotify) -> NotifyConfig {
-    NotifyConfig {
-        command: written.command.into_iter().map(OsString::from).collect(),
-        deadline: duration(written.deadline, NOTIFY_DEADLINE),
-        ..NotifyConfig::default()
-    }
 }
 
 fn admin(written: FileAdmin, document: &Document<'_>) -> AdminConfig {
@@ -941,6 +930,7 @@ mod tests {
             std::fs::write(folder.path().join(name), certificate.cert.der()).unwrap();
         }
         std::fs::write(folder.path().join("1.root.json"), first_root()).unwrap();
+        std::fs::write(folder.path().join("webhook.secret"), "a".repeat(32)).unwrap();
         let path = folder.path().join("stopgap.toml");
         for key in KEYS {
             let example = key
@@ -966,11 +956,21 @@ mod tests {
                 "upstream" => vec!["name", "servers"],
                 "listener" => vec!["address"],
                 "health" => vec!["path"],
+                "exception" => vec![
+                    "name",
+                    "mitigation",
+                    "path",
+                    "clients",
+                    "owner",
+                    "reason",
+                    "expires",
+                ],
                 "route" => vec!["paths", "upstreams"],
                 "version" if ["product", "path", "field", "pattern"].contains(&key.name) => {
                     vec!["product", "path", "pattern"]
                 }
                 "version" => vec!["preset"],
+                "webhook" => vec!["url", "secret"],
                 _ => vec![],
             };
             let mut text = match key.section {
@@ -978,16 +978,18 @@ mod tests {
                 "site" if key.name == "upstream" => {
                     format!("{MAIL}[[site]]\n{line}")
                 }
-                "feed" | "site" | "listener" | "upstream" | "sidecar" | "pool" => {
+                "feed" | "site" | "listener" | "upstream" | "sidecar" | "pool" | "exception" => {
                     format!("[[{}]]\n{line}", key.section)
                 }
                 "ejection" | "health" => format!("{MAIL}[upstream.{}]\n{line}", key.section),
                 "route" => format!("{MAIL}[[site]]\nname = \"a\"\n[[site.route]]\n{line}"),
+                "webhook" => format!("[notify.webhook]\n{line}"),
                 "version" => format!("[[site]]\nname = \"a\"\n[site.version]\n{line}"),
                 section => format!("[{section}]\n{line}"),
             };
             let says = |other: &&str| {
                 *other == key.name
+                    || (key.name, *other) == ("secret_file", "secret")
                     || (key.section, key.name, *other) == ("route", "upstream", "upstreams")
             };
             for other in others.into_iter().filter(|other| !says(other)) {
@@ -1010,7 +1012,11 @@ mod tests {
                     "servers" | "upstreams" => "[\"https://h\"]",
                     "path" => "\"/\"",
                     "pattern" => "\"(1)\"",
+                    "secret" => "\"0123456789abcdef01234567\"",
                     "preset" => "\"exchange\"",
+                    "mitigation" => "\"M1.1\"",
+                    "clients" => "[\"10.0.0.1\"]",
+                    "expires" => "\"2026-12-31T00:00:00Z\"",
                     "paths" => "[\"/\"]",
                     _ => "\"a\"",
                 };

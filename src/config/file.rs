@@ -133,6 +133,19 @@ pub(super) struct FileFeed {
 pub(super) struct FileNotify {
     pub(super) command: Vec<String>,
     pub(super) deadline: Option<Parsed<FileDuration>>,
+    pub(super) webhook: Option<Spanned<FileWebhook>>,
+}
+
+/// `[notify.webhook]`
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileWebhook {
+    pub(super) url: Spanned<String>,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) secret_file: Option<Spanned<PathBuf>>,
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) proxy: Option<Parsed<ProxyUrl>>,
+    pub(super) deadline: Option<Parsed<FileDuration>>,
 }
 
 /// `[admin]`

@@ -12,6 +12,7 @@ mod exceptions;
 mod file;
 mod links;
 mod nearest;
+mod notify;
 mod overrides;
 mod policy;
 mod print;

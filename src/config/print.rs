@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{Config, LogTarget, Preset, SiteConfig};
 use crate::canon::Refusal;
 use crate::control::{
-    PoolPaths, Retirement, SidecarLink, SidecarPlace, VersionProbe, VersionSource,
+    PoolPaths, Retirement, SidecarLink, SidecarPlace, VersionProbe, VersionSource, WebhookConfig,
+    WebhookSecret,
 };
 use crate::feed::{FeedConfig, Trust};
 use crate::model::{Digest, Exception};
@@ -63,6 +64,9 @@ impl Config {
         text.section("[notify]");
         text.value("command", list(&command));
         text.value("deadline", duration(notify.deadline));
+        if let Some(webhook) = &notify.webhook {
+            text.webhook(webhook);
+        }
         text.section("[admin]");
         text.value("address", quoted(self.admin.address));
         if let Some(socket) = self.control_socket() {
@@ -174,6 +178,23 @@ impl Text {
             self.value("paths", list(&route.paths));
             self.servers(&route.upstreams);
         }
+    }
+
+    fn webhook(&mut self, webhook: &WebhookConfig) {
+        self.section("[notify.webhook]");
+        self.value("url", quoted(&webhook.url));
+        match &webhook.secret {
+            WebhookSecret::File(path) => self.value("secret_file", path_text(path)),
+            // What is printed is shown to others.
+            WebhookSecret::Inline(_) => self.text.push_str("# secret is not shown\n"),
+        }
+        if let Some(path) = &webhook.authorities {
+            self.value("ca", path_text(path));
+        }
+        if let Some(proxy) = &webhook.proxy {
+            self.value("proxy", quoted(proxy));
+        }
+        self.value("deadline", duration(webhook.deadline));
     }
 
     fn version(&mut self, probe: Option<&VersionProbe>) {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::error::ControlError;
 use super::handle::{ControlHandle, Obeyed};
 use super::kill_switch::{self, KillSwitchFile};
-use super::notify::{self, Notifier, NotifyConfig};
+use super::notify::{Notifier, NotifyConfig};
 use super::order::{Order, Outcome};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
@@ -41,6 +41,8 @@ pub struct Controller {
     handle: ControlHandle,
     probes: Probes,
     versions: Versions,
+    notifier: Notifier,
+    runtime: RuntimeHandle,
     targets: Option<oneshot::Sender<ProofTargets>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +69,9 @@ impl Controller {
         let watch_interval = config.watch_interval;
         let notify = config.notify.clone();
         let mut engine = Engine::new(config, state, metrics, alarms.clone(), clock)?;
-        let notices = notices(notify, &mut engine);
+        let runtime = runtime()?;
+        let notifier = engine.notifier();
+        notifier.set(&notify, runtime.handle());
         let switch = KillSwitchFile::new(state);
         let publisher = engine.publisher();
         publisher.follow(publisher.orders(), switch.read().unwrap_or(KillSwitch::Off));
@@ -97,7 +101,7 @@ impl Controller {
             probes: probes.clone(),
             targets: told,
         };
-        let runtime = runtime()?;
+        let handle_of_runtime = runtime.handle().clone();
         let feeds = polled(feeds, &engine);
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
@@ -112,9 +116,6 @@ impl Controller {
             .name("stopgap-control".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    if let Some((config, waiting)) = notices {
-                        tokio::spawn(notify::notify(config, waiting));
-                    }
                     tokio::select! {
                         () = tasks.run(feeds, waiting, proving) => {}
                         _ = stopped => {}
@@ -129,6 +130,8 @@ impl Controller {
             handle,
             probes,
             versions,
+            notifier,
+            runtime: handle_of_runtime,
             targets: Some(targets),
             stop: Some(stop),
             thread: Some(thread),
@@ -159,6 +162,11 @@ impl Controller {
         self.versions.set(sites);
     }
 
+    /// Has these receivers told from now on. Those before get what waits for them already.
+    pub fn notify(&self, config: &NotifyConfig) {
+        self.notifier.set(config, &self.runtime);
+    }
+
     /// The way to ask it and to give it orders.
     pub fn handle(&self) -> ControlHandle {
         self.handle.clone()
@@ -173,19 +181,6 @@ impl Drop for Controller {
             let _ = thread.join();
         }
     }
-}
-
-/// What is told to an operator's program, and how it is run, if one is named.
-fn notices(
-    config: NotifyConfig,
-    engine: &mut Engine,
-) -> Option<(NotifyConfig, mpsc::Receiver<Vec<u8>>)> {
-    if config.command.is_empty() {
-        return None;
-    }
-    let (notifier, waiting) = Notifier::new();
-    engine.notify(notifier);
-    Some((config, waiting))
 }
 
 fn runtime() -> Result<Runtime, ControlError> {

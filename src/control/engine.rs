@@ -13,9 +13,9 @@ use super::exceptions::KeptExceptions;
 use super::feed_state::{Age, Condition, FeedState, in_one_line};
 use super::history::{History, TransitionReport};
 use super::measures::Measures;
-use super::notify::Notifier;
+use super::notify::{Happening, Notifier};
 use super::order::Outcome;
-use super::plan::{Hits, Plan, Planned, Source, Unit, plan, watched_owner};
+use super::plan::{Hits, Plan, Planned, Source, Unit, changed_owner, plan, watched_owner};
 use super::prepare::{Cache, Gates};
 use super::prove::Proof;
 use super::publisher::{Beside, Publisher};
@@ -24,12 +24,12 @@ use super::retire::{self, Proposals};
 use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
 use super::stops::{self, Pause};
-use super::transitions::{Transitions, log_exceptions};
+use super::transitions::{StaleFeeds, Transitions, log_exceptions};
 use super::versions::Versions;
 use crate::feed::{FeedError, Fetched, Source as Place};
 use crate::filter::{ActiveException, Audit, PoolTable, Samples};
 use crate::mitigation::{Policy, SourceKind, State};
-use crate::model::{Mitigation, Mode, Revision, UnixTime};
+use crate::model::{Mitigation, MitigationId, Mode, Revision, UnixTime};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Metrics};
 
@@ -64,10 +64,13 @@ pub(super) struct Engine {
     measures: Measures,
     transitions: Transitions,
     proposals: Proposals,
+    stale: StaleFeeds,
     history: History,
     /// What the last cycle changed and nobody was told of yet.
     untold: Vec<TransitionReport>,
-    notifier: Option<Notifier>,
+    /// What else happened in the last cycle.
+    happened: Vec<Happening>,
+    notifier: Notifier,
     pub(super) decided: Decided,
     pub(super) exceptions: KeptExceptions,
     /// Those of them that were published last.
@@ -131,9 +134,11 @@ impl Engine {
             measures: Measures::new(metrics),
             transitions: Transitions::default(),
             proposals: Proposals::default(),
+            stale: StaleFeeds::default(),
             history: History::open(state),
             untold: Vec::new(),
-            notifier: None,
+            happened: Vec::new(),
+            notifier: Notifier::new(metrics, clock),
             decided: Decided::open(state),
             exceptions,
             excepted: Vec::new(),
@@ -180,6 +185,7 @@ impl Engine {
     pub(super) fn is_outdated(&mut self) -> bool {
         let now = (self.clock)();
         self.exceptions.look(now);
+        self.measures.count_watched(&self.hits);
         self.next_change.is_some_and(|next| next <= now) || self.ages != self.ages(now)
     }
 
@@ -273,7 +279,8 @@ impl Engine {
             let unserved = stops::compile(&paused, count, &self.pools, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
             let watched = plan.compile_watched(&self.gates, &mut self.hits);
-            let audit = Audit::new(watched, self.samples.clone());
+            let changes = |id: &MitigationId| self.hits.of(&changed_owner(&id.to_string()), 0);
+            let audit = Audit::new(watched, self.samples.clone(), changes);
             let beside = Beside {
                 audit,
                 paused: unserved,
@@ -303,6 +310,7 @@ impl Engine {
             let condition = (AlarmKind::Refused, "rule set".to_owned(), reason.to_owned());
             conditions.push(condition);
         }
+        self.happened = self.stale.follow(&conditions, now);
         let refused = self.raise(conditions, now);
         self.measure(&plan.entries);
         let outcome = Outcome {
@@ -329,17 +337,17 @@ impl Engine {
             tracing::info!(%revision, "rule set published");
         }
         self.transitions.follow(view);
-        self.proposals.follow(view);
         let untold = std::mem::take(&mut self.untold);
         log_exceptions(&untold);
-        if let Some(notifier) = self.notifier.as_ref().filter(|_| !untold.is_empty()) {
-            notifier.tell(&untold);
-        }
+        let untold = untold.into_iter().map(Happening::Transition);
+        let mut happenings: Vec<_> = untold.chain(self.happened.drain(..)).collect();
+        happenings.extend(self.proposals.follow(view, (self.clock)()));
+        self.notifier.tell(&happenings);
     }
 
-    /// Has every later change told; those of the start too, if they are changes.
-    pub(super) fn notify(&mut self, notifier: Notifier) {
-        self.notifier = Some(notifier);
+    /// Where every change is told; those of the start too, if they are changes.
+    pub(super) fn notifier(&self) -> Notifier {
+        self.notifier.clone()
     }
 
     /// Tells the sidecars what is to be stopped from now on.
@@ -551,6 +559,7 @@ impl Engine {
             hits: self.hits.all(&entry.mitigation.id.to_string()),
             stops: self.stops_view(&entry),
             would_stop: (self.hits).all(&watched_owner(&entry.mitigation.id.to_string())),
+            would_change: (self.hits).all(&changed_owner(&entry.mitigation.id.to_string())),
             samples: self.samples.clone(),
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,
@@ -575,6 +584,7 @@ impl Engine {
             files: files.collect(),
             servers: self.sidecars.reports(),
             builds: self.versions.reports(),
+            notifier: self.notifier(),
             mitigations: mitigations.collect(),
             nameless: nameless.collect(),
             history: self.history.shown(),

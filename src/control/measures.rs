@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::exceptions::EXCEPTION_STATES;
+use super::plan::Hits;
 use crate::mitigation::State;
 use crate::model::UnixTime;
-use crate::telemetry::{Counter, Gauges, Label, Labelled, Metrics};
+use crate::telemetry::{Counter, Counters, Gauges, Label, Labelled, Metrics};
 
 /// Counters and gauges of the control side.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(super) struct Measures {
     mitigations: Gauges<StateName>,
     feeds: Gauges<FeedName>,
     exceptions: Gauges<ExceptionState>,
+    watched: Counters<Watched>,
 }
 
 /// The name of a state.
@@ -37,6 +39,24 @@ impl Label for ExceptionState {
 
     fn value(&self) -> &str {
         self.0
+    }
+}
+
+/// What rules that are only watched would have done.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Watched {
+    Change,
+    Stop,
+}
+
+impl Label for Watched {
+    const NAME: &'static str = "act";
+
+    fn value(&self) -> &str {
+        match self {
+            Self::Change => "change",
+            Self::Stop => "stop",
+        }
     }
 }
 
@@ -68,6 +88,10 @@ impl Measures {
                 "stopgap_control_exceptions",
                 "Exceptions from mitigations by the state they are in",
             ),
+            watched: metrics.counters(
+                "stopgap_control_watched",
+                "Requests that mitigations in audit mode would have stopped, and responses that they would have changed",
+            ),
         }
     }
 
@@ -93,6 +117,15 @@ impl Measures {
         }
         for (name, count) in counts {
             self.mitigations.get_or_create(&Labelled(name)).set(count);
+        }
+    }
+
+    /// Brings the counts of what is only watched up to date.
+    pub(super) fn count_watched(&self, hits: &Hits) {
+        let [stopped, changed] = hits.watched();
+        for (act, count) in [(Watched::Stop, stopped), (Watched::Change, changed)] {
+            let counter = self.watched.get_or_create(&Labelled(act));
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 

@@ -46,7 +46,10 @@ pub use error::ControlError;
 pub use exceptions::{EXCEPTION_LIFETIME, EXCEPTION_LIMIT, EXCEPTION_NOTICES, ExceptionText};
 pub use handle::ControlHandle;
 pub use history::{HISTORY_LIMIT, HISTORY_REASON_LIMIT, TransitionReport};
-pub use notify::{NOTIFICATIONS, NOTIFY_DEADLINE, NotifyConfig};
+pub use notify::{
+    NOTIFICATIONS, NOTIFY_DEADLINE, NotifyConfig, NotifyReport, WEBHOOK_ATTEMPTS, WEBHOOK_DEADLINE,
+    WEBHOOK_LONGEST_RETRY, WebhookConfig, WebhookSecret,
+};
 pub use order::{Order, Outcome};
 pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;

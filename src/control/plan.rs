@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::prepare::{Cache, Gates, Prepared, Refusal, Standing};
 use super::rule_files::AcceptedFile;
@@ -69,6 +69,12 @@ impl Unit {
     }
 }
 
+/// What is behind the owner of counters of rules that are only watched.
+const WATCHED: &str = " watched";
+
+/// What is behind the owner of counters of responses that they would have changed.
+const CHANGED: &str = " watched responses";
+
 /// Counters that outlive every rule set, by mitigation or file, and action.
 #[derive(Debug, Default)]
 pub(super) struct Hits {
@@ -80,6 +86,18 @@ impl Hits {
     pub(super) fn of(&mut self, owner: &str, action: usize) -> Arc<AtomicU64> {
         let counter = self.counters.entry((owner.to_owned(), action));
         Arc::clone(counter.or_default())
+    }
+
+    /// What rules that are only watched would have stopped and changed, all together.
+    pub(super) fn watched(&self) -> [u64; 2] {
+        [WATCHED, CHANGED].map(|suffix| {
+            let own = self
+                .counters
+                .iter()
+                .filter(|((owner, _), _)| owner.ends_with(suffix));
+            own.map(|(_, counter)| counter.load(Ordering::Relaxed))
+                .sum()
+        })
     }
 
     /// The counters of every action of a mitigation, or of the rules of a file.
@@ -310,9 +328,14 @@ impl Plan {
     }
 }
 
+/// Whose counter counts the responses that rules of `owner` would have changed while they are only watched.
+pub(super) fn changed_owner(owner: &str) -> String {
+    format!("{owner}{CHANGED}")
+}
+
 /// Whose counters the rules of `owner` use while they are only watched.
 pub(super) fn watched_owner(owner: &str) -> String {
-    format!("{owner} watched")
+    format!("{owner}{WATCHED}")
 }
 
 impl Unit {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::exceptions::Kept;
 use super::history::TransitionReport;
+use super::notify::Notifier;
 use super::prepare::Prepared;
 use super::rule_files::RuleFile;
 use super::status::{
@@ -27,6 +28,7 @@ pub(super) struct View {
     pub(super) files: Vec<FileView>,
     pub(super) servers: Vec<ServerReport>,
     pub(super) builds: Vec<BuildReport>,
+    pub(super) notifier: Notifier,
     pub(super) mitigations: Vec<MitigationView>,
     /// Configs without an id, each with its feed.
     pub(super) nameless: Vec<(String, Nameless)>,
@@ -71,6 +73,8 @@ pub(super) struct MitigationView {
     pub(super) stops: StopsView,
     /// What it would have stopped while it was only watched.
     pub(super) would_stop: Vec<Arc<AtomicU64>>,
+    /// Responses that it would have changed meanwhile.
+    pub(super) would_change: Vec<Arc<AtomicU64>>,
     pub(super) samples: Samples,
 }
 
@@ -108,6 +112,7 @@ impl View {
             rule_files: self.files.iter().map(FileView::report).collect(),
             servers: self.servers.clone(),
             builds: self.builds.clone(),
+            notify: self.notifier.reports(),
             mitigations: enforced
                 .into_iter()
                 .map(MitigationView::report)
@@ -223,6 +228,7 @@ impl MitigationView {
             ]),
             hits: sum(&self.hits),
             would_stop: sum(&self.would_stop),
+            would_change: sum(&self.would_change),
             samples: self.samples.of(&mitigation.id.to_string()),
             rules: self
                 .prepared
@@ -264,6 +270,7 @@ fn blank(id: String, source: String) -> MitigationReport {
         warning: None,
         hits: 0,
         would_stop: 0,
+        would_change: 0,
         samples: Vec::new(),
         rules: Vec::new(),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::ControlError;
+use super::notify::Happening;
 use super::plan::{Planned, Source, origins};
 use super::report::View;
 use crate::mitigation::{Decisions, Evidence, Policy, Retirement, SiteBuilds, evidence, resolve};
@@ -16,18 +17,19 @@ pub(super) struct Proposals {
 }
 
 impl Proposals {
-    /// Tells the process log of each mitigation that an operator may retire now and could not before. Those of the
+    /// Tells of each mitigation that an operator may retire now and could not before. Those of the
     /// first cycle are known from the run before, since nobody was asked yet.
-    pub(super) fn follow(&mut self, view: &View) {
+    pub(super) fn follow(&mut self, view: &View, now: UnixTime) -> Vec<Happening> {
         let retirable = view.mitigations.iter().filter_map(|entry| {
             let key = (entry.source.clone(), entry.mitigation.id.to_string());
             Some((key, entry.retirable.as_ref()?))
         });
         let retirable: Vec<_> = retirable.collect();
-        let now = retirable.iter().map(|(key, _)| key.clone()).collect();
-        let Some(told) = self.told.replace(now) else {
-            return;
+        let keys = retirable.iter().map(|(key, _)| key.clone()).collect();
+        let Some(told) = self.told.replace(keys) else {
+            return Vec::new();
         };
+        let mut happenings = Vec::new();
         for ((source, id), servers) in retirable {
             if !told.contains(&(source.clone(), id.clone())) {
                 tracing::info!(
@@ -37,8 +39,15 @@ impl Proposals {
                     servers,
                     "fixed on every server; `stopgap mitigation retire {id}` retires it"
                 );
+                happenings.push(Happening::Retirable {
+                    time: now.to_string(),
+                    reason: format!("fixed on every server: {servers}"),
+                    id,
+                    source,
+                });
             }
         }
+        happenings
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::notify::NotifyReport;
+
 /// The state of everything that control runs, at one moment. Times are RFC 3339 in UTC.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -21,6 +23,8 @@ pub struct Status {
     pub servers: Vec<ServerReport>,
     /// Servers that are asked for the build of their product, each with what it shows.
     pub builds: Vec<BuildReport>,
+    /// Who is told of changes, and what became of that.
+    pub notify: Vec<NotifyReport>,
     /// Mitigations in the order of evaluation, then those that are not enforced.
     pub mitigations: Vec<MitigationReport>,
     /// Exceptions from mitigations, those of the settings first.
@@ -161,7 +165,9 @@ pub struct MitigationReport {
     pub hits: u64,
     /// Requests that it would have stopped while it was only watched, since the process started.
     pub would_stop: u64,
-    /// The last few of them: method and path, without what is private.
+    /// Responses that it would have changed meanwhile.
+    pub would_change: u64,
+    /// The last few of both: method and path, and behind an arrow what of the response, without what is private.
     pub samples: Vec<String>,
     /// Its compiled rules in the order of evaluation; none unless it is enforced.
     pub rules: Vec<RuleReport>,

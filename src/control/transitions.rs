@@ -1,12 +1,15 @@
 //! Tells the process log how mitigations change their state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::exceptions;
+use super::feed_state::Condition;
 use super::history::TransitionReport;
+use super::notify::Happening;
 use super::report::{MitigationView, View};
 use crate::mitigation::State;
-use crate::telemetry::Event;
+use crate::model::UnixTime;
+use crate::telemetry::{AlarmKind, Event};
 
 /// The states that were told last, by source and id.
 #[derive(Debug, Default)]
@@ -92,6 +95,39 @@ pub(super) fn log_exceptions(transitions: &[TransitionReport]) {
                 "exception"
             ),
         }
+    }
+}
+
+/// The feeds that were told stale.
+#[derive(Debug, Default)]
+pub(super) struct StaleFeeds {
+    told: Option<BTreeSet<String>>,
+}
+
+impl StaleFeeds {
+    /// Each feed that has become stale. In the first cycle none was fetched yet, so what is stale then is told only if
+    /// that did not help.
+    pub(super) fn follow(&mut self, conditions: &[Condition], now: UnixTime) -> Vec<Happening> {
+        let stale = conditions.iter();
+        let stale = stale.filter(|(kind, ..)| *kind == AlarmKind::Stale);
+        let Some(told) = &mut self.told else {
+            self.told = Some(BTreeSet::new());
+            return Vec::new();
+        };
+        let mut happenings = Vec::new();
+        let mut present = BTreeSet::new();
+        for (_, feed, reason) in stale {
+            present.insert(feed.clone());
+            if !told.contains(feed) {
+                happenings.push(Happening::Stale {
+                    time: now.to_string(),
+                    feed: feed.clone(),
+                    reason: reason.clone(),
+                });
+            }
+        }
+        *told = present;
+        happenings
     }
 }
 

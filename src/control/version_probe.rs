@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use tokio::net::TcpStream;
@@ -202,6 +202,11 @@ impl VersionProbe {
             .map_err(|error| explain(&error))?;
         if answer.status().is_server_error() {
             return Err(format!("answered with {}", answer.status().as_u16()));
+        }
+        let coding = answer.headers().get(CONTENT_ENCODING);
+        if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+            let coding = String::from_utf8_lossy(coding.as_bytes());
+            return Err(format!("answered in the coding {coding}, unasked"));
         }
         // Searching may take a while, and orders do not wait for it.
         let source = self.source.clone();

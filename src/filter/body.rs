@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::BodyTransform;
+use super::{BodyTransform, BodyWatch};
 
 pin_project! {
     /// The inner service's body untouched or rewritten, or the text of an answer that a rule gave.
@@ -49,24 +49,33 @@ pin_project! {
     #[derive(Debug)]
     #[project = ProjectedSource]
     enum Source<B> {
-        Inner { #[pin] body: B },
-        Rewritten { #[pin] body: B, transform: Option<Box<BodyTransform>> },
+        Inner { #[pin] body: B, watch: Option<Box<BodyWatch>> },
+        Rewritten {
+            #[pin]
+            body: B,
+            transform: Option<Box<BodyTransform>>,
+            watch: Option<Box<BodyWatch>>,
+        },
         Text { text: Bytes },
     }
 }
 
 impl<B> FilterBody<B> {
-    pub(super) const fn inner(body: B) -> Self {
+    pub(super) fn inner(body: B, watch: Option<BodyWatch>) -> Self {
         Self {
-            source: Source::Inner { body },
+            source: Source::Inner {
+                body,
+                watch: watch.map(Box::new),
+            },
         }
     }
 
-    pub(super) fn rewritten(body: B, transform: BodyTransform) -> Self {
+    pub(super) fn rewritten(body: B, transform: BodyTransform, watch: Option<BodyWatch>) -> Self {
         Self {
             source: Source::Rewritten {
                 body,
                 transform: Some(Box::new(transform)),
+                watch: watch.map(Box::new),
             },
         }
     }
@@ -90,11 +99,29 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         match self.project().source.project() {
-            ProjectedSource::Inner { body } => body
+            ProjectedSource::Inner { body, watch } if watch.is_some() => {
+                poll_watched(body, watch, context)
+            }
+            ProjectedSource::Inner { body, .. } => body
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(Data::Inner)))),
-            ProjectedSource::Rewritten { body, transform } => {
-                poll_rewritten(body, transform, context)
+            ProjectedSource::Rewritten {
+                body,
+                transform,
+                watch,
+            } => {
+                let polled = poll_rewritten(body, transform, context);
+                if let Poll::Ready(Some(Ok(frame))) = &polled
+                    && let (Some(watch), Some(Data::Text(text))) = (&mut *watch, frame.data_ref())
+                {
+                    watch.see(text);
+                }
+                if transform.is_none()
+                    && let Some(watch) = watch.take()
+                {
+                    watch.finish();
+                }
+                polled
             }
             ProjectedSource::Text { text } if text.is_empty() => Poll::Ready(None),
             ProjectedSource::Text { text } => {
@@ -105,7 +132,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Inner { body } => body.is_end_stream(),
+            Source::Inner { body, .. } => body.is_end_stream(),
             Source::Rewritten { transform, .. } => transform.is_none(),
             Source::Text { text } => text.is_empty(),
         }
@@ -113,7 +140,7 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Inner { body } => body.size_hint(),
+            Source::Inner { body, .. } => body.size_hint(),
             Source::Rewritten { .. } => SizeHint::default(),
             Source::Text { text } => SizeHint::with_exact(text.len() as u64),
         }
@@ -122,6 +149,31 @@ where
 
 /// What polling a [`FilterBody`] over a body `B` gives.
 type Polled<B> = Poll<Option<Result<Frame<Data<<B as Body>::Data>>, <B as Body>::Error>>>;
+
+/// The next piece of a body that somebody looks on at.
+fn poll_watched<B: Body>(
+    mut body: Pin<&mut B>,
+    watch: &mut Option<Box<BodyWatch>>,
+    context: &mut Context<'_>,
+) -> Polled<B> {
+    let frame = ready!(body.as_mut().poll_frame(context));
+    let frame = frame.map(|frame| {
+        frame.map(|frame| {
+            frame.map_data(|mut data| {
+                let text = data.copy_to_bytes(data.remaining());
+                if let Some(watch) = watch {
+                    watch.see(&text);
+                }
+                Data::Text(text)
+            })
+        })
+    });
+    let ended = frame.is_none() || body.is_end_stream();
+    if let Some(watch) = watch.take_if(|_| ended) {
+        watch.finish();
+    }
+    Poll::Ready(frame)
+}
 
 /// The next piece of a rewritten body. Trailers are left behind: they speak of the body that was.
 fn poll_rewritten<B: Body>(
@@ -191,7 +243,7 @@ fn poll_rewritten<B: Body>(
 pub enum Data<D> {
     /// A piece of the inner service's body.
     Inner(D),
-    /// A piece of our own answer, or of a body that was rewritten.
+    /// A piece of our own answer, or of a body that was rewritten or looked on at.
     Text(Bytes),
 }
 

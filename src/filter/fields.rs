@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::rules::Fields;
+use crate::rules::{Fields, is_same_name};
 
 impl Fields for HeaderMap {
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
@@ -15,5 +15,19 @@ impl Fields for HeaderMap {
         for value in self.get_all(name) {
             visit(value.as_bytes());
         }
+    }
+
+    fn lone(&self, name: &str) -> Option<&[u8]> {
+        // Most names have no sign that stands for another, and are looked up at once.
+        if !name.contains('-') {
+            let mut values = self.get_all(name).iter();
+            let value = values.next()?;
+            return values.next().is_none().then_some(value.as_bytes());
+        }
+        let mut fields = self
+            .iter()
+            .filter(|(other, _)| is_same_name(other.as_str(), name));
+        let (_, value) = fields.next()?;
+        fields.next().is_none().then_some(value.as_bytes())
     }
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use http::{Version, request, response};
 
+use super::audit::{Watched, WatchedRequest};
 use super::snapshot::{Handle, Reader, Snapshot};
-use super::{BodyTransform, Excepted, Exceptions, Paused, PausedPool, rewrite};
+use super::{BodyTransform, BodyWatch, Excepted, Exceptions, Paused, PausedPool, rewrite};
 use crate::rules::{
     BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch, Verdict,
 };
@@ -127,7 +128,10 @@ pub struct Judged {
 pub struct ResponseFilter {
     snapshot: Arc<Snapshot>,
     site: usize,
-    memory: RequestMemory,
+    /// `None` when no response rule is in force.
+    memory: Option<RequestMemory>,
+    /// `None` when no response rule is watched.
+    watched: Option<WatchedRequest>,
     /// Whether a rule that acts counts a hit.
     counts: bool,
 }
@@ -154,12 +158,14 @@ pub struct ResponseFilter {
 /// assert!(filtered.body.is_none() && filtered.body_skip.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filtered {
     /// The rules that acted on the head, in order.
     pub rules: Vec<RuleId>,
     /// What every piece of the body has to go through, if rules want to rewrite it.
     pub body: Option<BodyTransform>,
+    /// What is to see every piece of the body as it is sent, if rules that are only watched want to rewrite it.
+    pub watch: Option<BodyWatch>,
     /// Why the body passes as it is although a rule wants to rewrite it.
     pub body_skip: Option<BodySkip>,
     /// Searches in the head that ran out of steps, which count as no match.
@@ -223,20 +229,17 @@ impl Filter {
             pool.hits.fetch_add(1, Ordering::Relaxed);
         }
         let passes = paused.is_none() && !decision.verdict.stops();
-        if counts
-            && passes
-            && let Some(watched) = snapshot.audit().site(site)
-        {
-            self.watch(watched, &view, parts, &snapshot);
-        }
-        let response = (rules.has_response_rules() && passes)
-            .then(|| rules.remember(&view, &mut self.scratch))
-            .map(|memory| ResponseFilter {
-                snapshot: Arc::clone(&snapshot),
-                site,
-                memory,
-                counts,
-            });
+        let watched = snapshot.audit().site(site).filter(|_| counts && passes);
+        let watched = watched.and_then(|watched| self.watch(watched, &view, parts, &snapshot));
+        let memory = (rules.has_response_rules() && passes)
+            .then(|| rules.remember(&view, &mut self.scratch));
+        let response = (memory.is_some() || watched.is_some()).then(|| ResponseFilter {
+            snapshot: Arc::clone(&snapshot),
+            site,
+            memory,
+            watched,
+            counts,
+        });
         Judged {
             decision,
             response,
@@ -247,26 +250,33 @@ impl Filter {
         }
     }
 
-    /// Judges a request that passes by rules that are only watched, and counts what they would have stopped.
+    /// Judges a request that passes by rules that are only watched, and counts what they would have stopped; what
+    /// response rules among them have to know, if they would have let it pass.
     #[cold]
     fn watch(
         &mut self,
-        watched: &RuleSet,
+        watched: &Watched,
         view: &RequestView<'_>,
         parts: &request::Parts,
         snapshot: &Snapshot,
-    ) {
+    ) -> Option<WatchedRequest> {
+        let rules = &watched.rules;
         let exceptions = snapshot.exceptions();
-        let (decision, _) = judge(watched, view, exceptions, &mut self.watched);
+        let (decision, _) = judge(rules, view, exceptions, &mut self.watched);
         let Some(rule) = decision.rule.filter(|_| decision.verdict.stops()) else {
-            return;
+            return rules.has_response_rules().then(|| WatchedRequest {
+                memory: rules.remember(view, &mut self.watched),
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+            });
         };
-        let rule = watched.rule(rule);
+        let rule = rules.rule(rule);
         let count = rule.origin.hits.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(id) = &rule.origin.mitigation {
             let samples = snapshot.audit().samples();
-            samples.take(&id.to_string(), count, parts);
+            samples.take_stopped(&id.to_string(), count, parts);
         }
+        None
     }
 }
 
@@ -311,7 +321,9 @@ impl ResponseFilter {
 
     /// Whether a rule may want to rewrite the body: the server is then to be asked for one that can be read.
     pub fn may_rewrite_body(&self) -> bool {
-        self.snapshot.site(self.site).may_rewrite_body(&self.memory)
+        let rules = self.snapshot.site(self.site);
+        let memory = self.memory.as_ref();
+        memory.is_some_and(|memory| rules.may_rewrite_body(memory))
     }
 
     /// Changes the head of the request accordingly: `Accept-Encoding` asks for no coding if a rule may want to read
@@ -326,17 +338,35 @@ impl ResponseFilter {
     ///
     /// If the body is to be rewritten, the head says no length and no strong `ETag` any more.
     pub fn apply(&self, filter: &mut Filter, parts: &mut response::Parts) -> Filtered {
-        self.judge(parts, &mut filter.scratch)
+        self.judge(parts, &mut filter.scratch, &mut filter.watched)
     }
 
-    pub(super) fn judge(&self, parts: &mut response::Parts, scratch: &mut Scratch) -> Filtered {
-        let rules = self.snapshot.site(self.site);
-        let view = ResponseView {
-            status: parts.status.as_u16(),
-            reason: parts.status.canonical_reason().unwrap_or(""),
-            fields: &parts.headers,
+    /// Rules that are watched have a scratch of their own.
+    pub(super) fn judge(
+        &self,
+        parts: &mut response::Parts,
+        scratch: &mut Scratch,
+        watched: &mut Scratch,
+    ) -> Filtered {
+        let mut filtered = match &self.memory {
+            Some(memory) => self.change(memory, parts, scratch),
+            None => Filtered::default(),
         };
-        let decision = rules.judge_response(&self.memory, &view, scratch);
+        // What would have been changed of what is sent.
+        if let Some(request) = &self.watched {
+            filtered.watch = self.watch(request, parts, watched);
+        }
+        filtered
+    }
+
+    fn change(
+        &self,
+        memory: &RequestMemory,
+        parts: &mut response::Parts,
+        scratch: &mut Scratch,
+    ) -> Filtered {
+        let rules = self.snapshot.site(self.site);
+        let decision = rules.judge_response(memory, &view(parts), scratch);
         for rule in decision.rules.iter().filter(|_| self.counts) {
             rules
                 .rule(*rule)
@@ -357,9 +387,35 @@ impl ResponseFilter {
         Filtered {
             rules: decision.rules,
             body,
+            watch: None,
             body_skip: decision.body_skip,
             out_of_steps: scratch.take_out_of_steps(),
         }
+    }
+
+    /// Judges the response by rules that are only watched; what looks on at the body, if they want to.
+    #[cold]
+    fn watch(
+        &self,
+        request: &WatchedRequest,
+        parts: &response::Parts,
+        scratch: &mut Scratch,
+    ) -> Option<BodyWatch> {
+        let rules = &self.snapshot.audit().site(self.site)?.rules;
+        let decision = rules.judge_response(&request.memory, &view(parts), scratch);
+        let mut counted = Vec::new();
+        request.note(&self.snapshot, self.site, &decision.rules, &mut counted);
+        let body = decision.body?;
+        let (request, snapshot) = (request.clone(), &self.snapshot);
+        Some(BodyWatch::new(body, request, snapshot, self.site, counted))
+    }
+}
+
+fn view(parts: &response::Parts) -> ResponseView<'_> {
+    ResponseView {
+        status: parts.status.as_u16(),
+        reason: parts.status.canonical_reason().unwrap_or(""),
+        fields: &parts.headers,
     }
 }
 

@@ -60,7 +60,7 @@ mod service;
 mod snapshot;
 
 pub use apply::{absolute_location, apply};
-pub use audit::{Audit, SAMPLE_LENGTH, SAMPLE_LIMIT, Samples};
+pub use audit::{Audit, BodyWatch, SAMPLE_LENGTH, SAMPLE_LIMIT, Samples};
 pub use body::{Data, FilterBody};
 pub use error::FilterError;
 pub use except::{ActiveException, Excepted, Exceptions};

@@ -195,7 +195,8 @@ fn text(status: StatusCode, text: &str) -> Response<Bytes> {
 
 thread_local! {
     /// A response may come back on another thread than its request left, so its memory belongs to the thread.
-    static RESPONSE_SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// The second one is for rules that are only watched.
+    static RESPONSE_SCRATCH: RefCell<(Scratch, Scratch)> = RefCell::default();
 }
 
 pin_project! {
@@ -268,15 +269,18 @@ where
                 let response = ready!(future.poll(context)).map_err(FilterError::service)?;
                 let (mut parts, body) = response.into_parts();
                 if let Some((filter, observer)) = filter.take() {
-                    let filtered = RESPONSE_SCRATCH
-                        .with_borrow_mut(|scratch| filter.judge(&mut parts, scratch));
+                    let filtered = RESPONSE_SCRATCH.with_borrow_mut(|(scratch, watched)| {
+                        filter.judge(&mut parts, scratch, watched)
+                    });
                     observer.response(filter.snapshot(), &filtered.rules);
-                    if let Some(transform) = filtered.body {
-                        let body = FilterBody::rewritten(body, transform);
-                        return Poll::Ready(Ok(Response::from_parts(parts, body)));
-                    }
+                    let body = match filtered.body {
+                        Some(transform) => FilterBody::rewritten(body, transform, filtered.watch),
+                        None => FilterBody::inner(body, filtered.watch),
+                    };
+                    return Poll::Ready(Ok(Response::from_parts(parts, body)));
                 }
-                Poll::Ready(Ok(Response::from_parts(parts, FilterBody::inner(body))))
+                let body = FilterBody::inner(body, None);
+                Poll::Ready(Ok(Response::from_parts(parts, body)))
             }
         }
     }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use super::ProxyError;
 use super::bond::Lease;
 use super::exchange::Exchange;
-use crate::filter::BodyTransform;
+use crate::filter::{BodyTransform, BodyWatch};
 
 /// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
 ///
@@ -105,6 +105,8 @@ enum Kind {
 struct ServerBody {
     /// What the body has to go through until its end was seen, if rules want to rewrite it.
     transform: Option<Box<BodyTransform>>,
+    /// What looks on until the end was seen, if rules that are only watched want to.
+    watch: Option<Box<BodyWatch>>,
     /// Whether the end was seen by the client's side; that of a body without an announced length has to be asked for.
     ended: bool,
     lease: Lease,
@@ -122,12 +124,14 @@ impl ResponseBody {
     /// A server's body, with the connection it comes on.
     pub(super) fn server(
         transform: Option<BodyTransform>,
+        watch: Option<BodyWatch>,
         lease: Lease,
         exchange: Rc<Exchange>,
     ) -> Self {
         Self {
             kind: Kind::Server(ServerBody {
                 transform: transform.map(Box::new),
+                watch: watch.map(Box::new),
                 ended: false,
                 lease,
             }),
@@ -170,10 +174,26 @@ impl ServerBody {
             }
             if !text.is_empty() {
                 exchange.add_bytes(text.len());
+                self.look_on(&text);
                 return Poll::Ready(Some(Ok(Frame::data(text.into()))));
             }
         }
+        self.end_watch();
         Poll::Ready(None)
+    }
+
+    /// Shows a piece to what looks on.
+    fn look_on(&mut self, piece: &[u8]) {
+        if let Some(watch) = &mut self.watch {
+            watch.see(piece);
+        }
+    }
+
+    /// Tells what looks on that the body has ended.
+    fn end_watch(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.finish();
+        }
     }
 }
 
@@ -200,14 +220,19 @@ impl Body for ResponseBody {
         match body.lease.poll_body(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.exchange.got_response();
-                this.exchange
-                    .add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                let data = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                this.exchange.add_bytes(data.len());
+                body.look_on(data);
                 body.ended = frame.is_trailers();
+                if body.ended || body.watch.is_some() && body.lease.is_body_ended() {
+                    body.end_watch();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) => {
                 body.ended = true;
+                body.end_watch();
                 Poll::Ready(None)
             }
             Poll::Pending if this.exchange.is_server_late() => {

@@ -17,7 +17,7 @@ const ADDRESSES: usize = 8;
 pub(super) async fn connect(core: &Core, server: &Server) -> Result<Connection, ProxyError> {
     let stream = secure(core, server, open(server).await?).await?;
     Ok(Connection {
-        wire: ClientConnection::new(stream),
+        wire: Box::new(ClientConnection::new(stream)),
         _counted: core.shared.meters.upstream_connection(),
     })
 }

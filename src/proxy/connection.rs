@@ -385,7 +385,8 @@ async fn end(
 pub(super) async fn linger(stream: &mut Stream, last: &[u8]) -> std::io::Result<()> {
     stream.write_all(last).await?;
     stream.shutdown().await?;
-    let mut waste = [0; 4_096];
+    // Not within the task, which connections that do not linger carry, too.
+    let mut waste = vec![0; 4_096];
     let mut seen = 0;
     while seen < LINGER_BYTES {
         match stream.read(&mut waste).await? {

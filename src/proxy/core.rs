@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::admit::host_name;
@@ -90,7 +91,7 @@ pub(super) struct Core {
 /// Who answers, with this worker's connections.
 pub(super) enum LocalUpstream {
     BuiltIn(BuiltIn),
-    Servers(Servers),
+    Servers(Rc<Servers>),
 }
 
 impl Core {
@@ -100,7 +101,7 @@ impl Core {
         let local = |upstream: &Destination| match upstream {
             Destination::BuiltIn(built_in) => LocalUpstream::BuiltIn(Arc::clone(built_in)),
             Destination::Servers(group) => {
-                LocalUpstream::Servers(Servers::new(group, worker, limits))
+                LocalUpstream::Servers(Rc::new(Servers::new(group, worker, limits)))
             }
         };
         let upstreams = shared.routes.upstreams().iter().map(local).collect();

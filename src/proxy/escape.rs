@@ -17,8 +17,12 @@ pub(super) fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
 /// that none is lost.
 pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if bytes.iter().all(is_plain) {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
+    // Without an early exit, so that the compiler can look at many bytes at once.
+    if bytes
+        .iter()
+        .fold(true, |plain, &byte| plain & is_plain(byte))
+    {
         out.extend_from_slice(bytes);
         out.push(b'"');
         return;

@@ -83,7 +83,8 @@ pub(super) async fn forward(
                 Err(Attempt::Lost(error)) => return Err(Unanswered::Server(error)),
             }
         }
-        let connection = match connect(core, &place).await {
+        // In a box, so that requests on idle connections do not carry its size.
+        let connection = match Box::pin(connect(core, &place)).await {
             Ok(connection) => connection,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -18,7 +18,8 @@ const RESTS: u64 = 2;
 
 /// A connection to a server, counted while it exists.
 pub(super) struct Connection {
-    pub(super) wire: ClientConnection,
+    /// In a box, since it passes through many hands.
+    pub(super) wire: Box<ClientConnection>,
     pub(super) _counted: Counted,
 }
 

@@ -30,7 +30,7 @@ const PEER: Peer = Peer {
 impl Client {
     /// Answers a probe. It counts as no request, is in no log, and its response rules count no hit.
     pub(super) fn answer_probe(
-        self: &Rc<Self>,
+        &self,
         mut parts: request::Parts,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, NoAnswer> {

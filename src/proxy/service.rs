@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Request, Response, StatusCode, request, response};
@@ -28,11 +29,10 @@ use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
-use crate::filter::{BodyTransform, ResponseFilter};
+use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 
-/// Answers the requests of one client connection. Clones serve the same connection.
-#[derive(Clone)]
+/// Answers the requests of one client connection.
 pub(super) struct ClientService {
     pub(super) client: Rc<Client>,
 }
@@ -77,29 +77,68 @@ impl std::error::Error for NoAnswer {
     }
 }
 
+/// A response, or the end of the connection without one.
+type Answered = Result<Response<ResponseBody>, NoAnswer>;
+
+/// An answer that waits for nobody, or one that a server has to give.
+pub(super) enum Answering {
+    Now(Option<Answered>),
+    Later(Pin<Box<dyn Future<Output = Answered>>>),
+}
+
+/// How far a request comes without waiting for anybody.
+enum Begun {
+    Answered(Response<ResponseBody>),
+    Forward(Errand),
+}
+
+/// A request that a server has to answer.
+struct Errand {
+    upstream: usize,
+    servers: Rc<Servers>,
+    request: Outgoing,
+    response_filter: Option<ResponseFilter>,
+    exchange: Rc<Exchange>,
+    upgrade: bool,
+}
+
 impl Service<Request<Incoming>> for ClientService {
     type Response = Response<ResponseBody>;
     type Error = NoAnswer;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAnswer>>>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let client = Rc::clone(&self.client);
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let client = &self.client;
         client.link.begin();
         let upgrades = request.headers().contains_key(UPGRADE);
-        Box::pin(async move {
-            let mut result = client.answer(request).await;
-            if let Ok(response) = &mut result
-                && client.core.draining.get()
-                && client.tunnel.borrow().is_none()
-            {
-                respond::close(response);
+        match client.begin(request) {
+            Ok(Begun::Answered(response)) => {
+                Answering::Now(Some(client.end(Ok(response), upgrades)))
             }
-            if upgrades {
-                client.link.settle_upgrade(client.tunnel.borrow().is_some());
+            Ok(Begun::Forward(errand)) => {
+                let client = Rc::clone(client);
+                Answering::Later(Box::pin(async move {
+                    let result = client.run(errand).await;
+                    client.end(result, upgrades)
+                }))
             }
-            client.link.respond();
-            result
-        })
+            Err(reset) => Answering::Now(Some(client.end(Err(reset), upgrades))),
+        }
+    }
+}
+
+impl Future for Answering {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        match self.get_mut() {
+            Self::Now(answered) => Poll::Ready(
+                answered
+                    .take()
+                    .expect("it is not polled after it was ready"),
+            ),
+            Self::Later(future) => future.as_mut().poll(context),
+        }
     }
 }
 
@@ -118,13 +157,34 @@ impl Client {
         }
     }
 
-    pub(super) async fn answer(
-        self: &Rc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+    /// Answers one request of a connection that carries others at the same time.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answered {
+        match self.begin(request)? {
+            Begun::Answered(response) => Ok(response),
+            Begun::Forward(errand) => self.run(errand).await,
+        }
+    }
+
+    /// What is left to do before the result of an exchange by HTTP/1.1 is handed over.
+    fn end(&self, mut result: Answered, upgrades: bool) -> Answered {
+        if let Ok(response) = &mut result
+            && self.core.draining.get()
+            && self.tunnel.borrow().is_none()
+        {
+            respond::close(response);
+        }
+        if upgrades {
+            self.link.settle_upgrade(self.tunnel.borrow().is_some());
+        }
+        self.link.respond();
+        result
+    }
+
+    /// Judges a request, and answers it or makes it ready for a server.
+    fn begin(&self, request: Request<Incoming>) -> Result<Begun, NoAnswer> {
         let (mut parts, body) = request.into_parts();
         if self.core.shared.config.probes.recognise(&mut parts.headers) {
-            return self.answer_probe(parts, body);
+            return self.answer_probe(parts, body).map(Begun::Answered);
         }
         let id = self.core.request_ids.next();
         let caller = self.caller_of(&parts);
@@ -136,10 +196,10 @@ impl Client {
             .then(|| AccessEntry::new(id, caller.address, &parts, self.core.time.get()));
         let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&caller), entry);
         if self.believed.is_some() && !exchange.admit() {
-            return Ok(self.refuse(Reason::TooMany, body, &parts, exchange));
+            return Ok(self.refused(Reason::TooMany, body, &parts, exchange));
         }
         if let Err(reason) = self.admit(&mut parts) {
-            return Ok(self.refuse(reason, body, &parts, exchange));
+            return Ok(self.refused(reason, body, &parts, exchange));
         }
         if self.refusals.override_fields {
             headers::remove_misleading(&mut parts.headers);
@@ -165,11 +225,11 @@ impl Client {
             self.core.time.get(),
         );
         match act(&judged, &mut parts, &caller.peer, id) {
-            Act::Forward => {
-                self.pass_on(site, parts, body, judged.response, exchange)
-                    .await
+            Act::Forward => self.pass_on(site, parts, body, judged.response, exchange),
+            Act::Answer(answer, outcome) => {
+                let response = self.local(answer, outcome, body, &parts, exchange);
+                Ok(Begun::Answered(response))
             }
-            Act::Answer(answer, outcome) => Ok(self.local(answer, outcome, body, &parts, exchange)),
             Act::Reset => {
                 exchange.settle(Outcome::Aborted, 0);
                 self.link.reset();
@@ -200,19 +260,19 @@ impl Client {
         admit(parts, &self.refusals)
     }
 
-    async fn pass_on(
-        self: &Rc<Self>,
+    fn pass_on(
+        &self,
         site: usize,
         mut parts: request::Parts,
         body: Incoming,
         response_filter: Option<ResponseFilter>,
         exchange: Rc<Exchange>,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+    ) -> Result<Begun, NoAnswer> {
         let upgrade = headers::wants_websocket(&parts);
         if let Err(reason) =
             headers::forward_request(&mut parts, &exchange.caller.forwarded, upgrade)
         {
-            return Ok(self.refuse(Reason::Inadmissible(reason), body, &parts, exchange));
+            return Ok(self.refused(Reason::Inadmissible(reason), body, &parts, exchange));
         }
         if let Some(response_filter) = &response_filter {
             response_filter.prepare(&mut parts);
@@ -220,28 +280,14 @@ impl Client {
         let target = parts.uri.path_and_query();
         let target = target.map_or("/", |target| target.as_str());
         let upstream = self.core.shared.routes.find(site, target);
-        match self.core.upstream(upstream) {
+        let servers = match self.core.upstream(upstream) {
             LocalUpstream::BuiltIn(built_in) => {
                 let answer = self.filtered(built_in(&parts), response_filter);
-                Ok(self.local(answer, Outcome::BuiltIn, body, &parts, exchange))
+                let response = self.local(answer, Outcome::BuiltIn, body, &parts, exchange);
+                return Ok(Begun::Answered(response));
             }
-            LocalUpstream::Servers(servers) => {
-                let to = (upstream, servers);
-                self.exchange_with(to, parts, body, response_filter, exchange, upgrade)
-                    .await
-            }
-        }
-    }
-
-    async fn exchange_with(
-        self: &Rc<Self>,
-        (upstream, servers): (usize, &Servers),
-        parts: request::Parts,
-        body: Incoming,
-        response_filter: Option<ResponseFilter>,
-        exchange: Rc<Exchange>,
-        upgrade: bool,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+            LocalUpstream::Servers(servers) => servers,
+        };
         if let Some(timeout) = servers.group.settings.response_timeout {
             exchange.set_response_timeout(timeout);
         }
@@ -252,13 +298,33 @@ impl Client {
             }
             self.bonds.bind();
         }
-        let request = Outgoing::new(&parts, RequestBody::new(body, &exchange));
+        Ok(Begun::Forward(Errand {
+            upstream,
+            servers: Rc::clone(servers),
+            request: Outgoing::new(&parts, RequestBody::new(body, &exchange)),
+            response_filter,
+            exchange,
+            upgrade,
+        }))
+    }
+
+    /// Has a server answer.
+    async fn run(&self, errand: Errand) -> Answered {
+        let Errand {
+            upstream,
+            servers,
+            request,
+            response_filter,
+            exchange,
+            upgrade,
+        } = errand;
         let answered = match self.bonds.take(upstream) {
             _ if self.bonds.has_ended() => Err(Unanswered::Ended),
-            Some(talk) => forward_bound(&talk, request, &exchange).await,
+            // In a box, so that the requests of clients without a login do not carry its size.
+            Some(talk) => Box::pin(forward_bound(&talk, request, &exchange)).await,
             None => {
                 let shared = !self.bonds.is_bound();
-                forward(&self.core, servers, shared, request, &exchange).await
+                forward(&self.core, &servers, shared, request, &exchange).await
             }
         };
         let answer = match answered {
@@ -288,9 +354,9 @@ impl Client {
             false => (Home::Pool(self.core.clock.now()), false),
         };
         headers::forward_response(&mut parts, false);
-        let transform = match response_filter {
+        let (transform, watch) = match response_filter {
             Some(response_filter) => self.filter_head(&response_filter, &mut parts),
-            None => None,
+            None => (None, None),
         };
         exchange.settle(Outcome::Forwarded, parts.status.as_u16());
         let sending = conversation.is_sending();
@@ -305,7 +371,7 @@ impl Client {
             home,
             _sending: Rc::clone(&self.bonds),
         };
-        let body = ResponseBody::server(transform, lease, exchange);
+        let body = ResponseBody::server(transform, watch, lease, exchange);
         let mut response = Response::from_parts(parts, body);
         if ends {
             respond::close(&mut response);
@@ -323,12 +389,7 @@ impl Client {
     }
 
     /// Leaves HTTP behind, if that was asked for.
-    fn switch(
-        &self,
-        answer: forward::Answer,
-        exchange: Rc<Exchange>,
-        upgrade: bool,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+    fn switch(&self, answer: forward::Answer, exchange: Rc<Exchange>, upgrade: bool) -> Answered {
         let forward::Answer {
             mut parts,
             conversation,
@@ -368,7 +429,8 @@ impl Client {
             return answer;
         };
         let (mut parts, mut body) = answer.into_parts();
-        if let Some(mut transform) = self.filter_head(&response_filter, &mut parts) {
+        let (transform, watch) = self.filter_head(&response_filter, &mut parts);
+        if let Some(mut transform) = transform {
             let mut text = Vec::with_capacity(body.len());
             transform.write(&body, &mut text);
             if let Some(skip) = transform.finish(&mut text) {
@@ -376,45 +438,40 @@ impl Client {
             }
             body = text.into();
         }
+        if let Some(mut watch) = watch {
+            watch.see(&body);
+            watch.finish();
+        }
         Response::from_parts(parts, body)
     }
 
-    /// Applies response rules to a head; the result is what its body has to go through.
+    /// Applies response rules to a head; the result is what its body has to go through, and what looks on at it.
     fn filter_head(
         &self,
         response_filter: &ResponseFilter,
         parts: &mut response::Parts,
-    ) -> Option<BodyTransform> {
+    ) -> (Option<BodyTransform>, Option<BodyWatch>) {
         let filtered = filter_response(response_filter, &mut self.core.filter.borrow_mut(), parts);
         self.core.shared.meters.out_of_steps(filtered.out_of_steps);
         if let Some(skip) = filtered.body_skip {
             self.core.shared.meters.body_skip(skip);
         }
-        filtered.body
+        (filtered.body, filtered.watch)
     }
 
-    fn refuse(
+    fn refused(
         &self,
         reason: Reason,
         body: Incoming,
         parts: &request::Parts,
         exchange: Rc<Exchange>,
-    ) -> Response<ResponseBody> {
+    ) -> Begun {
         self.core.shared.meters.refusal(reason);
-        self.local(
-            respond::refused(reason, exchange.id),
-            Outcome::Refused,
-            body,
-            parts,
-            exchange,
-        )
+        let answer = respond::refused(reason, exchange.id);
+        Begun::Answered(self.local(answer, Outcome::Refused, body, parts, exchange))
     }
 
-    fn unanswered(
-        &self,
-        unanswered: Unanswered,
-        exchange: Rc<Exchange>,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+    fn unanswered(&self, unanswered: Unanswered, exchange: Rc<Exchange>) -> Answered {
         let meters = &self.core.shared.meters;
         let refuse = |reason| {
             meters.error(Party::Downstream);

@@ -37,4 +37,5 @@ pub use scratch::{RequestMemory, Scratch};
 pub use set::{RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder};
 pub use source::{Dialect, RuleSource, SourceOrigin};
 pub use verdict::{Decision, FieldChange, ResponseDecision, RuleId, Verdict};
+pub(crate) use view::is_same_name;
 pub use view::{Fields, RequestView, ResponseView};

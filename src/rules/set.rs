@@ -259,15 +259,16 @@ impl RuleSet {
         scratch: &mut Scratch,
         watch: W,
     ) -> Decision {
-        self.begin(request, scratch, watch)
-            .map_or(Decision::PASS, |judge| {
-                // All rules together may cost what those that are found must not.
-                judge.memory.patterns.begin_unbounded();
-                judge.judge()
-            })
+        let judge = self.begin(request, scratch, watch);
+        judge.map_or(Decision::PASS, |judge| {
+            judge.state.see();
+            // All rules together may cost what those that are found must not.
+            judge.memory.patterns.begin_unbounded();
+            judge.judge()
+        })
     }
 
-    /// A request under judgement; `None` when there are no rules to judge by.
+    /// A request under judgement, whose views are still to be made; `None` when there are no rules to judge by.
     fn begin<'a, W>(
         &'a self,
         request: &'a RequestView<'a>,
@@ -314,6 +315,17 @@ impl RuleSet {
         !self.plan.response_rules.is_empty()
     }
 
+    /// What a response rule changes: the name of a field, `status` or `body`; `None` for a request rule.
+    pub fn subject(&self, id: RuleId) -> Option<&str> {
+        let rules = &self.plan.response_rules;
+        let at = rules.binary_search_by_key(&id, |rule| rule.id).ok()?;
+        Some(match &rules[at].subject {
+            SubjectPlan::Body(_) => "body",
+            SubjectPlan::Field(name) => name,
+            SubjectPlan::Status => "status",
+        })
+    }
+
     /// What the response rules will read of this request; call it after [`judge`](Self::judge), with the same
     /// scratch, since a rewritten URL is part of it.
     pub fn remember(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> RequestMemory {
@@ -321,6 +333,7 @@ impl RuleSet {
         if state.set != self.number || state.original.raw() != request.target {
             state.begin(self.number, request.target, self.plan.is_hardened);
         }
+        state.see();
         let sight = RequestSight {
             request,
             state,

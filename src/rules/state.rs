@@ -16,6 +16,8 @@ pub(crate) struct State {
     /// The rewritten URL as the rules wrote it; empty if there is none.
     url: Vec<u8>,
     keeps_escapes: bool,
+    /// Whether rules want more views than IIS's own.
+    hardened: bool,
     pub(crate) fields: Vec<FieldChange>,
     pub(crate) variables: Vec<(String, Variable, Vec<u8>)>,
     /// Counts changes that may give an input another value, over all requests.
@@ -25,14 +27,25 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Forgets the request before and takes a new one.
+    /// Forgets the request before and takes a new one, whose views are made by [`see`](Self::see).
     pub(crate) fn begin(&mut self, set: u64, target: &[u8], hardened: bool) {
-        self.original.take(target, hardened);
+        self.original.take(target);
         self.url.clear();
         self.fields.clear();
         self.variables.clear();
+        self.hardened = hardened;
         self.epoch += 1;
         self.set = set;
+    }
+
+    /// Makes the views of the target, unless they are made; a request that is known from the one before needs none.
+    pub(crate) fn see(&mut self) {
+        self.original.see(self.hardened);
+    }
+
+    /// Whether everything that rules read is as it came.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.url.is_empty() && self.fields.is_empty() && self.variables.is_empty()
     }
 
     /// The URL as the next rule sees it.
@@ -54,13 +67,14 @@ impl State {
     }
 
     /// Makes `url`, a path with its query or an absolute URL, the current one.
-    pub(crate) fn rewrite(&mut self, url: Vec<u8>, keeps_escapes: bool, hardened: bool) {
+    pub(crate) fn rewrite(&mut self, url: Vec<u8>, keeps_escapes: bool) {
         let (base, local) = target::split_base(&url);
         self.base = base.to_vec();
         let (path, query) = split_target(local);
         let path = if path.is_empty() { b"/" } else { path };
         let sent = target::wire(path, query, keeps_escapes);
-        self.current.take_rewritten(path, query, &sent, hardened);
+        self.current
+            .take_rewritten(path, query, &sent, self.hardened);
         self.keeps_escapes = keeps_escapes;
         self.url = url;
         self.epoch += 1;
@@ -139,10 +153,27 @@ impl Sight for RequestSight<'_> {
     }
 }
 
+impl<'a> RequestSight<'a> {
+    /// A variable's value where it stands already; `None` if it has to be read.
+    pub(crate) fn lend(&self, variable: &Variable) -> Option<&'a [u8]> {
+        if !self.state.is_untouched() || !self.request.variables.is_empty() {
+            return None;
+        }
+        let target = &self.state.original;
+        match variable {
+            Variable::QueryString => Some(target.view(self.view).query().unwrap_or_default()),
+            Variable::RequestField(name) => self.request.fields.lone(name),
+            Variable::RequestUri => target.view(self.view).whole(),
+            Variable::Url => Some(target.view(self.view).path()),
+            _ => None,
+        }
+    }
+}
+
 impl RequestSight<'_> {
     /// What the caller says instead of what is known here; not for the URL, which rules follow as they rewrite it.
     fn given(&self, variable: &Variable) -> Option<&str> {
-        if variable.is_target() && *variable != Variable::CacheUrl {
+        if variable.is_of_target() {
             return None;
         }
         let mut given = self.request.variables.iter();

@@ -1,6 +1,7 @@
 //! URLs: the views of a target, and putting together what an action writes.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::canon::{Decoding, View, Views, percent_encode, split_target};
 
@@ -13,52 +14,107 @@ pub(crate) struct Target {
     count: usize,
 }
 
-/// One view of a URL; IIS's own is the first.
+/// What one view makes of a URL, kept.
 #[derive(Debug, Default)]
-pub(crate) struct ViewText {
-    path: Vec<u8>,
-    query: Vec<u8>,
-    has_query: bool,
+struct ViewText {
+    path: Part,
+    query: Option<Part>,
     decoding: Option<Decoding>,
+    /// Path and query, as far as they are not as sent.
+    text: Vec<u8>,
+}
+
+/// Where a part of a URL stands.
+#[derive(Clone, Debug)]
+enum Part {
+    /// In the URL as sent.
+    Sent(Range<usize>),
+    /// In the view's own text.
+    Text(Range<usize>),
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::Sent(0..0)
+    }
 }
 
 impl ViewText {
+    fn append(&mut self, part: &[u8]) -> Part {
+        let start = self.text.len();
+        self.text.extend_from_slice(part);
+        Part::Text(start..self.text.len())
+    }
+
+    fn part<'t>(&'t self, sent: &'t [u8], part: &Part) -> &'t [u8] {
+        match part {
+            Part::Sent(range) => &sent[range.clone()],
+            Part::Text(range) => &self.text[range.clone()],
+        }
+    }
+}
+
+/// One view of a URL; IIS's own is the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen<'t> {
+    path: &'t [u8],
+    query: Option<&'t [u8]>,
+    decoding: Option<Decoding>,
+    /// What [`write`](Self::write) writes, if it stands somewhere in one piece.
+    whole: Option<&'t [u8]>,
+}
+
+impl<'t> Seen<'t> {
     /// How it was made from what was sent; `None` for a URL as a rule wrote it.
-    pub(crate) const fn decoding(&self) -> Option<Decoding> {
+    pub(crate) const fn decoding(self) -> Option<Decoding> {
         self.decoding
     }
 
-    pub(crate) fn path(&self) -> &[u8] {
-        &self.path
+    pub(crate) const fn path(self) -> &'t [u8] {
+        self.path
     }
 
-    pub(crate) fn query(&self) -> Option<&[u8]> {
-        self.has_query.then_some(&self.query)
+    pub(crate) const fn query(self) -> Option<&'t [u8]> {
+        self.query
+    }
+
+    /// Path and query, without a `?` if the query is empty, where they stand; `None` if they have to be written.
+    pub(crate) const fn whole(self) -> Option<&'t [u8]> {
+        self.whole
     }
 
     /// Appends path and query, without a `?` if the query is empty.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.path);
-        if !self.query.is_empty() {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.path);
+        if let Some(query) = self.query.filter(|query| !query.is_empty()) {
             out.push(b'?');
-            out.extend_from_slice(&self.query);
+            out.extend_from_slice(query);
         }
     }
 }
 
 impl Target {
-    /// Takes a target as a client sent it.
-    pub(crate) fn take(&mut self, target: &[u8], hardened: bool) {
+    /// Takes a target as a client sent it, and leaves its views for [`see`](Self::see) to make.
+    pub(crate) fn take(&mut self, target: &[u8]) {
         self.raw.clear();
         self.raw.extend_from_slice(target);
         self.count = 0;
+    }
+
+    /// Makes the views of what was taken, unless they are made.
+    pub(crate) fn see(&mut self, hardened: bool) {
+        if self.count > 0 {
+            return;
+        }
+        let raw = std::mem::take(&mut self.raw);
         if hardened {
-            for view in Views::hardened(target).iter() {
-                self.push_view(view);
+            for view in Views::hardened(&raw).iter() {
+                self.push_view(&raw, view);
             }
         } else {
-            self.push_view(&Views::iis(target));
+            self.push_view(&raw, &Views::iis(&raw));
         }
+        self.raw = raw;
     }
 
     /// Takes what a rule wrote: IIS hands that to the next rule as it is.
@@ -72,40 +128,54 @@ impl Target {
         self.raw.clear();
         self.raw.extend_from_slice(sent);
         self.count = 0;
-        self.push(path, query, None);
+        let query_part = |query: &[u8]| Part::Text(path.len()..path.len() + query.len());
+        let view = self.next();
+        view.text.extend_from_slice(path);
+        view.text.extend_from_slice(query.unwrap_or_default());
+        view.path = Part::Text(0..path.len());
+        view.query = query.map(query_part);
+        view.decoding = None;
         if hardened {
             for view in Views::hardened(sent).iter() {
                 if view.path != path || view.query.as_deref() != query {
-                    self.push_view(view);
+                    self.push_view(sent, view);
                 }
             }
         }
     }
 
-    fn push_view(&mut self, view: &View<'_>) {
-        self.push(&view.path, view.query.as_deref(), Some(view.decoding));
+    fn push_view(&mut self, sent: &[u8], view: &View<'_>) {
+        let kept = self.next();
+        // What is borrowed is as sent: the path from the beginning on, the query up to the end.
+        kept.path = match &view.path {
+            Cow::Borrowed(path) => Part::Sent(0..path.len()),
+            Cow::Owned(path) => kept.append(path),
+        };
+        kept.query = view.query.as_ref().map(|query| match query {
+            Cow::Borrowed(query) => Part::Sent(sent.len() - query.len()..sent.len()),
+            Cow::Owned(query) => kept.append(query),
+        });
+        kept.decoding = Some(view.decoding);
+        debug_assert_eq!(kept.part(sent, &kept.path), &*view.path);
     }
 
-    fn push(&mut self, path: &[u8], query: Option<&[u8]>, decoding: Option<Decoding>) {
+    /// Another view, without a text.
+    fn next(&mut self) -> &mut ViewText {
         if self.count == self.views.len() {
             self.views.push(ViewText::default());
         }
-        let view = &mut self.views[self.count];
-        view.path.clear();
-        view.path.extend_from_slice(path);
-        view.query.clear();
-        view.query.extend_from_slice(query.unwrap_or_default());
-        view.has_query = query.is_some();
-        view.decoding = decoding;
         self.count += 1;
+        let view = &mut self.views[self.count - 1];
+        view.text.clear();
+        view
     }
 
     /// Every view, IIS's own first.
-    pub(crate) fn views(&self) -> impl Iterator<Item = &ViewText> {
-        self.views[..self.count].iter()
+    pub(crate) fn views(&self) -> impl Iterator<Item = Seen<'_>> {
+        (0..self.count).map(|number| self.view(number))
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.count
     }
 
@@ -114,15 +184,27 @@ impl Target {
     }
 
     /// A view by number; IIS's own when there are fewer, since original and current URL may differ in that.
-    pub(crate) fn view(&self, number: usize) -> &ViewText {
-        static NONE: ViewText = ViewText {
-            path: Vec::new(),
-            query: Vec::new(),
-            has_query: false,
-            decoding: None,
-        };
+    pub(crate) fn view(&self, number: usize) -> Seen<'_> {
+        debug_assert!(
+            self.count > 0 || self.raw.is_empty(),
+            "views are made before they are read"
+        );
         let number = if number < self.count { number } else { 0 };
-        self.views.get(number).unwrap_or(&NONE)
+        let Some(view) = self.views[..self.count].get(number) else {
+            return Seen::default();
+        };
+        let text = |part| view.part(&self.raw, part);
+        let whole = match (&view.path, &view.query) {
+            (Part::Sent(_), Some(Part::Sent(query))) if !query.is_empty() => Some(&*self.raw),
+            (Part::Sent(path), None | Some(Part::Sent(_))) => Some(&self.raw[path.clone()]),
+            _ => None,
+        };
+        Seen {
+            path: text(&view.path),
+            query: view.query.as_ref().map(text),
+            decoding: view.decoding,
+            whole,
+        }
     }
 
     /// Appends the undecoded URL; for views other than IIS's own, what they see in its place.

@@ -29,6 +29,14 @@ pub trait Fields {
             }
         });
     }
+
+    /// The value of the one field that a server variable reads, so that it need not be copied: `name` is in lower
+    /// case, and a `-` in it also stands for `_`.
+    ///
+    /// `None` says nothing: none or several fields may have the name, or values cannot be lent, as by default.
+    fn lone(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
@@ -37,17 +45,34 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
             visit(name.as_ref(), value.as_ref());
         }
     }
+
+    fn lone(&self, name: &str) -> Option<&[u8]> {
+        let named = |(other, _): &&(N, V)| {
+            other.as_ref().len() == name.len() && is_same_name(other.as_ref(), name)
+        };
+        let mut fields = self.iter().filter(named);
+        let (_, value) = fields.next()?;
+        fields.next().is_none().then_some(value.as_ref())
+    }
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Vec<(N, V)> {
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
         self.as_slice().each(visit);
     }
+
+    fn lone(&self, name: &str) -> Option<&[u8]> {
+        self.as_slice().lone(name)
+    }
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>, const COUNT: usize> Fields for [(N, V); COUNT] {
     fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
         self.as_slice().each(visit);
+    }
+
+    fn lone(&self, name: &str) -> Option<&[u8]> {
+        self.as_slice().lone(name)
     }
 }
 
@@ -152,7 +177,8 @@ pub(crate) fn read_field(fields: &dyn Fields, name: &str, out: &mut Vec<u8>) -> 
     !is_first
 }
 
-fn is_same_name(other: &str, name: &str) -> bool {
+/// Whether a field's name is the one in lower case, in which `-` also stands for `_`.
+pub(crate) fn is_same_name(other: &str, name: &str) -> bool {
     let fold = |byte: u8| {
         if byte == b'_' {
             b'-'
@@ -183,5 +209,11 @@ mod tests {
         assert_eq!(read("cookie"), (true, "a=1; b=2".to_owned()));
         assert_eq!(read("x-forwarded-for"), (true, "1, 2".to_owned()));
         assert_eq!(read("accept"), (false, String::new()));
+        let one = [("Accept", "a"), ("X_Y", "b")];
+        assert_eq!(one.lone("accept"), Some(&b"a"[..]));
+        assert_eq!(one.lone("x-y"), Some(&b"b"[..]));
+        for name in ["cookie", "x-forwarded-for", "host"] {
+            assert_eq!(fields.lone(name), None, "{name}");
+        }
     }
 }

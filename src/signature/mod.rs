@@ -18,9 +18,11 @@ mod profile;
 mod random;
 mod timestamp;
 mod verifier;
+mod webhook;
 
 pub use algorithm::sha256;
 pub use anchors::TrustAnchors;
 pub use error::{Fault, VerifyError};
 pub use random::random_octets;
 pub use verifier::{Verified, Verifier, XmlDsigPolicy};
+pub use webhook::{WEBHOOK_SECRET_MAX, WEBHOOK_SECRET_MIN, WebhookKey};

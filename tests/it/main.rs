@@ -9,6 +9,7 @@ mod support;
 static ALLOCATOR: support::allocations::Counting = support::allocations::Counting;
 
 mod allocations;
+mod audit_responses;
 mod bodies;
 mod cli;
 mod clients;
@@ -65,4 +66,5 @@ mod sidecar_systemd;
 mod signature;
 mod sizes;
 mod swap;
+mod webhook;
 mod xml;

@@ -1,6 +1,7 @@
 //! One connection to a server.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -325,12 +326,22 @@ impl ClientConnection {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, ResponseError>> {
-        self.input.reserve(self.read);
-        let room = self.input.capacity() - self.input.len();
-        // The future keeps nothing between two polls.
-        let result = {
-            let read = pin!(self.stream.read_buf(&mut self.input));
-            ready!(read.poll(context))
+        let (room, result) = match self.read {
+            // By way of the stack: nearly every response is much smaller, and memory of just its size costs less.
+            READ => {
+                let mut memory = [MaybeUninit::uninit(); READ];
+                let mut buffer = ReadBuf::uninit(&mut memory);
+                let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+                self.input.extend_from_slice(buffer.filled());
+                (READ, read.map(|()| buffer.filled().len()))
+            }
+            _ => {
+                self.input.reserve(self.read);
+                let room = self.input.capacity() - self.input.len();
+                // The future keeps nothing between two polls.
+                let read = pin!(self.stream.read_buf(&mut self.input));
+                (room, ready!(read.poll(context)))
+            }
         };
         match result {
             Ok(count) => {

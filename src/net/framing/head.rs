@@ -230,9 +230,11 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::ObsoleteFold);
     }
-    let colon = memchr(b':', line).ok_or(Malformed::FieldName)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+    let (name, rest) = line.split_at(token_length(line));
+    let Some((b':', value)) = rest.split_first() else {
+        return Err(Malformed::FieldName);
+    };
+    if name.is_empty() {
         return Err(Malformed::FieldName);
     }
     if has_control(value) {
@@ -244,10 +246,7 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 fn request_line(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Malformed> {
     let space = memchr(b' ', line).ok_or(Malformed::RequestLine)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
-    if method.is_empty()
-        || method.len() > METHOD_LIMIT
-        || !method.iter().all(|&byte| is_token(byte))
-    {
+    if method.is_empty() || method.len() > METHOD_LIMIT || token_length(method) < method.len() {
         return Err(Malformed::Method);
     }
     let space = memchr(b' ', rest).ok_or(Malformed::RequestLine)?;
@@ -271,7 +270,10 @@ fn request_line(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Malform
     if has_control(target) || target.contains(&b'\t') {
         return Err(Malformed::ControlCharacter);
     }
-    if target.iter().any(|&byte| !is_plain(byte)) && http::Uri::try_from(target).is_err() {
+    let plain = target
+        .iter()
+        .fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]);
+    if !plain && http::Uri::try_from(target).is_err() {
         return Err(Malformed::Target);
     }
     Ok(RequestLine {
@@ -296,10 +298,48 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// Whether a value holds a control character other than the tab.
 pub(super) fn has_control(value: &[u8]) -> bool {
-    // Without an early exit, so that the compiler can look at many bytes at once.
-    value.iter().fold(false, |found, &byte| {
-        found | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
-    })
+    const LANES: usize = 16;
+    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+    let Some(last) = value.last_chunk::<LANES>() else {
+        return value.iter().any(|&byte| is_control(byte));
+    };
+    // Without an early exit, so that the compiler can look at many bytes at once; the last of them once more rather
+    // than one by one.
+    let (chunks, _) = value.as_chunks::<LANES>();
+    let mut found = [false; LANES];
+    for chunk in chunks.iter().chain([last]) {
+        for (found, &byte) in found.iter_mut().zip(chunk) {
+            *found |= is_control(byte);
+        }
+    }
+    found != [false; LANES]
+}
+
+/// How many bytes a token has that `bytes` begin with.
+fn token_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|&byte| !TOKEN[usize::from(byte)])
+        .unwrap_or(bytes.len())
+}
+
+/// [`is_token`] and [`is_plain`] of every byte, since every byte of names and targets is looked up.
+static TOKEN: [bool; 256] = of_every_byte(true);
+static PLAIN: [bool; 256] = of_every_byte(false);
+
+const fn of_every_byte(token: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let this = byte as u8;
+        table[byte] = if token {
+            is_token(this)
+        } else {
+            is_plain(this)
+        };
+        byte += 1;
+    }
+    table
 }
 
 /// Whether a token may hold the byte (RFC 9110 section 5.6.2).
@@ -412,6 +452,22 @@ mod tests {
             head(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
             Err(M::TransferEncoding)
         );
+    }
+
+    #[test]
+    fn controls_are_found_wherever_they_stand() {
+        for length in 0..50 {
+            let mut value = vec![b'a'; length];
+            assert!(!has_control(&value), "{length}");
+            for place in 0..length {
+                for (byte, expected) in [(0x1f, true), (0x7f, true), (b'\t', false), (0x80, false)]
+                {
+                    value[place] = byte;
+                    assert_eq!(has_control(&value), expected, "{length} {place} {byte}");
+                }
+                value[place] = b'a';
+            }
+        }
     }
 
     #[test]

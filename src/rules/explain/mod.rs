@@ -416,6 +416,8 @@ impl Explainer {
         let decision = self
             .rules
             .judge_watched(request, &mut scratch, &mut recorder);
+        // Without request rules, nothing has asked for them yet.
+        scratch.state.see();
         let views = scratch.state.original.views();
         let views = views.filter_map(|view| {
             Some(ExplainedView {

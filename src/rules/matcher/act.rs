@@ -102,8 +102,7 @@ fn perform<W: Watch>(
         }),
         ActionPlan::Rewrite { url, append_query } => {
             let url = compose(judge, group, url, *append_query, false)?;
-            let hardened = judge.plan.is_hardened;
-            judge.state.rewrite(url, rule.keeps_escapes, hardened);
+            judge.state.rewrite(url, rule.keeps_escapes);
             Flow::Continue
         }
     })

@@ -10,9 +10,10 @@ use super::gate::{Gate, GateBuilder, Requirement, Seen};
 use super::linear::{Judge, Step};
 use crate::rules::pattern::{Many, ManyBuilder, ManyMemory};
 use crate::rules::plan::{Input, PatternTest, Plan, RequestPlan, TestPlan};
+use crate::rules::template::Variable;
 use crate::rules::{Decision, RuleId};
 
-/// The longest input whose scan is remembered, in bytes.
+/// The longest text by which a scan is remembered, in bytes.
 const MAX_REMEMBERED: usize = 16 * 1024;
 
 /// Which rules to judge for which request.
@@ -41,9 +42,23 @@ enum Source {
     Shared(usize),
 }
 
+/// What tells, while no rule has changed anything, that an input asks for the rules it asked for before.
+#[derive(Debug)]
+enum Key {
+    /// The field of this name, of which alone the input is made.
+    Field(String),
+    /// Nothing does.
+    None,
+    /// The request target, of which alone the input is made.
+    Target,
+    /// The input itself, which is the field of this name if there is one.
+    Value(Option<String>),
+}
+
 #[derive(Debug)]
 struct InputGate {
     source: Source,
+    key: Key,
     over_views: bool,
     gate: Gate,
     /// Rules that require no text.
@@ -74,13 +89,20 @@ pub(crate) struct IndexMemory {
     found: Vec<u32>,
 }
 
-/// The last scan of one input, since connections repeat their fields.
+/// What one input is scanned with.
 #[derive(Debug, Default)]
 struct InputMemory {
     seen: Seen,
     tail: ManyMemory,
+    recent: Recent,
+}
+
+/// The last scan of one input, since connections repeat their fields.
+#[derive(Debug, Default)]
+struct Recent {
     is_set: bool,
-    text: Vec<u8>,
+    /// What the input was made of.
+    key: Vec<u8>,
     found: Vec<u32>,
 }
 
@@ -109,7 +131,7 @@ impl Index {
         index.gates = builders
             .into_iter()
             .filter(used)
-            .map(|(source, builder)| builder.build(source))
+            .map(|(source, builder)| builder.build(source, plan))
             .collect();
         index
     }
@@ -163,15 +185,21 @@ impl Index {
     /// Judges the request, of which the state has been begun.
     pub(crate) fn judge(&self, mut judge: Judge<'_>) -> Decision {
         let mut memory = std::mem::take(&mut judge.memory.index);
-        let decision = self.judge_candidates(&mut judge, &mut memory);
+        self.select(&mut judge, &mut memory);
+        let decision = if self.always.is_empty() && memory.found.is_empty() {
+            judge.finish(None)
+        } else {
+            self.judge_candidates(&mut judge, &mut memory)
+        };
         judge.memory.index = memory;
         decision
     }
 
+    /// Judges by the rules that were selected.
     fn judge_candidates(&self, judge: &mut Judge<'_>, memory: &mut IndexMemory) -> Decision {
         let mut last: Option<RuleId> = None;
         let mut epoch = judge.state.epoch;
-        self.select(judge, memory);
+        judge.state.see();
         let (mut always, mut found, mut from) = (0, 0, 0);
         while let Some(number) = {
             let always = next(&self.always, &mut always, from);
@@ -199,28 +227,35 @@ impl Index {
 
     /// Finds the rules that are to be judged as the request is now, beside those that always are.
     fn select(&self, judge: &mut Judge<'_>, memory: &mut IndexMemory) {
-        memory.found.clear();
-        memory
-            .inputs
-            .resize_with(self.gates.len(), InputMemory::default);
-        for (gate, remembered) in self.gates.iter().zip(&mut memory.inputs) {
-            let views = match gate.source {
-                _ if !gate.over_views => 1,
-                Source::Url => judge.state.current().len(),
-                Source::Shared(_) => judge.state.view_count(),
+        let IndexMemory { inputs, found } = memory;
+        found.clear();
+        if inputs.len() != self.gates.len() {
+            inputs.resize_with(self.gates.len(), InputMemory::default);
+        }
+        let is_as_sent = judge.state.is_untouched() && judge.request.variables.is_empty();
+        let request = judge.request;
+        for (gate, memory) in self.gates.iter().zip(inputs) {
+            let key = if is_as_sent { &gate.key } else { &Key::None };
+            let key = match key {
+                Key::Field(name) => request.fields.lone(name),
+                Key::None => None,
+                Key::Target => Some(request.target),
+                Key::Value(name) => {
+                    gate.select_by_value(name.as_deref(), judge, memory, found);
+                    continue;
+                }
             };
-            for view in 0..views {
-                let Some(input) = read(gate.source, view, judge) else {
-                    memory
-                        .found
-                        .extend(gate.longest.iter().map(|(rule, _)| *rule));
-                    break;
-                };
-                remembered.scan(gate, input, view, &mut memory.found);
+            match key {
+                Some(key) => memory.recall(key, found, |memory, found| {
+                    gate.select(judge, memory, found);
+                }),
+                None => gate.select(judge, memory, found),
             }
         }
-        memory.found.sort_unstable();
-        memory.found.dedup();
+        if found.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
     }
 
     /// What makes each rule be judged, in the order of rules.
@@ -258,6 +293,108 @@ impl Index {
             + size_of_val(self.always.as_slice())
             + size_of_val(self.lists.as_slice())
             + size_of_val(self.list_of.as_slice())
+    }
+}
+
+/// What tells that an input is as before.
+fn key(source: Source, over_views: bool, plan: &Plan) -> Key {
+    let Source::Shared(number) = source else {
+        return Key::Target;
+    };
+    let input = &plan.inputs[number];
+    let mut read = Vec::new();
+    input.each_variable(&mut |variable| read.push(variable));
+    match read[..] {
+        [Variable::RequestField(name)] if input.is_variable() => Key::Value(Some(name.clone())),
+        [Variable::RequestField(name)] => Key::Field(name.clone()),
+        ref all if all.iter().all(|variable| variable.is_of_target()) => Key::Target,
+        _ if over_views => Key::None,
+        _ => Key::Value(None),
+    }
+}
+
+impl InputGate {
+    /// Appends the rules that the input asks to be judged, in every view that matters.
+    fn select(&self, judge: &mut Judge<'_>, memory: &mut InputMemory, found: &mut Vec<u32>) {
+        judge.state.see();
+        let views = match self.source {
+            _ if !self.over_views => 1,
+            Source::Url => judge.state.current().len(),
+            Source::Shared(_) => judge.state.view_count(),
+        };
+        for view in 0..views {
+            let lent = match self.source {
+                Source::Shared(number) => judge.lent_input(number, view),
+                Source::Url => Some(judge.state.current().view(view).path()),
+            };
+            if let Some(input) = lent {
+                self.scan(input, memory, found);
+                continue;
+            }
+            let Some(input) = read(self.source, view, judge) else {
+                found.extend(self.longest.iter().map(|(rule, _)| *rule));
+                break;
+            };
+            self.scan(input, memory, found);
+        }
+    }
+
+    /// The same for an input of one view whose value tells whether it is as before.
+    fn select_by_value(
+        &self,
+        name: Option<&str>,
+        judge: &mut Judge<'_>,
+        memory: &mut InputMemory,
+        found: &mut Vec<u32>,
+    ) {
+        let fields = judge.request.fields;
+        let value = match name.and_then(|name| fields.lone(name)) {
+            Some(value) => Some(value),
+            None => {
+                judge.state.see();
+                read(self.source, 0, judge)
+            }
+        };
+        match value {
+            Some(value) => memory.recall(value, found, |memory, found| {
+                self.scan(value, memory, found);
+            }),
+            None => found.extend(self.longest.iter().map(|(rule, _)| *rule)),
+        }
+    }
+
+    /// Appends the rules that a value of the input asks to be judged.
+    fn scan(&self, input: &[u8], memory: &mut InputMemory, found: &mut Vec<u32>) {
+        if input.len() > self.least {
+            let longer = self.longest.iter();
+            let longer = longer.filter(|(_, longest)| input.len() > *longest);
+            found.extend(longer.map(|(rule, _)| *rule));
+        }
+        self.gate.scan(input, &mut memory.seen, found);
+        self.tail.scan(input, &mut memory.tail, found);
+    }
+}
+
+impl InputMemory {
+    /// Appends the rules that were found for this key, or that `find` does.
+    fn recall(
+        &mut self,
+        key: &[u8],
+        found: &mut Vec<u32>,
+        find: impl FnOnce(&mut Self, &mut Vec<u32>),
+    ) {
+        if !self.recent.is_set || self.recent.key != key {
+            let mut recent = std::mem::take(&mut self.recent);
+            recent.found.clear();
+            find(self, &mut recent.found);
+            recent.is_set = key.len() <= MAX_REMEMBERED;
+            if recent.is_set {
+                recent.key.clear();
+                recent.key.extend_from_slice(key);
+            }
+            self.recent = recent;
+        }
+        found.extend_from_slice(&self.recent.found);
     }
 }
 
@@ -315,46 +452,16 @@ impl InputGateBuilder {
         }
     }
 
-    fn build(self, source: Source) -> InputGate {
+    fn build(self, source: Source, plan: &Plan) -> InputGate {
         let least = self.longest.iter().map(|(_, longest)| *longest).min();
         InputGate {
             source,
+            key: key(source, self.over_views, plan),
             over_views: self.over_views,
             gate: self.gate.build(),
             tail: self.tail.build(),
             least: least.unwrap_or(usize::MAX),
             longest: self.longest,
         }
-    }
-}
-
-impl InputMemory {
-    /// Appends the rules that an input in one view asks to be judged.
-    fn scan(&mut self, gate: &InputGate, input: &[u8], view: usize, found: &mut Vec<u32>) {
-        if input.len() > gate.least {
-            let longer = gate.longest.iter();
-            let longer = longer.filter(|(_, longest)| input.len() > *longest);
-            found.extend(longer.map(|(rule, _)| *rule));
-        }
-        if self.is_set && self.text == input {
-            // A further view that is the same finds the same rules.
-            if view == 0 {
-                found.extend_from_slice(&self.found);
-            }
-            return;
-        }
-        if view > 0 || input.len() > MAX_REMEMBERED {
-            self.is_set &= view > 0;
-            gate.gate.scan(input, &mut self.seen, found);
-            gate.tail.scan(input, &mut self.tail, found);
-            return;
-        }
-        self.found.clear();
-        gate.gate.scan(input, &mut self.seen, &mut self.found);
-        gate.tail.scan(input, &mut self.tail, &mut self.found);
-        self.text.clear();
-        self.text.extend_from_slice(input);
-        self.is_set = true;
-        found.extend_from_slice(&self.found);
     }
 }

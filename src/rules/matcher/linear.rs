@@ -33,7 +33,7 @@ pub(super) enum Step {
 }
 
 impl<W: Watch> Judge<'_, W> {
-    /// Judges the request, of which `state` has been begun.
+    /// Judges the request, of which `state` has been begun and seen.
     pub(crate) fn judge(mut self) -> Decision {
         let mut last = None;
         for group in &self.plan.groups {
@@ -94,6 +94,14 @@ impl<W: Watch> Judge<'_, W> {
     }
 
     fn decide(&self, verdict: Verdict, rule: Option<RuleId>, failure: Option<u16>) -> Decision {
+        if self.state.is_untouched() {
+            return Decision {
+                verdict,
+                rule,
+                failure,
+                ..Decision::PASS
+            };
+        }
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let variables = self.state.variables.iter();
         Decision {
@@ -234,6 +242,12 @@ impl<W: Watch> Judge<'_, W> {
         let at = self.refresh(number, view);
         let value = &self.memory.inputs[at];
         value.outcome.map(|()| value.text.as_slice())
+    }
+
+    /// The value of one of the plan's inputs in one view, if it stands somewhere already.
+    pub(super) fn lent_input(&self, number: usize, view: usize) -> Option<&[u8]> {
+        let sight = sight(self.plan, self.request, self.state, view);
+        self.plan.inputs[number].lent(&|variable| sight.lend(variable))
     }
 
     /// Sees to it that an input has its value as the request is now, and says where.

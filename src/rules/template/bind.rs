@@ -101,6 +101,11 @@ impl Bound {
             })
     }
 
+    /// Whether the text is the value of one variable.
+    pub(crate) fn is_variable(&self) -> bool {
+        matches!(self.pieces[..], [BoundPiece::Variable(_)])
+    }
+
     /// Calls `visit` with every variable that the text reads.
     pub(crate) fn each_variable<'b>(&'b self, visit: &mut impl FnMut(&'b Variable)) {
         for piece in &self.pieces {

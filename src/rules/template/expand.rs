@@ -125,6 +125,25 @@ pub(crate) struct Expansion<'a> {
     pub(crate) conditions: &'a Captures,
 }
 
+impl Bound {
+    /// The expanded text where it stands already, by what `lend` knows of variables; `None` if it has to be expanded.
+    pub(crate) fn lent<'v>(
+        &self,
+        lend: &impl Fn(&Variable) -> Option<&'v [u8]>,
+    ) -> Option<&'v [u8]> {
+        match &self.pieces[..] {
+            [BoundPiece::Call { function, argument }] => {
+                let text = argument.lent(lend)?;
+                function.keeps(text).then_some(text)
+            }
+            [BoundPiece::Variable(variable)] => {
+                lend(variable).filter(|text| text.len() <= MAX_EXPANDED)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Expansion<'_> {
     /// Appends the expanded text.
     pub(crate) fn expand(&self, text: &Bound, out: &mut Vec<u8>) -> Result<(), TooLong> {

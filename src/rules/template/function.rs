@@ -35,6 +35,11 @@ impl Function {
         }
     }
 
+    /// Whether a text is sure to stay as it is.
+    pub(crate) fn keeps(self, text: &[u8]) -> bool {
+        self == Self::UrlDecode && memchr::memchr(b'%', text).is_none()
+    }
+
     /// Applies the function to what stands in `buffer` from `start` on.
     pub(crate) fn apply(self, buffer: &mut Vec<u8>, start: usize) {
         let changed = match self {

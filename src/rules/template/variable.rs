@@ -165,6 +165,11 @@ impl Variable {
         )
     }
 
+    /// Whether the request target and nothing else decides its value.
+    pub(crate) const fn is_of_target(&self) -> bool {
+        self.is_target() && !matches!(self, Self::CacheUrl)
+    }
+
     pub(super) const fn is_physical(&self) -> bool {
         matches!(self, Self::PhysicalPath | Self::PhysicalRoot)
     }

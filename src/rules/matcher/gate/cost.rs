@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::Clause;
-use super::table::{fold, gram};
+use super::table::key;
 
 /// Parts of honest requests that every deployment sees; a text that lies in these is found all the time.
 const HONEST: &str = "/owa/service.svc?action=GetConversationItems&app=Mail&EP=1&n= /owa/auth/logon.aspx?url=https://mail. \
@@ -45,7 +45,7 @@ pub(super) fn occurrences(few: &[u8]) -> u8 {
 }
 
 fn slot(few: &[u8]) -> usize {
-    (fold(gram(few), few.len()) >> 48) as usize
+    (u64::from(key(few, few.len())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize
 }
 
 static GRAMS: LazyLock<Box<[u8]>> = LazyLock::new(|| {

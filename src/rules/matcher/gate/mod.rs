@@ -10,7 +10,7 @@ mod literal;
 mod table;
 
 use self::literal::{Clause, required};
-use self::table::Table;
+use self::table::{Entry, Table};
 use crate::rules::pattern::Tree;
 
 /// The shortest text worth looking for: a single byte is in nearly every input.
@@ -115,21 +115,14 @@ impl Gate {
     /// Appends the rules of every text in the input, some perhaps more than once.
     pub(super) fn scan(&self, input: &[u8], seen: &mut Seen, found: &mut Vec<u32>) {
         seen.begin(self.texts.len());
+        let mut finds = Finds {
+            gate: self,
+            input,
+            seen,
+            found,
+        };
         for table in &self.tables {
-            table.scan(input, &mut |text, at| {
-                let text = text as usize;
-                if seen.last[text] == seen.scan {
-                    return;
-                }
-                let (first, rules) = self.texts[text];
-                let (end, rules_end) = self.texts[text + 1];
-                let wanted = &self.bytes[first as usize..end as usize];
-                let there = input.get(at..).and_then(|rest| rest.get(..wanted.len()));
-                if there.is_some_and(|there| there.eq_ignore_ascii_case(wanted)) {
-                    seen.last[text] = seen.scan;
-                    found.extend_from_slice(&self.rules[rules as usize..rules_end as usize]);
-                }
-            });
+            table.scan(input, &mut |entry, at| finds.take(entry, at));
         }
     }
 
@@ -147,6 +140,38 @@ impl Gate {
     pub(super) fn memory(&self) -> usize {
         let tables: usize = self.tables.iter().map(Table::memory).sum();
         size_of_val(&*self.bytes) + size_of_val(&*self.texts) + size_of_val(&*self.rules) + tables
+    }
+}
+
+/// What a scan finds.
+struct Finds<'s> {
+    gate: &'s Gate,
+    input: &'s [u8],
+    seen: &'s mut Seen,
+    found: &'s mut Vec<u32>,
+}
+
+impl Finds<'_> {
+    /// Takes the rules of a text, if it stands in the input as an entry says and is new.
+    #[inline(never)]
+    fn take(&mut self, entry: &Entry, at: usize) {
+        let text = entry.text() as usize;
+        if self.seen.last[text] == self.seen.scan {
+            return;
+        }
+        let Some(at) = entry.start(self.input, at) else {
+            return;
+        };
+        let (first, rules) = self.gate.texts[text];
+        let (end, rules_end) = self.gate.texts[text + 1];
+        let wanted = &self.gate.bytes[first as usize..end as usize];
+        let there = self.input.get(at..);
+        let there = there.and_then(|rest| rest.get(..wanted.len()));
+        if there.is_some_and(|there| there.eq_ignore_ascii_case(wanted)) {
+            self.seen.last[text] = self.seen.scan;
+            let rules = &self.gate.rules[rules as usize..rules_end as usize];
+            self.found.extend_from_slice(rules);
+        }
     }
 }
 

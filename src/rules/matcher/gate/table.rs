@@ -8,7 +8,7 @@ const BLOCK: usize = 32;
 const LONG_BLOCK: usize = 64;
 
 /// Bytes that are hashed, unless a text is shorter.
-const GRAM: usize = 4;
+const GRAM: usize = size_of::<u32>();
 
 /// Bits of the filter for each entry; more would cost cache and save little.
 const BITS_PER_ENTRY: usize = 64;
@@ -32,8 +32,8 @@ pub(super) struct Table {
 
 /// A hash that a text shows at a place in it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    /// The upper half of the hash.
+pub(super) struct Entry {
+    /// The hash.
     tag: u32,
     text: u32,
     /// Four bytes of the text far from the place, folded; most inputs that only look like the text lack them.
@@ -66,8 +66,13 @@ impl Entry {
         }
     }
 
+    /// The number of the text.
+    pub(super) const fn text(&self) -> u32 {
+        self.text
+    }
+
     /// Where the text would begin in the input, unless its checked bytes are not there.
-    fn start(&self, input: &[u8], at: usize) -> Option<usize> {
+    pub(super) fn start(&self, input: &[u8], at: usize) -> Option<usize> {
         if self.to_check != UNCHECKED {
             let place = at.checked_add_signed(self.to_check.into())?;
             let there = input.get(place..)?;
@@ -110,10 +115,11 @@ impl Table {
             let first = quietest(text, width, stride, &crowd);
             firsts.push(first as u8);
             for offset in first..first + stride {
-                let hash = fold(gram(&text[offset..]), width);
-                crowd.add(tag(hash));
-                filter[(hash >> (64 - words.ilog2())) as usize] |= 1 << (hash & 31);
-                starts[(tag(hash) >> bucket_shift) as usize + 1] += 1;
+                let key = key(&text[offset..], width);
+                let hash = hash(key);
+                crowd.add(hash);
+                filter[(hash >> (u32::BITS - words.ilog2())) as usize] |= 1 << (key & 31);
+                starts[(hash >> bucket_shift) as usize + 1] += 1;
             }
         }
         let mut sum = 0;
@@ -126,7 +132,7 @@ impl Table {
         for ((number, text), first) in texts.zip(firsts) {
             let first = usize::from(first);
             for offset in first..first + stride {
-                let tag = tag(fold(gram(&text[offset..]), width));
+                let tag = hash(key(&text[offset..], width));
                 let end = &mut starts[(tag >> bucket_shift) as usize + 1];
                 *end -= 1;
                 entries[*end as usize] = Entry::new(tag, number, text, offset);
@@ -146,10 +152,11 @@ impl Table {
         }
     }
 
-    /// Calls `meet` with every text that may stand in the input and the place where it would begin.
+    /// Calls `meet` with every entry whose hash the input shows, and the place.
     ///
-    /// No text that does stand there is left out, whatever the case of its letters.
-    pub(super) fn scan(&self, input: &[u8], meet: &mut impl FnMut(u32, usize)) {
+    /// For a text that stands in the input, whatever the case of its letters, an entry is met that
+    /// [begins](Entry::start) there.
+    pub(super) fn scan(&self, input: &[u8], meet: &mut impl FnMut(&Entry, usize)) {
         match self.stride {
             1 => self.scan_by::<1, BLOCK>(input, meet),
             2 => self.scan_by::<2, BLOCK>(input, meet),
@@ -165,7 +172,7 @@ impl Table {
     fn scan_by<const STRIDE: usize, const BLOCK: usize>(
         &self,
         input: &[u8],
-        meet: &mut impl FnMut(u32, usize),
+        meet: &mut impl FnMut(&Entry, usize),
     ) {
         match self.filter.len() {
             0x100 => self.scan_in::<STRIDE, BLOCK, 0x100>(input, meet),
@@ -179,52 +186,46 @@ impl Table {
     fn scan_in<const STRIDE: usize, const BLOCK: usize, const WORDS: usize>(
         &self,
         input: &[u8],
-        meet: &mut impl FnMut(u32, usize),
+        meet: &mut impl FnMut(&Entry, usize),
     ) {
         let filter: &[u32; WORDS] = self.filter.first_chunk().expect("it has this size");
         let mask = mask(self.width);
-        let mut probe = |bytes: u64, at: usize| {
-            let hash = hash(bytes | mask);
-            let word = filter[(hash >> (64 - WORDS.ilog2())) as usize];
-            if word >> (hash & 31) & 1 != 0 {
-                self.look_up(tag(hash), input, at, meet);
+        let mut probe = |bytes: u32, at: usize| {
+            let key = bytes | mask;
+            let hash = hash(key);
+            let word = filter[(hash >> (u32::BITS - WORDS.ilog2())) as usize];
+            if word >> (key & 31) & 1 != 0 {
+                self.look_up(key, at, meet);
             }
         };
-        let places = const { (BLOCK - 8) / STRIDE + 1 };
+        let places = const { (BLOCK - GRAM) / STRIDE + 1 };
         let mut at = 0;
         while let Some(block) = input.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
             for place in 0..places {
                 let bytes = block[place * STRIDE..].first_chunk();
                 let bytes = bytes.expect("the places lie in a block");
-                probe(u64::from_le_bytes(*bytes), at + place * STRIDE);
+                probe(u32::from_le_bytes(*bytes), at + place * STRIDE);
             }
             at += places * STRIDE;
         }
         while let Some(bytes) = input.get(at..).and_then(<[u8]>::first_chunk) {
-            probe(u64::from_le_bytes(*bytes), at);
+            probe(u32::from_le_bytes(*bytes), at);
             at += STRIDE;
         }
-        // What is left is shorter than a number: the end of the last whole one, if there is one.
-        let last = input.last_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         while at + self.width <= input.len() {
-            let bytes = match last {
-                Some(last) => last >> (8 * (8 + at - input.len())),
-                None => gram(&input[at..]),
-            };
-            probe(bytes, at);
+            probe(gram(&input[at..]), at);
             at += STRIDE;
         }
     }
 
     #[cold]
-    fn look_up(&self, tag: u32, input: &[u8], at: usize, meet: &mut impl FnMut(u32, usize)) {
+    fn look_up(&self, key: u32, at: usize, meet: &mut impl FnMut(&Entry, usize)) {
+        let tag = hash(key);
         let bucket = (tag >> self.bucket_shift) as usize;
         let entries = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
         for entry in &self.entries[entries] {
-            if entry.tag == tag
-                && let Some(start) = entry.start(input, at)
-            {
-                meet(entry.text, start);
+            if entry.tag == tag {
+                meet(entry, at);
             }
         }
     }
@@ -263,56 +264,60 @@ fn quietest(text: &[u8], width: usize, stride: usize, crowd: &Crowd) -> usize {
     for (offset, noise) in noise.iter_mut().enumerate().take(last + stride) {
         let bytes = &text[offset..];
         let honest = bytes.get(..GRAM).map_or(0, super::cost::occurrences);
-        *noise = 4 * u32::from(honest) + crowd.of(tag(fold(gram(bytes), width)));
+        *noise = 4 * u32::from(honest) + crowd.of(hash(key(bytes, width)));
     }
     (0..=last)
         .min_by_key(|first| noise[*first..first + stride].iter().sum::<u32>())
         .unwrap_or(0)
 }
 
-/// The first eight bytes as a number, the first the lowest; what is missing is zero.
-pub(super) fn gram(bytes: &[u8]) -> u64 {
+/// The first four bytes as a number, the first the lowest; what is missing is zero.
+fn gram(bytes: &[u8]) -> u32 {
     match bytes.first_chunk() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
+        Some(bytes) => u32::from_le_bytes(*bytes),
         None => {
-            let mut padded = [0; 8];
+            let mut padded = [0; GRAM];
             padded[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(padded)
+            u32::from_le_bytes(padded)
         }
     }
 }
 
-/// The hash of the first bytes, equal for letters that differ in case only: its upper bits depend on all of them.
-pub(super) fn fold(gram: u64, width: usize) -> u64 {
-    hash(gram | mask(width))
-}
-
-const fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// The first bytes as a number, equal for letters that differ in case only.
+pub(super) fn key(bytes: &[u8], width: usize) -> u32 {
+    gram(bytes) | mask(width)
 }
 
 /// Sets the bit that tells upper from lower case, which also makes some other bytes equal, and every bit behind.
-const fn mask(width: usize) -> u64 {
-    const CASE: u64 = 0x2020_2020_2020_2020;
+const fn mask(width: usize) -> u32 {
+    const CASE: u32 = 0x2020_2020;
     match width {
-        8.. => CASE,
-        _ => CASE | u64::MAX << (8 * width),
+        GRAM.. => CASE,
+        _ => CASE | u32::MAX << (8 * width),
     }
 }
 
-/// Multiplies by the golden ratio.
-const fn hash(key: u64) -> u64 {
-    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// Multiplies by the golden ratio, which gives different keys different hashes whose upper bits depend on every byte.
+const fn hash(key: u32) -> u32 {
+    key.wrapping_mul(0x9e37_79b1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn meet(table: &Table, input: &[u8], mut visit: impl FnMut(u32, usize)) {
+        table.scan(input, &mut |entry, at| {
+            if let Some(start) = entry.start(input, at) {
+                visit(entry.text, start);
+            }
+        });
+    }
+
     fn met(texts: &[&[u8]], input: &[u8]) -> Vec<(u32, usize)> {
         let table = Table::new((0..).zip(texts.iter().copied()));
         let mut met = Vec::new();
-        table.scan(input, &mut |text, at| met.push((text, at)));
+        meet(&table, input, |text, at| met.push((text, at)));
         met
     }
 
@@ -366,7 +371,7 @@ mod tests {
             sizes.push(table.filter.len());
             for (number, text) in (0..).zip(&texts[..count]).step_by(count / 10) {
                 let mut found = false;
-                table.scan(text, &mut |text, at| found |= (text, at) == (number, 0));
+                meet(&table, text, |text, at| found |= (text, at) == (number, 0));
                 assert!(found, "{count} {number}");
             }
         }
@@ -382,7 +387,7 @@ mod tests {
         let mut most = 0;
         for text in &texts {
             let mut met = 0;
-            table.scan(text, &mut |_, _| met += 1);
+            meet(&table, text, |_, _| met += 1);
             most = most.max(met);
         }
         assert!(most <= 8, "{most}");
@@ -392,11 +397,12 @@ mod tests {
     fn steps(table: &Table, input: &[u8]) -> usize {
         let mut steps = 0;
         for at in (0..=input.len() - table.width).step_by(table.stride) {
-            let hash = fold(gram(&input[at..]), table.width);
-            let word = table.filter[(hash >> (64 - table.filter.len().ilog2())) as usize];
+            let key = key(&input[at..], table.width);
+            let hash = hash(key);
+            let word = table.filter[(hash >> (32 - table.filter.len().ilog2())) as usize];
             steps += 1;
-            if word >> (hash & 31) & 1 != 0 {
-                let bucket = (tag(hash) >> table.bucket_shift) as usize;
+            if word >> (key & 31) & 1 != 0 {
+                let bucket = (hash >> table.bucket_shift) as usize;
                 steps += 1 + (table.starts[bucket + 1] - table.starts[bucket]) as usize;
             }
         }
