@@ -38,7 +38,8 @@ pub struct TransitionReport {
     pub state: String,
     /// Why; empty when the state says it all.
     pub reason: String,
-    /// SHA-256 of the document of its feed at that time; nothing for other sources.
+    /// SHA-256 of the document of its feed at that time, for `NotOffered` of the one that does not offer it; nothing for
+    /// other sources, and for a feed that is gone.
     pub digest: Option<String>,
     /// The number of the rule set that was published then.
     pub revision: u64,
@@ -138,6 +139,8 @@ impl History {
         }
         for (key, (before, _)) in &self.last {
             if !present.contains_key(key) {
+                // The document that does not offer it any more, if its feed is still there.
+                let source = sources.iter().find(|source| source.name == key.0);
                 changes.push(TransitionReport {
                     time: now.to_string(),
                     id: key.1.clone(),
@@ -145,7 +148,7 @@ impl History {
                     before: before.clone(),
                     state: NOT_OFFERED.to_owned(),
                     reason: String::new(),
-                    digest: None,
+                    digest: source.and_then(|source| source.digest.clone()),
                     revision,
                 });
             }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use stopgap::model::UnixTime;
+
 use super::sidecar_process::Folder;
 use super::sidecar_remote::Identity;
 use crate::support::client::Client;
 use crate::support::origin::Origin;
-use crate::support::process::Daemon;
+use crate::support::process::{Daemon, run};
 use crate::support::product::{Product, get, local_link, standing};
 use crate::support::sidecar::Sidecar;
 use crate::support::systemd::{SLEEPER, Systemd};
@@ -56,18 +58,68 @@ fn feed_stops_units_for_as_long_as_it_says() {
         system.bus(),
         system.run().join("systemd/system").display(),
     );
-    let _sidecar = Sidecar::start(own.path(), &settings);
+    let sidecar = Sidecar::start(own.path(), &settings);
     let origin = Origin::answering("served");
     let upstream = format!("http://{}", origin.address);
     let product = Product::new(&(site(&[upstream]) + &local_link("127.0.0.1", own.path())));
     let daemon = product.start();
     assert_eq!([get(&daemon, "/ecp/x"), get(&daemon, "/evil")], [200, 200]);
+    let began = stopgap::app::now();
 
-    let all = |attributes| config("M90.1", attributes, "MSExchangeUM", "MSExchangeECPAppPool");
-    product.publish(&all(""));
-    fetch(&daemon);
-    let applied = product.becomes("M90.1", "Applied");
+    let published = all_three_are_proven(&system, &sidecar, &product, &daemon);
+    let withdrawn = all_three_are_restored(&system, &sidecar, &product, &daemon);
+    let [both, one, gone] = shared_pool_is_held_to_the_end(&system, &product, &daemon);
+
+    // Each transition, with the document that was in force then.
+    let history = History {
+        began,
+        state: product.state(),
+    };
+    history.tells(
+        "M90.1",
+        &[
+            ("Applied", &published),
+            ("Withdrawn", &withdrawn),
+            ("NotOffered", &both),
+        ],
+    );
+    history.tells(
+        "M92.1",
+        &[
+            ("Applied", &both),
+            ("Withdrawn", &one),
+            ("NotOffered", &gone),
+        ],
+    );
+    history.tells("M91.1", &[("Applied", &both), ("NotOffered", &gone)]);
+}
+
+fn all(id: &str, attributes: &str) -> String {
+    config(id, attributes, "MSExchangeUM", "MSExchangeECPAppPool")
+}
+
+/// From publication to rules that are proven, and a service and a pool that are read back as stopped.
+fn all_three_are_proven(
+    system: &Systemd,
+    sidecar: &Sidecar,
+    product: &Product,
+    daemon: &Daemon,
+) -> String {
+    let digest = product.publish(&all("M90.1", ""));
+    fetch(daemon);
+    let applied = product.mitigation("M90.1", |found| {
+        let reason = found["reason"].as_str().unwrap();
+        found["state"] == "Applied" && reason.starts_with("proven at ")
+    });
     assert_eq!(standing(&applied, "127.0.0.1"), "Applied: ");
+    let reports = sidecar.state();
+    // The service, the pool, and the health manager that would start them again.
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    for report in reports {
+        assert!(report.original.running, "{report:?}");
+        let current = report.current.as_ref().expect("it is there");
+        assert!(!current.running && report.problem.is_none(), "{report:?}");
+    }
     for unit in UNITS {
         assert!(!system.is_active(unit), "{unit} runs");
         let started = system.systemctl(&["start", unit]);
@@ -80,33 +132,111 @@ fn feed_stops_units_for_as_long_as_it_says() {
     assert_eq!(refused.status, 503);
     assert!(refused.text().contains("reason: pool-stopped"));
     assert!(refused.field("retry-after").is_some() && refused.field("x-request-id").is_some());
-    let served = ["/owa/x", "/evil", "/owa/%2e%2e/ecp/x"].map(|target| get(&daemon, target));
+    let served = ["/owa/x", "/evil", "/owa/%2e%2e/ecp/x"].map(|target| get(daemon, target));
     assert_eq!(served, [200, 0, 503]);
+    digest
+}
 
-    // A second mitigation holds the same pool, so that the first gives up only what is its own.
-    let second = r#"<Config id="M91.1" desc=""><ActionList><Action type="AppPool" scope="Server" desc="">
-<Value>MSExchangeECPAppPool</Value></Action></ActionList></Config>"#;
-    product.publish(&(all("") + second));
-    fetch(&daemon);
-    product.becomes("M91.1", "Applied");
-    product.publish(&(all("sg:withdrawn=\"true\"") + second));
-    fetch(&daemon);
+fn all_three_are_restored(
+    system: &Systemd,
+    sidecar: &Sidecar,
+    product: &Product,
+    daemon: &Daemon,
+) -> String {
+    let digest = product.publish(&all("M90.1", "sg:withdrawn=\"true\""));
+    fetch(daemon);
     product.becomes("M90.1", "Withdrawn");
     product.is_given_up("M90.1");
+    for unit in UNITS.iter().chain(&["hm.service"]) {
+        assert!(system.is_active(unit), "{unit} does not run");
+        assert!(
+            system.systemctl(&["restart", unit]).status.success(),
+            "{unit}"
+        );
+    }
+    assert!(sidecar.state().is_empty());
+    assert_eq!([get(daemon, "/ecp/x"), get(daemon, "/evil")], [200, 200]);
+    digest
+}
+
+/// A second mitigation holds the same pool, so that the first gives up only what is its own.
+fn shared_pool_is_held_to_the_end(
+    system: &Systemd,
+    product: &Product,
+    daemon: &Daemon,
+) -> [String; 3] {
+    let second = r#"<Config id="M91.1" desc=""><ActionList><Action type="AppPool" scope="Server" desc="">
+<Value>MSExchangeECPAppPool</Value></Action></ActionList></Config>"#;
+    let both = product.publish(&(all("M92.1", "") + second));
+    fetch(daemon);
+    product.becomes("M92.1", "Applied");
+    product.becomes("M91.1", "Applied");
+    let one = product.publish(&(all("M92.1", "sg:withdrawn=\"true\"") + second));
+    fetch(daemon);
+    product.becomes("M92.1", "Withdrawn");
+    product.is_given_up("M92.1");
     assert!(system.is_active("um.service") && !system.is_active("ecp.service"));
     assert!(
         !system.is_active("hm.service"),
         "one mitigation still holds it"
     );
-    assert_eq!([get(&daemon, "/ecp/x"), get(&daemon, "/evil")], [503, 200]);
+    assert_eq!([get(daemon, "/ecp/x"), get(daemon, "/evil")], [503, 200]);
 
     // What is not offered any more is given up as well.
-    product.publish("");
-    fetch(&daemon);
-    eventually_active(&system, &["um.service", "ecp.service", "hm.service"]);
-    assert_eq!([get(&daemon, "/ecp/x"), get(&daemon, "/evil")], [200, 200]);
+    let gone = product.publish("");
+    fetch(daemon);
+    eventually_active(system, &["um.service", "ecp.service", "hm.service"]);
+    assert_eq!([get(daemon, "/ecp/x"), get(daemon, "/evil")], [200, 200]);
     for unit in UNITS {
         assert!(system.systemctl(&["restart", unit]).status.success());
+    }
+    [both, one, gone]
+}
+
+/// What an operator reads of the time since the test began.
+struct History {
+    began: UnixTime,
+    state: std::path::PathBuf,
+}
+
+impl History {
+    /// Expects these states of a mitigation, each with the digest of its document, and between them nothing but what the
+    /// sidecar had not done yet, which has a reason.
+    fn tells(&self, id: &str, expected: &[(&str, &String)]) {
+        let output = run(&self.state, &["mitigation", "history", id, "-o", "json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
+        let (mut before, mut time) = (String::new(), self.began);
+        let mut found = Vec::new();
+        let mut waiting: Vec<String> = Vec::new();
+        for row in &rows {
+            assert_eq!(text(row, "id"), id);
+            assert_eq!(text(row, "source"), "test");
+            assert_eq!(text(row, "before"), before, "{rows:#?}");
+            let at = UnixTime::parse_rfc3339(&text(row, "time")).unwrap();
+            assert!(time <= at && at <= stopgap::app::now(), "{rows:#?}");
+            assert!(text(row, "revision").parse::<u64>().unwrap() > 0);
+            (before, time) = (text(row, "state"), at);
+            let (state, reason, digest) =
+                (text(row, "state"), text(row, "reason"), text(row, "digest"));
+            if state == "Partial" {
+                assert!(reason.contains("127.0.0.1"), "{rows:#?}");
+                waiting.push(digest);
+                continue;
+            }
+            assert_eq!(reason, "", "{rows:#?}");
+            // It waited for the document that it was put in force for.
+            assert!(
+                waiting.drain(..).all(|waited| waited == digest),
+                "{rows:#?}"
+            );
+            found.push((state, digest));
+        }
+        let expected: Vec<(String, String)> = expected
+            .iter()
+            .map(|(state, digest)| ((*state).to_owned(), (*digest).clone()))
+            .collect();
+        assert_eq!(found, expected, "{rows:#?}");
     }
 }
 

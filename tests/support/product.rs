@@ -56,8 +56,8 @@ impl Product {
         self.folder.path().join("state")
     }
 
-    /// Puts a heartbeat and these Configs into the feed, signed.
-    pub(crate) fn publish(&self, configs: &str) {
+    /// Puts a heartbeat and these Configs into the feed, signed; the SHA-256 of the document.
+    pub(crate) fn publish(&self, configs: &str) -> String {
         let issue = self.issues.fetch_add(1, Ordering::Relaxed);
         let ping = format!(
             "<Config id=\"PING1\" desc=\"{issue}\"><ActionList><Action type=\"DoNothing\" scope=\"Server\" desc=\"\">\
@@ -68,6 +68,9 @@ impl Product {
         );
         let signed = String::from_utf8(self.publisher.sign(&text)).unwrap();
         replace_file(&self.feed(), &signed);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signed.as_bytes());
+        let octets = digest.as_ref().iter();
+        octets.map(|octet| format!("{octet:02x}")).collect()
     }
 
     /// Starts the proxy.
