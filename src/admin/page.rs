@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::about::About;
-use crate::control::{FeedReport, MitigationReport, Status};
+use crate::control::{FeedReport, MitigationReport, Status, TransitionReport};
 
 /// The page's style, which its policy names by its hash.
 const STYLE: &str = include_str!("page.css");
@@ -18,8 +18,18 @@ pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
 /// The mark of the page, drawn here so that nothing is fetched: a shield with a hand's breadth of daylight.
 const MARK: &str = r#"<svg viewBox="0 0 48 48" aria-hidden="true" focusable="false"><path fill="currentColor" d="M24 3 6 9.5v12.8C6 33.6 13.5 41.8 24 45c10.5-3.2 18-11.4 18-22.7V9.5L24 3Zm0 4.300 14 5v10c0 9-5.700 15.500-14 18.500-8.300-3-14-9.500-14-18.500v-10l14-5Z"/><path fill="currentColor" d="M15 22h18v4H15z"/></svg>"#;
 
-/// The whole page.
-pub(super) fn render(about: Option<&About>, status: &Status) -> String {
+/// Transitions that are shown, the newest first; `/history` has all of them.
+const TRANSITIONS: usize = 50;
+
+/// Digits of a digest that are shown.
+const SHORT_DIGEST: usize = 12;
+
+/// The whole page. Without a `history` it is for anybody: then it says nothing of clients and people either.
+pub(super) fn render(
+    about: Option<&About>,
+    status: &Status,
+    history: Option<&[TransitionReport]>,
+) -> String {
     let mut page = Page::default();
     page.add(format_args!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -36,8 +46,16 @@ pub(super) fn render(about: Option<&About>, status: &Status) -> String {
         page.sites(about);
     }
     page.mitigations(status);
-    page.rule_files(status);
-    page.feeds(&status.feeds);
+    if let Some(history) = history {
+        page.watched(status);
+        page.exceptions(status);
+        page.rule_files(status);
+        page.feeds(&status.feeds);
+        page.history(history);
+    } else {
+        page.rule_files(status);
+        page.feeds(&status.feeds);
+    }
     page.add(format_args!("</main>\n"));
     page.footer(about, status);
     page.add(format_args!("</body>\n</html>\n"));
@@ -219,6 +237,133 @@ impl Page {
         ));
     }
 
+    /// What mitigations in audit mode would have done.
+    fn watched(&mut self, status: &Status) {
+        let watched = |one: &&MitigationReport| {
+            one.state == "Audit" || one.would_stop > 0 || one.would_change > 0
+        };
+        let mut watched = status.mitigations.iter().filter(watched).peekable();
+        if watched.peek().is_none() {
+            return;
+        }
+        self.add(format_args!("<section><h2>Audit mode</h2>"));
+        self.table(
+            "What mitigations in audit mode would have done",
+            &["Mitigation", "Would stop", "Would change", "Such as"],
+        );
+        for mitigation in watched {
+            self.add(format_args!(
+                "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{}</td><td>",
+                Escaped(&mitigation.id),
+                mitigation.would_stop,
+                mitigation.would_change
+            ));
+            for sample in &mitigation.samples {
+                self.add(format_args!("<div><code>{}</code></div>", Escaped(sample)));
+            }
+            self.add(format_args!("</td></tr>"));
+        }
+        self.end_table();
+        self.add(format_args!("</section>\n"));
+    }
+
+    fn exceptions(&mut self, status: &Status) {
+        if status.exceptions.is_empty() {
+            return;
+        }
+        self.add(format_args!("<section><h2>Exceptions</h2>"));
+        self.table(
+            "Requests that mitigations let pass",
+            &["Exception", "State", "Lets pass", "Why", "Ends", "Hits"],
+        );
+        for own in &status.exceptions {
+            let tone = match own.state {
+                "Active" => "",
+                _ => "warn",
+            };
+            self.add(format_args!(
+                "<tr><th scope=\"row\">{}</th><td><span class=\"state {tone}\">{}</span>",
+                Escaped(&own.name),
+                Escaped(own.state)
+            ));
+            self.small(own.origin);
+            self.add(format_args!(
+                "</td><td>{} on <code>{}</code>",
+                Escaped(&own.mitigation),
+                Escaped(&own.path)
+            ));
+            if let Some(rule) = &own.rule {
+                self.small(&format!("only the rule {rule}"));
+            }
+            self.small(&format!("from {}", own.clients.join(", ")));
+            self.add(format_args!(
+                "</td><td class=\"what\">{}",
+                Escaped(&own.reason)
+            ));
+            self.small(&format!("{}, since {}", own.owner, own.created));
+            self.add(format_args!("</td><td>"));
+            self.time(&own.expires);
+            self.add(format_args!("</td><td class=\"number\">{}", own.hits));
+            if let Some(time) = &own.last_used {
+                self.small(&format!("last {time}"));
+            }
+            self.add(format_args!("</td></tr>"));
+        }
+        self.end_table();
+        self.add(format_args!("</section>\n"));
+    }
+
+    fn history(&mut self, history: &[TransitionReport]) {
+        self.add(format_args!("<section><h2>History</h2>"));
+        if history.is_empty() {
+            self.add(format_args!("<p>Nothing has changed yet.</p></section>\n"));
+            return;
+        }
+        self.table(
+            "What became of mitigations, the newest first",
+            &["Time", "Mitigation", "From", "To", "Document"],
+        );
+        for own in history.iter().rev().take(TRANSITIONS) {
+            self.add(format_args!("<tr><td>"));
+            self.time(&own.time);
+            self.add(format_args!("</td><th scope=\"row\">{}", Escaped(&own.id)));
+            self.small(&own.source);
+            let before = match own.before.as_str() {
+                "" => "\u{2013}",
+                before => before,
+            };
+            self.add(format_args!(
+                "</th><td>{}</td><td class=\"what\"><span class=\"state {}\">{}</span>",
+                Escaped(before),
+                tone(&own.state),
+                Escaped(&own.state)
+            ));
+            self.small(&own.reason);
+            let digest: String = own
+                .digest
+                .iter()
+                .flat_map(|digest| digest.chars().take(SHORT_DIGEST))
+                .collect();
+            self.add(format_args!(
+                "</td><td><code>{}</code></td></tr>",
+                Escaped(&digest)
+            ));
+        }
+        self.end_table();
+        if history.len() > TRANSITIONS {
+            let older = history.len() - TRANSITIONS;
+            self.add(format_args!(
+                "<p>{older} older ones are at <code>/history</code>, and listed by <code>stopgap mitigation history</code>.</p>"
+            ));
+        }
+        self.add(format_args!("</section>\n"));
+    }
+
+    fn time(&mut self, time: &str) {
+        let time = Escaped(time);
+        self.add(format_args!("<time datetime=\"{time}\">{time}</time>"));
+    }
+
     fn small(&mut self, text: &str) {
         if !text.is_empty() {
             self.add(format_args!("<small>{}</small>", Escaped(text)));
@@ -298,10 +443,9 @@ impl Page {
             "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\"><table><thead><tr>"
         ));
         for column in columns {
-            let class = if *column == "Hits" {
-                " class=\"number\""
-            } else {
-                ""
+            let class = match *column {
+                "Hits" | "Would change" | "Would stop" => " class=\"number\"",
+                _ => "",
             };
             self.add(format_args!("<th scope=\"col\"{class}>{column}</th>"));
         }
@@ -355,11 +499,25 @@ fn tone(state: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{ActionReport, AlarmReport, RuleFileReport};
+    use crate::control::{ActionReport, AlarmReport, ExceptionReport, RuleFileReport};
 
     fn status(text: &str) -> Status {
         Status {
-            exceptions: Vec::new(),
+            exceptions: vec![ExceptionReport {
+                name: text.to_owned(),
+                origin: "operator",
+                mitigation: text.to_owned(),
+                rule: Some(text.to_owned()),
+                path: text.to_owned(),
+                clients: vec![text.to_owned()],
+                owner: text.to_owned(),
+                reason: text.to_owned(),
+                created: text.to_owned(),
+                expires: text.to_owned(),
+                state: "Lapsing",
+                hits: 3,
+                last_used: Some(text.to_owned()),
+            }],
             version: "1.2.3",
             started: "2026-01-01T00:00:00Z".to_owned(),
             revision: 7,
@@ -410,9 +568,9 @@ mod tests {
                 servers: Vec::new(),
                 warning: Some(text.to_owned()),
                 hits: 42,
-                would_stop: 0,
-                would_change: 0,
-                samples: Vec::new(),
+                would_stop: 5,
+                would_change: 6,
+                samples: vec![text.to_owned()],
                 rules: Vec::new(),
             }],
             alarms: vec![AlarmReport {
@@ -422,6 +580,20 @@ mod tests {
                 since: text.to_owned(),
             }],
         }
+    }
+
+    fn transitions(text: &str, count: usize) -> Vec<TransitionReport> {
+        let transition = |number: usize| TransitionReport {
+            time: text.to_owned(),
+            id: text.to_owned(),
+            source: text.to_owned(),
+            before: text.to_owned(),
+            state: text.to_owned(),
+            reason: format!("{text} {number}"),
+            digest: Some(text.to_owned()),
+            revision: 1,
+        };
+        (0..count).map(transition).collect()
     }
 
     fn about(text: &str) -> About {
@@ -443,15 +615,23 @@ mod tests {
     #[test]
     fn texts_from_outside_are_escaped() {
         let hostile = "<script>alert('x')</script>\"&";
-        let page = render(Some(&about(hostile)), &status(hostile));
+        let history = transitions(hostile, 1);
+        let page = render(Some(&about(hostile)), &status(hostile), Some(&history));
         assert!(!page.contains("<script"), "{page}");
+        // A digest is cut short.
+        assert!(page.contains("<code>&lt;script&gt;aler</code>"), "{page}");
         let escaped = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;";
-        assert!(page.matches(escaped).count() >= 14, "{page}");
+        let outside = render(Some(&about(hostile)), &status(hostile), None);
+        assert!(outside.matches(escaped).count() >= 14, "{outside}");
+        // What is watched, an exception and a transition; a time stands in its element twice.
+        let inside = page.matches(escaped).count() - outside.matches(escaped).count();
+        assert_eq!(inside, 2 + 11 + 7, "{page}");
     }
 
     #[test]
     fn what_matters_is_on_the_page() {
-        let page = render(Some(&about("/attack")), &status("thing"));
+        let history = transitions("then", TRANSITIONS + 2);
+        let page = render(Some(&about("/attack")), &status("thing"), Some(&history));
         for part in [
             "1 of 1",
             "revision 7",
@@ -460,16 +640,31 @@ mod tests {
             "--upstream http://",
             "Stale",
             "42",
+            "Lapsing",
+            "<td class=\"number\">5</td><td class=\"number\">6</td><td><div><code>thing</code>",
+            "from thing",
+            "<small>then 51</small>",
+            "<small>then 2</small>",
+            "2 older ones",
         ] {
             assert!(page.contains(part), "{part}");
         }
-        render(None, &status("thing"));
+        assert!(!page.contains("<small>then 1</small>"), "{page}");
+        render(None, &status("thing"), None);
+    }
+
+    #[test]
+    fn page_for_anybody_names_no_client_and_nobody() {
+        let page = render(None, &status("thing"), None);
+        for part in ["Exceptions", "Audit mode", "History", "from thing"] {
+            assert!(!page.contains(part), "{part}");
+        }
     }
 
     /// Every element that is opened is closed, in order.
     #[test]
     fn elements_are_balanced() {
-        let page = render(Some(&about("a")), &status("b"));
+        let page = render(Some(&about("a")), &status("b"), Some(&transitions("c", 60)));
         let mut open = Vec::new();
         for part in page.split('<').skip(1) {
             let tag = part.split('>').next().unwrap();

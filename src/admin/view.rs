@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::about::{About, UpstreamReport};
 use super::page;
-use crate::control::{ControlHandle, Status};
+use crate::control::{ControlHandle, Status, TransitionReport};
 use crate::telemetry::Metrics;
 
 /// Everything that can be shown. Clones share it.
@@ -95,7 +95,7 @@ impl View {
     pub fn welcome(&self, request: &request::Parts) -> Response<Bytes> {
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         match (reads, request.uri.path()) {
-            (true, "/") => self.page(),
+            (true, "/") => self.page_with(None),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "stopgap let this request pass; there is no server behind it yet (--upstream http://HOST)\n",
@@ -103,9 +103,15 @@ impl View {
         }
     }
 
-    /// The welcome page.
+    /// The page for people who run this.
     pub(super) fn page(&self) -> Response<Bytes> {
-        let page = page::render(self.inner.about.get(), &self.inner.control.status());
+        self.page_with(Some(&self.inner.control.history()))
+    }
+
+    /// The page; without a history for anybody.
+    fn page_with(&self, history: Option<&[TransitionReport]>) -> Response<Bytes> {
+        let status = self.inner.control.status();
+        let page = page::render(self.inner.about.get(), &status, history);
         let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
         let fields = response.headers_mut();
         fields.insert(
