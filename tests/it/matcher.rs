@@ -424,6 +424,150 @@ fn many_random_rules_are_decided_alike() {
     random_rules_are_decided_alike(20_000);
 }
 
+/// A pattern that no text, or only a common one, stands for, and a text that it matches.
+fn without_text(random: &mut synthetic::Random) -> (String, String) {
+    let letter = |random: &mut synthetic::Random| char::from(b'a' + random.below(10) as u8);
+    let (one, two) = (letter(random), letter(random));
+    let count = 1 + random.below(12);
+    match random.below(12) {
+        0 => {
+            let least = 3 + 10 * count;
+            let sample = format!("{one}={}", two.to_string().repeat(least));
+            (format!("[^&=]{{1,{count}}}=[^&]{{{least}}}"), sample)
+        }
+        1 => (format!(".*{one}.*{two}"), format!("{one}/{two}")),
+        2 => {
+            let counts = [1 + count % 4, 2 + count % 3];
+            let part = |count| format!("[{one}-{}]{{{count}}}[0-9_]+", char::from(one as u8 + 9));
+            let sample = counts.map(|count| one.to_string().repeat(count) + "7_");
+            (counts.map(part).concat(), sample.concat())
+        }
+        3 => (
+            format!("(?:[{one}z]c)*d[0-9]{two}"),
+            format!("{one}czcd1{two}"),
+        ),
+        4 => (format!("\\b{one}{{2}}[0-9]\\b"), format!("-{one}{one}4-")),
+        5 => (
+            format!("^/?[{one}z]+$|[0-9]{{{count}}}x{two}"),
+            "3".repeat(count) + "x" + &two.to_string(),
+        ),
+        6 => (
+            format!("(?=.*[0-9]{{2}})(?=.*x[{one}b])"),
+            format!("x{one}/12"),
+        ),
+        7 => (
+            format!("(?!.*{one}{two})[c-f]{{3}}[0-9]"),
+            "dfc5".to_owned(),
+        ),
+        8 => (format!("([a-{one}])\\1[0-9]"), "aa1".to_owned()),
+        9 => (
+            format!("power[{one}s]hell[0-9]{{2}}"),
+            format!("power{one}hell42"),
+        ),
+        10 => (format!(".{{{count}}}z[a-{one}]$"), "y".repeat(count) + "za"),
+        _ => (
+            format!("{one}[^{two}]{{{count}}}[0-9]*;"),
+            format!("{one}{};", "q".repeat(count)),
+        ),
+    }
+}
+
+/// A text made of what the patterns match, whole or nearly, and of what keeps many of them half matched.
+fn thrashing(samples: &[String], length: usize, random: &mut synthetic::Random) -> Vec<u8> {
+    const ALPHABETS: [&[u8]; 4] = [
+        b"abcdefghij0123456789_",
+        b"a=b",
+        b"abcz019/.;&=_-",
+        b"aaab1",
+    ];
+    let mut text = Vec::new();
+    while text.len() < length {
+        let mut piece = samples[random.below(samples.len())].clone().into_bytes();
+        let at = random.below(piece.len());
+        match random.below(6) {
+            0 => {}
+            1 => piece.truncate(at),
+            2 => piece[at] = b'a' + random.below(26) as u8,
+            3 => piece.make_ascii_uppercase(),
+            _ => {
+                let alphabet = ALPHABETS[random.below(ALPHABETS.len())];
+                let letters =
+                    (0..random.below(200)).map(|_| alphabet[random.below(alphabet.len())]);
+                piece = letters.collect();
+            }
+        }
+        text.extend(piece);
+    }
+    text
+}
+
+/// Sets of rules that no text stands for, and inputs that keep as many of them as possible under way.
+fn thrashing_inputs_are_decided_alike(sets: usize, seed: u64) {
+    println!("seed {seed}");
+    let mut random = synthetic::Random::new(seed);
+    let (mut stopped, mut passed) = (0, 0);
+    for number in 0..sets {
+        let rules = 1 + random.below(60);
+        let drawn: Vec<_> = (0..rules).map(|_| without_text(&mut random)).collect();
+        let samples: Vec<String> = drawn.iter().map(|(_, sample)| sample.clone()).collect();
+        let mut text = String::from("<rules>");
+        for (number, (pattern, _)) in drawn.iter().enumerate() {
+            let input = ["{UrlDecode:{REQUEST_URI}}", "{HTTP_COOKIE}"][number % 2];
+            // Rules that only note what they met, so that those behind them are judged, too.
+            let action = match random.below(4) {
+                0 => "<action type='AbortRequest'/>".to_owned(),
+                _ => format!(
+                    "<serverVariables><set name='HTTP_X_{number}' value='1'/></serverVariables><action/>"
+                ),
+            };
+            text += &format!(
+                "<rule name='{number}'><match url='.*'/><conditions><add input='{input}' pattern='{}'/></conditions>\
+                 {action}</rule>",
+                escape(pattern)
+            );
+        }
+        let names: String = (0..rules)
+            .map(|number| format!("<add name='HTTP_X_{number}'/>"))
+            .collect();
+        let text = format!(
+            "<rewrite><allowedServerVariables>{names}</allowedServerVariables>{text}</rules></rewrite>"
+        );
+        let set = build(std::iter::once(text.as_str()), DIALECTS[number % 2]);
+        assert_eq!(set.rules().count(), rules, "{text}");
+        let mut pair = Pair::default();
+        for _ in 0..12 {
+            let length = random.below(1_500);
+            let target = [b"/", &thrashing(&samples, length / 4, &mut random)[..]].concat();
+            let request =
+                Request::to(target).with("Cookie", thrashing(&samples, length, &mut random));
+            let decision = pair.agree(&set, &request);
+            match decision.verdict {
+                Verdict::Abort => stopped += 1,
+                _ => passed += 1,
+            }
+        }
+    }
+    println!("{sets} sets, {stopped} requests stopped and {passed} passed");
+    assert!(
+        stopped > sets && passed > sets / 2,
+        "{stopped} stopped, {passed} passed"
+    );
+}
+
+#[test]
+fn inputs_that_keep_many_rules_under_way_are_decided_alike() {
+    thrashing_inputs_are_decided_alike(40, 1);
+}
+
+#[test]
+#[ignore = "takes minutes: many sets and long inputs; STOPGAP_SEED and STOPGAP_SETS choose which and how many"]
+fn many_inputs_that_keep_many_rules_under_way_are_decided_alike() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = number("STOPGAP_SEED").unwrap_or(std::process::id().into());
+    let sets = number("STOPGAP_SETS").unwrap_or(3_000);
+    thrashing_inputs_are_decided_alike(sets as usize, seed);
+}
+
 #[test]
 fn inputs_too_long_to_search_count_for_rules_that_refuse() {
     // So many states that a long input is not searched for them, which counts as a match.
