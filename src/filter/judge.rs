@@ -10,7 +10,8 @@ use super::audit::{Watched, WatchedRequest};
 use super::snapshot::{Handle, Reader, Snapshot};
 use super::{BodyTransform, BodyWatch, Excepted, Exceptions, Paused, PausedPool, rewrite};
 use crate::rules::{
-    BodySkip, Decision, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch, Verdict,
+    BodySkip, Decision, Recent, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch,
+    Verdict,
 };
 
 /// What is known of the connection a request came on.
@@ -189,6 +190,44 @@ impl Filter {
     /// `parts` must hold the fields as received, hop-by-hop fields included: rules see what the client sent.
     pub fn judge(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
         self.decide(site, parts, peer, true)
+    }
+
+    /// The same for a connection that keeps what its last request came to: what this one repeats is compared instead
+    /// of searched, if nothing was published meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Request;
+    /// use stopgap::filter::{Filter, Handle, Peer, Snapshot};
+    /// use stopgap::model::Revision;
+    /// use stopgap::rules::{Recent, RuleSet, SourceOrigin};
+    ///
+    /// let text = r#"<rules><rule name="r"><match url="^ecp/" /><action type="AbortRequest" /></rule></rules>"#;
+    /// let rules = RuleSet::parse(text, &SourceOrigin::named("rules.xml"))?;
+    /// let handle = Handle::new(Snapshot::single(Revision(1), RuleSet::empty()));
+    /// let mut filter = Filter::new(handle.clone());
+    /// let mut recent = Recent::default();
+    ///
+    /// let (parts, ()) = Request::get("/ecp/default.aspx").body(())?.into_parts();
+    /// let judged = filter.judge_on(&mut recent, 0, &parts, &Peer::default());
+    /// assert!(!judged.decision.verdict.stops());
+    /// handle.publish(Snapshot::single(Revision(2), rules));
+    /// let judged = filter.judge_on(&mut recent, 0, &parts, &Peer::default());
+    /// assert!(judged.decision.verdict.stops());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn judge_on(
+        &mut self,
+        recent: &mut Recent,
+        site: usize,
+        parts: &request::Parts,
+        peer: &Peer,
+    ) -> Judged {
+        self.scratch.exchange_recent(recent);
+        let judged = self.decide(site, parts, peer, true);
+        self.scratch.exchange_recent(recent);
+        judged
     }
 
     /// Judges the head of a request that is not traffic: as [`judge`](Self::judge), and no rule counts a hit, nor for

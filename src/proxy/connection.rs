@@ -25,6 +25,7 @@ use super::respond;
 use super::service::{Client, ClientService};
 use super::upgrade;
 use super::worker::Terms;
+use crate::filter::Recent;
 use crate::net::{
     self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
     ProxiedEnds, Slot, Socket, Stream, TlsServer,
@@ -37,6 +38,9 @@ const LINGER_BYTES: usize = 256 * 1_024;
 
 /// How long a client that let its body rest gets to take the answer to that.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
+
+/// Bytes of its last request that a connection may keep while it has nothing to do.
+const RESTING_BYTES: usize = 4 * 1_024;
 
 /// How long a connection may still take for a request once the proxy drains.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
@@ -141,6 +145,11 @@ pub(super) async fn serve(
         believed: terms.trusts(&ends).then(|| Rc::clone(&terms)),
         refusals,
         bonds: Rc::new(Bonds::default()),
+        recent: Rc::new(RefCell::new(match http2 {
+            // It is kept while nothing goes on, too.
+            true => Recent::within(RESTING_BYTES),
+            false => Recent::default(),
+        })),
         multiplexed: http2,
         tunnel: RefCell::new(None),
     };
@@ -167,6 +176,7 @@ pub(super) async fn serve(
         }
         inbound.take_back(&parts.read_buf);
         drop(parts.read_buf);
+        client.recent.borrow_mut().forget();
         if let Some(ending) = rest(&client, &mut inbound).await {
             break (ending, Bytes::new());
         }

@@ -29,7 +29,7 @@ use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon::{self, Refusals};
-use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
+use crate::filter::{BodyTransform, BodyWatch, Recent, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 
 /// Answers the requests of one client connection.
@@ -48,6 +48,8 @@ pub(super) struct Client {
     pub(super) refusals: Refusals,
     /// The upstream connections that are this client's alone.
     pub(super) bonds: Rc<Bonds>,
+    /// What the last request of the connection came to.
+    pub(super) recent: Rc<RefCell<Recent>>,
     /// Whether the connection carries other requests at the same time, as one by HTTP/2 does.
     pub(super) multiplexed: bool,
     /// What the connection becomes after a 101.
@@ -152,6 +154,7 @@ impl Client {
             believed: self.believed.clone(),
             refusals: self.refusals,
             bonds: Rc::default(),
+            recent: Rc::clone(&self.recent),
             multiplexed: true,
             tunnel: RefCell::new(None),
         }
@@ -208,11 +211,12 @@ impl Client {
             .core
             .shared
             .site(parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes));
-        let judged = self
-            .core
-            .filter
-            .borrow_mut()
-            .judge(site, &parts, &caller.peer);
+        let judged = self.core.filter.borrow_mut().judge_on(
+            &mut self.recent.borrow_mut(),
+            site,
+            &parts,
+            &caller.peer,
+        );
         let meters = &self.core.shared.meters;
         meters.out_of_steps(judged.out_of_steps);
         meters.excepted(judged.excepted.is_some());

@@ -16,6 +16,7 @@ mod outbound;
 mod parse;
 pub mod pattern;
 mod plan;
+mod recent;
 mod scratch;
 mod set;
 mod source;
@@ -33,6 +34,7 @@ pub use explain::{
     ExplainedView, Explainer, Explanation, RuleEnd,
 };
 pub use plan::FileTree;
+pub use recent::Recent;
 pub use scratch::{RequestMemory, Scratch};
 pub use set::{RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSet, RuleSetBuilder};
 pub use source::{Dialect, RuleSource, SourceOrigin};

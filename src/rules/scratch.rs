@@ -3,6 +3,7 @@
 use super::FieldChange;
 use super::matcher::indexed::IndexMemory;
 use super::pattern::{Groups, PatternCache};
+use super::recent::Recent;
 use super::state::State;
 use super::template::{Captures, TooLong};
 
@@ -31,6 +32,15 @@ pub struct Scratch {
     pub(crate) state: State,
     pub(crate) work: Work,
     sets: Vec<(u64, SetMemory)>,
+    recent: Recent,
+}
+
+/// The parts of a scratch that judging by one set needs.
+pub(crate) struct Parts<'s> {
+    pub(crate) state: &'s mut State,
+    pub(crate) work: &'s mut Work,
+    pub(crate) memory: &'s mut SetMemory,
+    pub(crate) recent: &'s mut Recent,
 }
 
 /// Buffers that hold nothing between rules.
@@ -122,8 +132,14 @@ impl Scratch {
             .sum()
     }
 
+    /// Gives what is known of the last request for what is known of another connection's, before judging and again
+    /// behind it. Without, every request is taken for one of the same connection.
+    pub const fn exchange_recent(&mut self, recent: &mut Recent) {
+        std::mem::swap(&mut self.recent, recent);
+    }
+
     /// The parts that judging by one set needs, ready for use.
-    pub(crate) fn parts(&mut self, set: u64) -> (&mut State, &mut Work, &mut SetMemory) {
+    pub(crate) fn parts(&mut self, set: u64) -> Parts<'_> {
         let at = match self.sets.iter().position(|(known, _)| *known == set) {
             Some(at) => at,
             None => {
@@ -134,7 +150,12 @@ impl Scratch {
                 self.sets.len() - 1
             }
         };
-        (&mut self.state, &mut self.work, &mut self.sets[at].1)
+        Parts {
+            state: &mut self.state,
+            work: &mut self.work,
+            memory: &mut self.sets[at].1,
+            recent: &mut self.recent,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::matcher::{Unwatched, Watch};
 use super::outbound::ResponseJudge;
 use super::pattern::Pattern;
 use super::plan::{FileTree, PatternTest, Plan, SubjectPlan};
+use super::scratch::Parts;
 use super::state::RequestSight;
 use super::template::Sight;
 use super::{
@@ -275,7 +276,12 @@ impl RuleSet {
         scratch: &'a mut Scratch,
         watch: W,
     ) -> Option<Judge<'a, W>> {
-        let (state, work, memory) = scratch.parts(self.number);
+        let Parts {
+            state,
+            work,
+            memory,
+            recent,
+        } = scratch.parts(self.number);
         state.begin(self.number, request.target, self.plan.is_hardened);
         memory.patterns.begin();
         if self.plan.request_rules.is_empty() {
@@ -287,6 +293,7 @@ impl RuleSet {
             state,
             work,
             memory,
+            recent,
             spares: None,
             watch,
         })
@@ -329,7 +336,7 @@ impl RuleSet {
     /// What the response rules will read of this request; call it after [`judge`](Self::judge), with the same
     /// scratch, since a rewritten URL is part of it.
     pub fn remember(&self, request: &RequestView<'_>, scratch: &mut Scratch) -> RequestMemory {
-        let (state, ..) = scratch.parts(self.number);
+        let state = scratch.parts(self.number).state;
         if state.set != self.number || state.original.raw() != request.target {
             state.begin(self.number, request.target, self.plan.is_hardened);
         }
@@ -390,7 +397,11 @@ impl RuleSet {
         if memory.set != self.number {
             return ResponseDecision::default();
         }
-        let (_, work, set_memory) = scratch.parts(self.number);
+        let Parts {
+            work,
+            memory: set_memory,
+            ..
+        } = scratch.parts(self.number);
         set_memory.patterns.begin();
         let judge = ResponseJudge {
             plan: &self.plan,

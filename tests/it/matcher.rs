@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use stopgap::rules::{
-    Decision, Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch,
+    Decision, Dialect, Recent, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch,
     SourceOrigin, Verdict,
 };
 
@@ -222,6 +222,65 @@ fn near_misses(rules: usize, seed: u64, every: usize) {
         assert!(stopped > rules / every, "{stopped} stopped");
         assert!(passed > rules / every, "{passed} passed");
     }
+}
+
+/// Requests of several connections that repeat parts of those before, judged by two sets in turn as if one replaced the
+/// other: what a connection remembers must never decide for another set, target or field.
+#[test]
+fn repeated_parts_of_requests_are_decided_alike() {
+    let mut random = synthetic::Random::new(11);
+    let rules = [synthetic::rules(300, 5), synthetic::rules(300, 6)];
+    let more = r#"<rule name="both" stopProcessing="true"><match url=".*"/><conditions>
+        <add input="{HTTP_HOST}{HTTP_X_KEY}" pattern="example(secret|key)"/></conditions><action type="AbortRequest"/></rule>
+        <rule name="decoded" stopProcessing="true"><match url=".*"/><conditions>
+        <add input="{UrlDecode:{HTTP_X_KEY}}" pattern="decoded-key"/></conditions><action type="AbortRequest"/></rule>
+        <rule name="url" stopProcessing="true"><match url="some-url"/><action type="AbortRequest"/></rule>
+        <rule name="moves"><match url="^moved-(.*)"/><action type="Rewrite" url="/some-{R:1}"/></rule>
+        <rule name="late" stopProcessing="true"><match url="some-(path|url)"/><action type="AbortRequest"/></rule></rules>"#;
+    let sets = rules.each_ref().map(|rules| {
+        let text = synthetic::iis(rules).replace("</rules>", more);
+        build(std::iter::once(text.as_str()), Dialect::Hardened)
+    });
+    let mut targets = vec![
+        b"/owa/?a=b".to_vec(),
+        b"/some-url".to_vec(),
+        b"/moved-path".to_vec(),
+        b"/%73ome-url?%41".to_vec(),
+    ];
+    let mut cookies = vec![b"a=b".to_vec(), b"c=d; e=f".to_vec()];
+    for rule in rules.iter().flatten().step_by(60) {
+        targets.push(rule.target(&rule.sample));
+        cookies.push(rule.cookie(&rule.sample));
+    }
+    let keys: [&[u8]; 5] = [b"", b"secret", b"decoded%2Dkey", b"decoded-key", b"none"];
+    let mut pair = Pair::default();
+    let mut connections: [Recent; 3] = std::array::from_fn(|_| Recent::within(300));
+    let mut request = Request::to("/");
+    let mut stopped = 0;
+    for round in 0..6_000 {
+        match random.below(5) {
+            0 => request.target = targets[random.below(targets.len())].clone(),
+            1 => request.fields.retain(|(name, _)| name != "Cookie"),
+            2 => {
+                let cookie = cookies[random.below(cookies.len())].clone();
+                request = request.with("Cookie", cookie);
+            }
+            3 => {
+                request.fields.retain(|(name, _)| !name.starts_with("X"));
+                let name = ["X-Key", "X_Key"][random.below(2)];
+                request = request.with(name, keys[random.below(keys.len())]);
+            }
+            _ => {}
+        }
+        let set = &sets[usize::from(random.below(8) == 0)];
+        let connection = &mut connections[random.below(3)];
+        pair.indexed.exchange_recent(connection);
+        let decision = pair.judge(set, &request);
+        pair.indexed.exchange_recent(connection);
+        let decision = decision.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        stopped += usize::from(decision.verdict.stops());
+    }
+    assert!((600..5_400).contains(&stopped), "{stopped}");
 }
 
 #[test]

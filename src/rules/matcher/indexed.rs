@@ -13,9 +13,6 @@ use crate::rules::plan::{Input, PatternTest, Plan, RequestPlan, TestPlan};
 use crate::rules::template::Variable;
 use crate::rules::{Decision, RuleId};
 
-/// The longest text by which a scan is remembered, in bytes.
-const MAX_REMEMBERED: usize = 16 * 1024;
-
 /// Which rules to judge for which request.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -94,16 +91,6 @@ pub(crate) struct IndexMemory {
 struct InputMemory {
     seen: Seen,
     tail: ManyMemory,
-    recent: Recent,
-}
-
-/// The last scan of one input, since connections repeat their fields.
-#[derive(Debug, Default)]
-struct Recent {
-    is_set: bool,
-    /// What the input was made of.
-    key: Vec<u8>,
-    found: Vec<u32>,
 }
 
 impl Index {
@@ -234,24 +221,32 @@ impl Index {
         }
         let is_as_sent = judge.state.is_untouched() && judge.request.variables.is_empty();
         let request = judge.request;
-        for (gate, memory) in self.gates.iter().zip(inputs) {
+        let mut recent = std::mem::take(judge.recent);
+        recent.begin(judge.state.set, self.gates.len());
+        for (number, (gate, memory)) in self.gates.iter().zip(inputs).enumerate() {
             let key = if is_as_sent { &gate.key } else { &Key::None };
             let key = match key {
                 Key::Field(name) => request.fields.lone(name),
                 Key::None => None,
                 Key::Target => Some(request.target),
                 Key::Value(name) => {
-                    gate.select_by_value(name.as_deref(), judge, memory, found);
+                    let mut find = |value: &[u8], found: &mut Vec<u32>| {
+                        recent.recall(number, value, found, |found| {
+                            gate.scan(value, memory, found);
+                        });
+                    };
+                    gate.with_value(name.as_deref(), judge, found, &mut find);
                     continue;
                 }
             };
             match key {
-                Some(key) => memory.recall(key, found, |memory, found| {
+                Some(key) => recent.recall(number, key, found, |found| {
                     gate.select(judge, memory, found);
                 }),
                 None => gate.select(judge, memory, found),
             }
         }
+        *judge.recent = recent;
         if found.len() > 1 {
             found.sort_unstable();
             found.dedup();
@@ -339,26 +334,22 @@ impl InputGate {
         }
     }
 
-    /// The same for an input of one view whose value tells whether it is as before.
-    fn select_by_value(
+    /// Calls `find` with an input of one view, which is the field of this name if there is one.
+    fn with_value(
         &self,
         name: Option<&str>,
         judge: &mut Judge<'_>,
-        memory: &mut InputMemory,
         found: &mut Vec<u32>,
+        find: &mut impl FnMut(&[u8], &mut Vec<u32>),
     ) {
         let fields = judge.request.fields;
-        let value = match name.and_then(|name| fields.lone(name)) {
-            Some(value) => Some(value),
-            None => {
-                judge.state.see();
-                read(self.source, 0, judge)
-            }
-        };
-        match value {
-            Some(value) => memory.recall(value, found, |memory, found| {
-                self.scan(value, memory, found);
-            }),
+        if let Some(value) = name.and_then(|name| fields.lone(name)) {
+            find(value, found);
+            return;
+        }
+        judge.state.see();
+        match read(self.source, 0, judge) {
+            Some(value) => find(value, found),
             None => found.extend(self.longest.iter().map(|(rule, _)| *rule)),
         }
     }
@@ -372,29 +363,6 @@ impl InputGate {
         }
         self.gate.scan(input, &mut memory.seen, found);
         self.tail.scan(input, &mut memory.tail, found);
-    }
-}
-
-impl InputMemory {
-    /// Appends the rules that were found for this key, or that `find` does.
-    fn recall(
-        &mut self,
-        key: &[u8],
-        found: &mut Vec<u32>,
-        find: impl FnOnce(&mut Self, &mut Vec<u32>),
-    ) {
-        if !self.recent.is_set || self.recent.key != key {
-            let mut recent = std::mem::take(&mut self.recent);
-            recent.found.clear();
-            find(self, &mut recent.found);
-            recent.is_set = key.len() <= MAX_REMEMBERED;
-            if recent.is_set {
-                recent.key.clear();
-                recent.key.extend_from_slice(key);
-            }
-            self.recent = recent;
-        }
-        found.extend_from_slice(&self.recent.found);
     }
 }
 

@@ -5,6 +5,7 @@ use super::condition::{Sighted, Tester, conditions_hold, input_passes};
 use super::watch::{Part, Reading, Tested, Unwatched, Watch};
 use crate::canon::path_has_prefix;
 use crate::rules::plan::{Group, Input, Plan, RequestPlan};
+use crate::rules::recent::Recent;
 use crate::rules::scratch::{SetMemory, Work};
 use crate::rules::state::{RequestSight, State};
 use crate::rules::template::{Captures, Expansion, TooLong};
@@ -17,6 +18,7 @@ pub(crate) struct Judge<'a, W = Unwatched> {
     pub(crate) state: &'a mut State,
     pub(crate) work: &'a mut Work,
     pub(crate) memory: &'a mut SetMemory,
+    pub(crate) recent: &'a mut Recent,
     /// Asked of each rule that applies, whether it is to let the request pass all the same.
     pub(crate) spares: Option<&'a mut (dyn FnMut(RuleId) -> bool + 'a)>,
     pub(crate) watch: W,
