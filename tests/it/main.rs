@@ -35,6 +35,7 @@ mod feed_places;
 mod fuzz;
 mod http2;
 mod http2_malformed;
+mod kill_switch;
 mod layers;
 mod leaks;
 mod ledger;

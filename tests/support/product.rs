@@ -23,6 +23,11 @@ pub(crate) struct Product {
 impl Product {
     /// Everything for a proxy with these settings beside a listener, an admin address and the feed.
     pub(crate) fn new(settings: &str) -> Self {
+        Self::with_admin("address = '127.0.0.1:0'\n", settings)
+    }
+
+    /// The same with these settings of the admin side.
+    pub(crate) fn with_admin(admin: &str, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let publisher = Publisher::new();
         let root = folder.path().join("root.der");
@@ -34,7 +39,7 @@ impl Product {
             issues,
         };
         let text = format!(
-            "listen = ['127.0.0.1:0']\n[admin]\naddress = '127.0.0.1:0'\n{settings}\n[[feed]]\nname = 'test'\n\
+            "listen = ['127.0.0.1:0']\n[admin]\n{admin}{settings}\n[[feed]]\nname = 'test'\n\
              url = 'file://{}'\ntrust = 'xmldsig-x509'\nroots = ['root.der']\ninterval = '1h'\n",
             product.feed().display(),
         );
@@ -71,6 +76,11 @@ impl Product {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signed.as_bytes());
         let octets = digest.as_ref().iter();
         octets.map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// Takes the feed's document away.
+    pub(crate) fn lose_feed(&self) {
+        fs::remove_file(self.feed()).unwrap();
     }
 
     /// Starts the proxy.
