@@ -14,7 +14,7 @@ use super::file::{
     ClientWord, FileAdmin, FileCertificate, FileConfig, FileFeed, FileForwarding, FileLimits,
     FileListener, FileLog, FileRefusals, FileSite, FormatWord, HostName, Parsed, ProxyWord,
 };
-use super::links::{links, pools, servers};
+use super::links::{links, pools, server_sites, servers};
 use super::notify::notify;
 use super::policy;
 use super::quantity::{FileDuration, FileSize};
@@ -70,6 +70,7 @@ pub(super) fn check(file: FileConfig, document: &Document<'_>) -> Result<Config,
         exceptions: exceptions::check(&file.exception, document)?,
         honest_paths,
         servers: servers(&sites, &sidecars),
+        server_sites: server_sites(&sites, &sidecars),
         versions: site_servers(&sites),
         sidecars,
         pools: pools(file.pool, document)?,

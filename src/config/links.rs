@@ -1,6 +1,6 @@
 //! `[[sidecar]]` and `[[pool]]`: who stops services and pools, and which paths a stopped pool leaves unserved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -70,14 +70,34 @@ fn names(server: &Server) -> [String; 2] {
     [host, with_port]
 }
 
+/// The name of a server: that of its sidecar, or else its host.
+fn name(server: &Server, links: &[SidecarLink]) -> String {
+    let names = names(server);
+    let link = links.iter().find(|link| names.contains(&link.server));
+    link.map_or_else(|| server.host.clone(), |link| link.server.clone())
+}
+
+/// The sites that each server answers for.
+pub(super) fn server_sites(
+    sites: &[SiteConfig],
+    links: &[SidecarLink],
+) -> BTreeMap<String, Vec<String>> {
+    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for site in sites {
+        for server in site.servers() {
+            let own = known.entry(name(server, links)).or_default();
+            if !own.contains(&site.name) {
+                own.push(site.name.clone());
+            }
+        }
+    }
+    known
+}
+
 /// The servers behind the proxy, each under the name of its sidecar or else under its host.
 pub(super) fn servers(sites: &[SiteConfig], links: &[SidecarLink]) -> Vec<String> {
     let upstreams = sites.iter().flat_map(SiteConfig::servers);
-    let named = upstreams.map(|server| {
-        let names = names(server);
-        let link = links.iter().find(|link| names.contains(&link.server));
-        link.map_or_else(|| server.host.clone(), |link| link.server.clone())
-    });
+    let named = upstreams.map(|server| name(server, links));
     let linked = links.iter().map(|link| link.server.clone());
     let mut servers = Vec::new();
     for name in named.chain(linked) {
@@ -253,6 +273,7 @@ mod tests {
             config.control.servers,
             ["mail1.example", "10.0.0.2", "[::1]:81"]
         );
+        assert_eq!(config.control.server_sites["[::1]:81"], ["a"]);
         let printed = config.to_toml();
         let again = Config::parse(&printed, Path::new("x")).unwrap();
         assert_eq!(again.control.sidecars, config.control.sidecars, "{printed}");

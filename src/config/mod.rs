@@ -248,6 +248,7 @@ impl Config {
         };
         overrides.apply(&mut config)?;
         config.control.servers = links::servers(&config.sites, &config.control.sidecars);
+        config.control.server_sites = links::server_sites(&config.sites, &config.control.sidecars);
         config.control.versions = version::site_servers(&config.sites);
         if config.state_dir.is_none() {
             config.state_dir = state_folder(variable);

@@ -1,5 +1,6 @@
 //! The settings of the control side.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,8 +41,10 @@ pub struct ControlConfig {
     pub exceptions: Vec<Exception>,
     /// Paths of health checks and long polls, which count as honest requests too.
     pub honest_paths: Vec<String>,
-    /// The servers behind the proxy, by name; a service or pool action is for each of them.
+    /// The servers behind the proxy, by name; a service or pool action is for each of them that its site has.
     pub servers: Vec<String>,
+    /// The sites that each server answers for; all of them for one that is not here.
+    pub server_sites: BTreeMap<String, Vec<String>>,
     /// The servers of each site, and how they are asked which build they run.
     pub versions: Vec<SiteServers>,
     /// The sidecars of these servers, one for each at most.
@@ -139,6 +142,7 @@ impl Default for ControlConfig {
             exceptions: Vec::new(),
             honest_paths: Vec::new(),
             servers: Vec::new(),
+            server_sites: BTreeMap::new(),
             versions: Vec::new(),
             sidecars: Vec::new(),
             pools: Vec::new(),

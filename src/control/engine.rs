@@ -356,7 +356,7 @@ impl Engine {
             .iter()
             .map(|entry| stops::holder(&entry.mitigation.id));
         self.sidecars.want(Wanted {
-            stops: stops::wanted(entries),
+            stops: stops::wanted(entries, &self.config),
             offered: offered.collect(),
             complete: self.feeds.iter().all(|s| s.feed.accepted().is_some()),
         });

@@ -29,6 +29,7 @@ mod report;
 mod retire;
 mod rule_files;
 mod rule_folder;
+mod sidecar_measures;
 mod sidecars;
 mod status;
 mod stops;

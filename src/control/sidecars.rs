@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::config::{ControlConfig, SidecarPlace};
 use super::error::ControlError;
+use super::sidecar_measures::Measures;
 use super::status::{ServerReport, ServerStanding};
 use crate::mitigation::{self, Answer, Command, Effect, Extent, Ledger, Order, Record, Stops};
 use crate::model::{UnixTime, explain};
@@ -20,7 +21,7 @@ use crate::sidecar::{
     ACTION_LIMIT, Action, Client, Desired, Health, Holder, Name, Outcome, Plan, Reply, Request,
     Target, TargetReport, TargetResult, Undo,
 };
-use crate::telemetry::{Counters, Gauges, Label, Labelled, Metrics};
+use crate::telemetry::Metrics;
 
 /// Between the name of an instance and the mitigation that it holds for.
 const INSTANCE_END: char = ':';
@@ -44,78 +45,6 @@ struct Shared {
     wake: Notify,
 }
 
-/// What is counted.
-#[derive(Debug)]
-struct Measures {
-    up: Gauges<ServerName>,
-    orders: Counters<OrderEnd>,
-}
-
-/// The name of a server: as many values as the settings have servers.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct ServerName(String);
-
-/// How an order ended.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum OrderEnd {
-    Carried,
-    Failed,
-    Unknown,
-}
-
-impl Label for ServerName {
-    const NAME: &'static str = "server";
-
-    fn value(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Label for OrderEnd {
-    const NAME: &'static str = "outcome";
-
-    fn value(&self) -> &str {
-        match self {
-            Self::Carried => "carried",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl Measures {
-    fn new(metrics: &Metrics) -> Self {
-        Self {
-            up: metrics.gauges(
-                "stopgap_control_sidecar_up",
-                "Whether the sidecar of a server answered the last time it was asked",
-            ),
-            orders: metrics.counters(
-                "stopgap_control_sidecar_orders",
-                "Orders to sidecars, looks included, by how they ended",
-            ),
-        }
-    }
-
-    fn take(&self, server: &str, answer: &Answer) {
-        let end = match answer {
-            Answer::Unknown(_) => OrderEnd::Unknown,
-            Answer::Carried(effects)
-                if effects
-                    .values()
-                    .any(|effect| matches!(effect, Effect::Failed(_))) =>
-            {
-                OrderEnd::Failed
-            }
-            Answer::Carried(_) | Answer::Held(_) => OrderEnd::Carried,
-        };
-        self.orders.get_or_create(&Labelled(end)).inc();
-        let name = Labelled(ServerName(server.to_owned()));
-        let up = i64::from(end != OrderEnd::Unknown);
-        self.up.get_or_create(&name).set(up);
-    }
-}
-
 #[derive(Debug)]
 struct Server {
     name: String,
@@ -132,7 +61,8 @@ struct Link {
 #[derive(Debug)]
 struct Known {
     ledger: Ledger,
-    wanted: BTreeMap<String, Stops>,
+    /// What each mitigation is to stop, by server.
+    wanted: BTreeMap<String, BTreeMap<String, Stops>>,
     /// The mitigations that may be given up while not every feed has spoken; nothing when all have.
     decided: Option<BTreeSet<String>>,
     /// What each sidecar said about itself last, and when any answer came from it.
@@ -147,8 +77,8 @@ struct Heard {
 
 /// What is wanted now.
 pub(super) struct Wanted {
-    /// What each mitigation in force stops.
-    pub(super) stops: BTreeMap<String, Stops>,
+    /// What each mitigation in force stops, by server.
+    pub(super) stops: BTreeMap<String, BTreeMap<String, Stops>>,
     /// Every mitigation that any source offers, in force or not.
     pub(super) offered: BTreeSet<String>,
     /// Whether every source has spoken, so that what is not offered is wanted no more.
@@ -202,7 +132,8 @@ impl Sidecars {
     /// Says what is wanted from now on.
     pub(super) fn want(&self, wanted: Wanted) {
         let mut known = self.shared.lock();
-        known.ledger.want(wanted.stops.clone());
+        let on = |server: &str| wanted.stops.get(server).cloned().unwrap_or_default();
+        known.ledger.want_on(on);
         known.wanted = wanted.stops;
         known.decided = (!wanted.complete).then_some(wanted.offered);
         drop(known);
@@ -212,12 +143,10 @@ impl Sidecars {
     /// How far each server is with a mitigation that stops something: wanted, or wanted no more.
     pub(super) fn standing(&self, holder: &str) -> Vec<ServerStanding> {
         let known = self.shared.lock();
-        let wanted = known.wanted.contains_key(holder);
-        let lacking = match wanted {
-            true => known.ledger.missing(holder),
-            false => known.ledger.residue(holder),
-        };
+        let (missing, residue) = (known.ledger.missing(holder), known.ledger.residue(holder));
         let standing = |server: &Server| {
+            let wanted = known.wants(&server.name, holder);
+            let lacking = if wanted { &missing } else { &residue };
             let fault = match &server.link {
                 None if wanted => Some("no sidecar configured".to_owned()),
                 None => None,
@@ -242,12 +171,12 @@ impl Sidecars {
 
     /// What is missing of a mitigation that is wanted, in one line.
     pub(super) fn missing(&self, holder: &str, stops: &Stops) -> Option<String> {
-        if self
-            .shared
-            .servers
-            .iter()
-            .all(|server| server.link.is_none())
-        {
+        let unlinked = {
+            let known = self.shared.lock();
+            let mut servers = self.shared.servers.iter();
+            servers.all(|server| server.link.is_none() || !known.wants(&server.name, holder))
+        };
+        if unlinked {
             let names: Vec<_> = stops.keys().map(ToString::to_string).collect();
             return Some(format!("no sidecar configured: {}", names.join(", ")));
         }
@@ -328,8 +257,9 @@ impl Sidecars {
             });
             tokio::select! {
                 Some(done) = asked.join_next() => {
-                    if let Ok((command, answer, heard)) = done {
-                        self.take(command, answer, heard, begun.elapsed());
+                    if let Ok((command, answer, heard)) = done
+                        && self.take(command, answer, heard, begun.elapsed())
+                    {
                         changed.notify_one();
                     }
                 }
@@ -339,15 +269,20 @@ impl Sidecars {
         }
     }
 
+    /// Takes an answer; `false` if it says what was known before.
     fn take(
         &self,
         command: Command,
         answer: Answer,
         heard: Option<Heard>,
         now: std::time::Duration,
-    ) {
+    ) -> bool {
         let server = command.server;
-        if let Answer::Unknown(reason) = &answer {
+        let fault = match &answer {
+            Answer::Unknown(reason) | Answer::Unreachable(reason) => Some(reason.clone()),
+            Answer::Carried(_) | Answer::Held(_) => None,
+        };
+        if let Some(reason) = &fault {
             tracing::debug!(server, reason, "a sidecar gave no answer");
         }
         self.shared.measures.take(&server, &answer);
@@ -355,7 +290,10 @@ impl Sidecars {
         if let Some(heard) = heard {
             known.heard.insert(server.clone(), heard);
         }
+        // Whoever cannot be reached is asked often, and nobody needs to think about it each time.
+        let same = fault.is_some() && known.ledger.fault(&server) == fault.as_deref();
         known.ledger.answered(&server, command.number, answer, now);
+        !same
     }
 }
 
@@ -378,6 +316,14 @@ impl std::fmt::Display for SidecarPlace {
     }
 }
 
+impl Known {
+    /// Whether a server is to stop something for a mitigation, with a sidecar or without.
+    fn wants(&self, server: &str, holder: &str) -> bool {
+        let wanted = self.wanted.get(server);
+        wanted.is_some_and(|wanted| wanted.contains_key(holder))
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -389,8 +335,8 @@ impl Shared {
         let work = tokio::spawn(async move {
             let mut links = self.servers.iter();
             let link = links.find(|one| one.name == server)?.link.as_ref()?;
-            let answered = self.ask(&link.client, &order).await;
-            Some(answered.unwrap_or_else(|reason| (Answer::Unknown(reason), None)))
+            let answered = self.ask(&server, &link.client, &order).await;
+            Some(answered.unwrap_or_else(|fault| (fault.into_answer(), None)))
         });
         let (answer, heard) = match work.await {
             Ok(Some(answered)) => answered,
@@ -403,13 +349,18 @@ impl Shared {
         (command, answer, heard)
     }
 
-    async fn ask(&self, client: &Client, order: &Order) -> Result<(Answer, Option<Heard>), String> {
+    async fn ask(
+        &self,
+        server: &str,
+        client: &Client,
+        order: &Order,
+    ) -> Result<(Answer, Option<Heard>), Fault> {
         match order {
             Order::Look => {
                 let Reply::Health(health) = ask(client, &Request::Health).await? else {
-                    return Err(MIXED_UP.to_owned());
+                    return Err(MIXED_UP.into());
                 };
-                let records = self.records(state(client).await?);
+                let records = self.records(server, state(client).await?);
                 let time = (self.clock)();
                 Ok((Answer::Held(records), Some(Heard { health, time })))
             }
@@ -437,12 +388,14 @@ impl Shared {
         (!own.contains(INSTANCE_END)).then(|| own.to_owned())
     }
 
-    /// What a sidecar holds for us.
-    fn records(&self, reports: Vec<TargetReport>) -> Vec<Record> {
+    /// What the sidecar of a server holds for us.
+    fn records(&self, server: &str, reports: Vec<TargetReport>) -> Vec<Record> {
         let known = self.lock();
+        let wanted = known.wanted.get(server);
+        let stops = |mitigation: &String| wanted.and_then(|wanted| wanted.get(mitigation));
         let is_decided = |mitigation: &String| {
             let decided = known.decided.as_ref();
-            known.wanted.contains_key(mitigation)
+            stops(mitigation).is_some()
                 || decided.is_none_or(|decided| decided.contains(mitigation))
         };
         let managers: Vec<&TargetReport> =
@@ -457,7 +410,7 @@ impl Shared {
                 .filter(is_decided)
                 // A health manager is held along with what it would start; nobody asked for it by name.
                 .filter(|mitigation| {
-                    let stops = known.wanted.get(mitigation);
+                    let stops = stops(mitigation);
                     !report.health_manager || stops.is_none_or(|stops| stops.contains_key(&target))
                 })
                 .collect();
@@ -485,7 +438,7 @@ impl Shared {
         client: &Client,
         mitigation: &Holder,
         stops: &Stops,
-    ) -> Result<BTreeMap<mitigation::Target, Effect>, String> {
+    ) -> Result<BTreeMap<mitigation::Target, Effect>, Fault> {
         let mut effects = BTreeMap::new();
         let mut actions = Vec::new();
         for (target, extent) in stops {
@@ -549,7 +502,7 @@ impl Shared {
 async fn undo(
     client: &Client,
     mitigation: &Holder,
-) -> Result<BTreeMap<mitigation::Target, Effect>, String> {
+) -> Result<BTreeMap<mitigation::Target, Effect>, Fault> {
     let request = Request::Undo(Undo {
         mitigation: mitigation.clone(),
     });
@@ -562,7 +515,8 @@ async fn undo(
         return Err(format!(
             "the sidecar says that {} is given up, and still holds it",
             report.target
-        ));
+        )
+        .into());
     }
     let effects = outcomes
         .into_iter()
@@ -620,23 +574,50 @@ fn of_manager(target: &Target, reason: &str) -> String {
     format!("stopped, but {target} would start it again: {reason}")
 }
 
-const MIXED_UP: &str = "the sidecar answered another question";
-
-async fn ask(client: &Client, request: &Request) -> Result<Reply, String> {
-    client.ask(request).await.map_err(|error| explain(&error))
+/// Why there is no answer.
+struct Fault {
+    reason: String,
+    unreachable: bool,
 }
 
-async fn state(client: &Client) -> Result<Vec<TargetReport>, String> {
-    match ask(client, &Request::State).await? {
-        Reply::State(reports) => Ok(reports),
-        Reply::Health(_) | Reply::Outcomes(_) => Err(MIXED_UP.to_owned()),
+impl Fault {
+    fn into_answer(self) -> Answer {
+        match self.unreachable {
+            true => Answer::Unreachable(self.reason),
+            false => Answer::Unknown(self.reason),
+        }
     }
 }
 
-async fn outcomes(client: &Client, request: &Request) -> Result<Vec<Outcome>, String> {
+impl<R: Into<String>> From<R> for Fault {
+    fn from(reason: R) -> Self {
+        Self {
+            reason: reason.into(),
+            unreachable: false,
+        }
+    }
+}
+
+const MIXED_UP: &str = "the sidecar answered another question";
+
+async fn ask(client: &Client, request: &Request) -> Result<Reply, Fault> {
+    client.ask(request).await.map_err(|error| Fault {
+        reason: explain(&error),
+        unreachable: error.is_unreachable(),
+    })
+}
+
+async fn state(client: &Client) -> Result<Vec<TargetReport>, Fault> {
+    match ask(client, &Request::State).await? {
+        Reply::State(reports) => Ok(reports),
+        Reply::Health(_) | Reply::Outcomes(_) => Err(MIXED_UP.into()),
+    }
+}
+
+async fn outcomes(client: &Client, request: &Request) -> Result<Vec<Outcome>, Fault> {
     match ask(client, request).await? {
         Reply::Outcomes(outcomes) => Ok(outcomes),
-        Reply::Health(_) | Reply::State(_) => Err(MIXED_UP.to_owned()),
+        Reply::Health(_) | Reply::State(_) => Err(MIXED_UP.into()),
     }
 }
 

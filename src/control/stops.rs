@@ -7,7 +7,7 @@ use super::plan::{Hits, Planned, Source};
 use super::prepare::Gates;
 use crate::filter::{Paused, PausedPool, PoolTable};
 use crate::mitigation::{Extent, Stops, Target};
-use crate::model::{self, ActionKind, Mitigation, MitigationId};
+use crate::model::{self, ActionKind, Mitigation, MitigationId, Scope};
 
 /// The name under which a mitigation holds what it stops: the same for every revision of it.
 pub(super) fn holder(id: &MitigationId) -> String {
@@ -16,10 +16,21 @@ pub(super) fn holder(id: &MitigationId) -> String {
     format!("{letters}{}", numbers.join("."))
 }
 
-/// The services and pools that a mitigation stops.
+/// The services and pools that a mitigation stops anywhere.
 pub(super) fn stops(mitigation: &Mitigation) -> Stops {
+    stops_on(mitigation, None)
+}
+
+/// The services and pools that a mitigation stops on a server of these sites; of any, if they are not known.
+fn stops_on(mitigation: &Mitigation, sites: Option<&Vec<String>>) -> Stops {
+    let is_for = |scope: &Scope| match scope {
+        Scope::Server => true,
+        Scope::Site { site, .. } => {
+            sites.is_none_or(|sites| sites.iter().any(|own| own.eq_ignore_ascii_case(site)))
+        }
+    };
     let mut stops = Stops::new();
-    for action in &mitigation.actions {
+    for action in mitigation.actions.iter().filter(|own| is_for(&own.scope)) {
         let (target, extent) = match &action.kind {
             ActionKind::AppPool(pool) => (Target::Pool(pool.name.clone()), pool.extent),
             ActionKind::Service(service) => (Target::Service(service.name.clone()), service.extent),
@@ -35,13 +46,26 @@ pub(super) fn stops(mitigation: &Mitigation) -> Stops {
     stops
 }
 
-/// What every mitigation in force stops, by its holder.
-pub(super) fn wanted(entries: &[Planned]) -> BTreeMap<String, Stops> {
-    let enforced = entries.iter().filter(|entry| entry.state.is_enforced());
-    enforced
-        .map(|entry| (holder(&entry.mitigation.id), stops(&entry.mitigation)))
-        .filter(|(_, stops)| !stops.is_empty())
-        .collect()
+/// What every mitigation in force stops, by server and by its holder.
+pub(super) fn wanted(
+    entries: &[Planned],
+    config: &ControlConfig,
+) -> BTreeMap<String, BTreeMap<String, Stops>> {
+    let on = |server: &String| {
+        let sites = config.server_sites.get(server);
+        let enforced = entries.iter().filter(|entry| entry.state.is_enforced());
+        enforced
+            .map(|entry| {
+                (
+                    holder(&entry.mitigation.id),
+                    stops_on(&entry.mitigation, sites),
+                )
+            })
+            .filter(|(_, stops)| !stops.is_empty())
+            .collect()
+    };
+    let servers = config.servers.iter();
+    servers.map(|server| (server.clone(), on(server))).collect()
 }
 
 /// A pool whose paths are answered with 503, on which sites and on whose behalf.

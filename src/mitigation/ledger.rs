@@ -11,8 +11,12 @@ use std::time::Duration;
 /// Time until a server that could not be asked is asked again; it doubles each time.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// The longest time until a server that cannot be asked is asked again.
+/// The longest time until a server is asked again that did not do or answer what it was asked.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// The longest time until a server that cannot be reached is asked again: to knock costs next to nothing, and when a
+/// sidecar is back after hours, what it should stop is not to run for another minute.
+pub const LONGEST_KNOCK: Duration = Duration::from_secs(2);
 
 /// Time between two looks at what a server holds, and between two orders to hold the same, while all is well.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -87,6 +91,8 @@ pub enum Answer {
     Held(Vec<Record>),
     /// None, for this reason. The order may have been carried out all the same.
     Unknown(String),
+    /// None, for this reason: the server cannot be reached. It may have carried the order out before.
+    Unreachable(String),
 }
 
 /// What became of a target.
@@ -115,8 +121,6 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Ledger {
     servers: BTreeMap<String, Server>,
-    /// What each mitigation is to stop on every server; nothing before it was said for the first time.
-    wanted: Option<Wanted>,
     last_number: u64,
 }
 
@@ -125,6 +129,8 @@ type Wanted = BTreeMap<String, Stops>;
 
 #[derive(Debug, Default)]
 struct Server {
+    /// What each mitigation is to stop here; nothing before it was said for the first time.
+    wanted: Option<Wanted>,
     /// The order that was given and not answered.
     flight: Option<Command>,
     /// What is known of each mitigation that this server held when it was looked at, or was ordered to hold since.
@@ -156,14 +162,19 @@ struct Hold {
 #[derive(Debug, Default)]
 struct Retry {
     failures: u32,
+    longest: Duration,
     not_before: Duration,
 }
 
 impl Retry {
-    fn fail(&mut self, now: Duration) {
+    fn fail(&mut self, now: Duration, longest: Duration) {
+        if self.longest != longest {
+            // It fails in another way than before, which has not happened so often.
+            (self.failures, self.longest) = (0, longest);
+        }
         let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now + wait.min(LONGEST_RETRY);
+        self.not_before = now + wait.min(longest);
     }
 }
 
@@ -179,7 +190,6 @@ impl Ledger {
             .collect();
         Self {
             servers,
-            wanted: None,
             last_number: 0,
         }
     }
@@ -191,21 +201,15 @@ impl Ledger {
 
     /// Replaces all that is wanted: what every server is to stop for each mitigation. What is not named any more is
     /// given up. A mitigation that wants nothing stopped is as good as not named.
-    pub fn want(&mut self, mut wanted: BTreeMap<String, Stops>) {
-        wanted.retain(|_, stops| !stops.is_empty());
-        let before = self.wanted.take().unwrap_or_default();
-        for server in self.servers.values_mut() {
-            for holder in wanted.keys() {
-                server.holds.entry(holder.clone()).or_default();
-            }
-            for (holder, hold) in &mut server.holds {
-                if before.get(holder) != wanted.get(holder) {
-                    // It will be another order, which has not failed yet.
-                    hold.retry = Retry::default();
-                }
-            }
+    pub fn want(&mut self, wanted: &BTreeMap<String, Stops>) {
+        self.want_on(|_| wanted.clone());
+    }
+
+    /// Replaces all that is wanted by what each server, known by its name, is to stop for each mitigation.
+    pub fn want_on(&mut self, wanted: impl Fn(&str) -> BTreeMap<String, Stops>) {
+        for (name, server) in &mut self.servers {
+            server.want(wanted(name));
         }
-        self.wanted = Some(wanted);
     }
 
     /// The orders to give at `now`, at most one for each server, since a sidecar carries out one at a time. Each must
@@ -218,7 +222,7 @@ impl Ledger {
             if server.flight.is_some() {
                 continue;
             }
-            let Some((time, order)) = server.next(self.wanted.as_ref()) else {
+            let Some((time, order)) = server.next() else {
                 continue;
             };
             if time > now {
@@ -239,8 +243,7 @@ impl Ledger {
     /// When the next order falls due, if no answer comes before; `None` while every server has one to answer.
     pub fn next_due(&self) -> Option<Duration> {
         let idle = self.servers.values().filter(|s| s.flight.is_none());
-        idle.filter_map(|server| Some(server.next(self.wanted.as_ref())?.0))
-            .min()
+        idle.filter_map(|server| Some(server.next()?.0)).min()
     }
 
     /// Takes the answer to an order; `false` if it is not the order that its server has to answer.
@@ -251,56 +254,50 @@ impl Ledger {
         let Some(command) = server.flight.take_if(|flight| flight.number == number) else {
             return false;
         };
-        let none = Wanted::new();
-        let wanted = self.wanted.as_ref().unwrap_or(&none);
         match (command.order, answer) {
-            (order, Answer::Unknown(reason)) => server.lose(&order, reason, now),
+            (order, Answer::Unknown(reason)) => server.lose(&order, reason, now, LONGEST_RETRY),
+            (order, Answer::Unreachable(reason)) => server.lose(&order, reason, now, LONGEST_KNOCK),
             (Order::Apply { holder, stops }, Answer::Carried(effects)) => {
                 server.reached();
                 server.applied(holder, stops, effects, now);
             }
             (Order::Undo { holder }, Answer::Carried(effects)) => {
                 server.reached();
-                server.undone(holder, effects, wanted, now);
+                server.undone(holder, effects, now);
             }
             (Order::Look, Answer::Held(records)) => {
                 server.reached();
-                server.looked(records, wanted, now);
+                server.looked(records, now);
             }
             (order, _) => {
                 let reason = "its answer belongs to another order".to_owned();
-                server.lose(&order, reason, now);
+                server.lose(&order, reason, now, LONGEST_RETRY);
             }
         }
         true
     }
 
     /// What is missing of a wanted mitigation, and where: one reason for each server that does not hold all of it.
-    /// Empty when every server read back that it does.
+    /// Empty when every server that should reads back that it does.
     pub fn missing(&self, holder: &str) -> Vec<Missing> {
-        let Some(stops) = self.wanted.as_ref().and_then(|wanted| wanted.get(holder)) else {
-            return Vec::new();
+        let missing = |(name, server): (&String, &Server)| {
+            Some(Missing {
+                server: name.clone(),
+                reason: server.missing(holder, server.wants(holder)?)?,
+            })
+        };
+        self.servers.iter().filter_map(missing).collect()
+    }
+
+    /// Where a mitigation that is wanted there no more may still hold something, and why.
+    pub fn residue(&self, holder: &str) -> Vec<Missing> {
+        let given_up = |server: &&Server| {
+            let mut wanted = server.wanted.iter();
+            wanted.any(|wanted| !wanted.contains_key(holder))
         };
         self.servers
             .iter()
-            .filter_map(|(name, server)| {
-                Some(Missing {
-                    server: name.clone(),
-                    reason: server.missing(holder, stops)?,
-                })
-            })
-            .collect()
-    }
-
-    /// Where a mitigation that is wanted no more may still hold something, and why.
-    pub fn residue(&self, holder: &str) -> Vec<Missing> {
-        let wanted = self.wanted.as_ref();
-        if wanted.is_none_or(|wanted| wanted.contains_key(holder)) {
-            return Vec::new();
-        }
-        self.servers
-            .iter()
-            .filter(|(_, server)| server.holds.contains_key(holder))
+            .filter(|(_, server)| given_up(server) && server.holds.contains_key(holder))
             .map(|(name, server)| Missing {
                 server: name.clone(),
                 reason: match &server.fault {
@@ -341,8 +338,29 @@ impl fmt::Display for Missing {
 }
 
 impl Server {
+    fn want(&mut self, mut wanted: Wanted) {
+        wanted.retain(|_, stops| !stops.is_empty());
+        let before = self.wanted.take().unwrap_or_default();
+        for holder in wanted.keys() {
+            self.holds.entry(holder.clone()).or_default();
+        }
+        for (holder, hold) in &mut self.holds {
+            if before.get(holder) != wanted.get(holder) {
+                // It will be another order, which has not failed yet.
+                hold.retry = Retry::default();
+            }
+        }
+        self.wanted = Some(wanted);
+    }
+
+    /// What is to be stopped here for a mitigation.
+    fn wants(&self, holder: &str) -> Option<&Stops> {
+        self.wanted.as_ref()?.get(holder)
+    }
+
     /// The next order and when it falls due.
-    fn next(&self, wanted: Option<&Wanted>) -> Option<(Duration, Order)> {
+    fn next(&self) -> Option<(Duration, Order)> {
+        let wanted = self.wanted.as_ref();
         if !self.is_known {
             return Some((self.retry.not_before, Order::Look));
         }
@@ -369,7 +387,7 @@ impl Server {
     }
 
     /// Nobody knows what came of the last order, so nothing that was known counts any more.
-    fn lose(&mut self, order: &Order, reason: String, now: Duration) {
+    fn lose(&mut self, order: &Order, reason: String, now: Duration, longest: Duration) {
         if let Order::Apply { holder, .. } | Order::Undo { holder } = order
             && let Some(hold) = self.holds.get_mut(holder)
         {
@@ -378,7 +396,7 @@ impl Server {
         }
         self.is_known = false;
         self.fault = Some(reason);
-        self.retry.fail(now);
+        self.retry.fail(now, longest);
     }
 
     fn applied(
@@ -401,7 +419,7 @@ impl Server {
         }
         match hold.faults.is_empty() {
             true => hold.retry = Retry::default(),
-            false => hold.retry.fail(now),
+            false => hold.retry.fail(now, LONGEST_RETRY),
         }
         hold.carried = Some(stops);
         hold.renewal = now + LOOK_INTERVAL;
@@ -410,14 +428,8 @@ impl Server {
         self.look_soon(now);
     }
 
-    fn undone(
-        &mut self,
-        holder: String,
-        effects: BTreeMap<Target, Effect>,
-        wanted: &Wanted,
-        now: Duration,
-    ) {
-        match wanted.contains_key(&holder) {
+    fn undone(&mut self, holder: String, effects: BTreeMap<Target, Effect>, now: Duration) {
+        match self.wants(&holder).is_some() {
             // Wanted again in the meantime.
             true => self.holds.insert(holder, Hold::default()),
             false => self.holds.remove(&holder),
@@ -446,7 +458,8 @@ impl Server {
         }
     }
 
-    fn looked(&mut self, records: Vec<Record>, wanted: &Wanted, now: Duration) {
+    fn looked(&mut self, records: Vec<Record>, now: Duration) {
+        let none = Wanted::new();
         self.is_known = true;
         self.unrestored.clear();
         let mut held: BTreeMap<String, BTreeMap<Target, Option<String>>> = BTreeMap::new();
@@ -463,6 +476,7 @@ impl Server {
                 targets.insert(record.target.clone(), record.problem.clone());
             }
         }
+        let wanted = self.wanted.as_ref().unwrap_or(&none);
         // What it holds nothing for and should hold nothing for is settled.
         self.holds
             .retain(|holder, _| held.contains_key(holder) || wanted.contains_key(holder));
@@ -530,8 +544,8 @@ impl Hold {
         }
         if was_whole || self.is_whole(stops) {
             self.retry = Retry {
-                failures: 0,
                 not_before: now,
+                ..Retry::default()
             };
         }
     }

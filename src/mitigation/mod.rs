@@ -18,8 +18,8 @@ pub use builds::{
 };
 pub use decisions::{DECISION_LIMIT, Decision, DecisionError, Decisions};
 pub use ledger::{
-    Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Missing,
-    Order, Record, Stops, Target,
+    Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_KNOCK, LONGEST_RETRY, LOOK_INTERVAL,
+    Ledger, Missing, Order, Record, Stops, Target,
 };
 pub use policy::{DEFAULT_RING, KillSwitch, LAST_RING, Policy};
 pub use resolve::{Conflict, Entry, Origin, Resolution, SourceKind, resolve, same_content};

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use stopgap::mitigation::{
-    Answer, Command, Effect, Extent, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Order, Record, Stops,
-    Target,
+    Answer, Command, Effect, Extent, LONGEST_KNOCK, LONGEST_RETRY, LOOK_INTERVAL, Ledger, Order,
+    Record, Stops, Target,
 };
 
 const SERVERS: [&str; 2] = ["ex1", "ex2"];
@@ -173,7 +173,8 @@ impl Chance {
 struct World {
     ledger: Ledger,
     machines: BTreeMap<&'static str, Machine>,
-    wanted: BTreeMap<String, Stops>,
+    /// What is wanted on each server.
+    wanted: BTreeMap<&'static str, BTreeMap<String, Stops>>,
     flights: Vec<Command>,
     /// Servers that changed behind the ledger's back since they were last looked at.
     disturbed: BTreeSet<&'static str>,
@@ -186,7 +187,7 @@ impl World {
         Self {
             ledger: new_ledger(),
             machines: SERVERS.map(|name| (name, Machine::new())).into(),
-            wanted: BTreeMap::new(),
+            wanted: SERVERS.map(|name| (name, BTreeMap::new())).into(),
             flights: Vec::new(),
             disturbed: BTreeSet::new(),
             now: Duration::ZERO,
@@ -228,11 +229,20 @@ impl World {
                 _ => None,
             };
         }
-        match stops.is_empty() {
-            true => self.wanted.remove(&holder),
-            false => self.wanted.insert(holder, stops),
-        };
-        self.ledger.want(self.wanted.clone());
+        for wanted in self.wanted.values_mut() {
+            // Some servers answer for other sites than the mitigation is for.
+            let left_out = self.chance.next(4) == 0;
+            match stops.is_empty() || left_out {
+                true => wanted.remove(&holder),
+                false => wanted.insert(holder.clone(), stops.clone()),
+            };
+        }
+        self.want();
+    }
+
+    fn want(&mut self) {
+        let wanted = &self.wanted;
+        self.ledger.want_on(|name| wanted[name].clone());
     }
 
     fn give_orders(&mut self) {
@@ -252,7 +262,7 @@ impl World {
         let name = known(&command.server);
         let machine = self.machines.get_mut(name).unwrap();
         let answer = match machine.reachable {
-            false => Answer::Unknown("cannot be reached".to_owned()),
+            false => Answer::Unreachable("cannot be reached".to_owned()),
             true => machine.carry_out(&command.order),
         };
         if matches!(answer, Answer::Held(_)) {
@@ -308,7 +318,7 @@ impl World {
         let early = self.ledger.due(self.now);
         assert!(early.iter().all(|command| command.order == Order::Look));
         self.flights.extend(early);
-        self.ledger.want(self.wanted.clone());
+        self.want();
     }
 
     fn take_flight(&mut self) -> Option<Command> {
@@ -320,11 +330,11 @@ impl World {
 
     /// What holds after every step: what the ledger calls whole is whole, and no original is lost.
     fn check(&self) {
-        for (holder, stops) in &self.wanted {
-            let missing = self.ledger.missing(holder);
-            for name in SERVERS {
-                let whole = missing.iter().all(|missing| missing.server != name);
-                let machine = &self.machines[name];
+        for (name, wanted) in &self.wanted {
+            let machine = &self.machines[name];
+            for (holder, stops) in wanted {
+                let missing = self.ledger.missing(holder);
+                let whole = missing.iter().all(|missing| missing.server != *name);
                 // What changed after the last look cannot be known, nor that a driver broke.
                 if whole && machine.works && !self.disturbed.contains(name) {
                     assert!(machine.holds(holder, stops), "{holder} on {name}");
@@ -365,7 +375,7 @@ impl World {
         }
         for (name, machine) in &self.machines {
             let mut holders: BTreeMap<&Target, BTreeMap<&str, Extent>> = BTreeMap::new();
-            for (holder, stops) in &self.wanted {
+            for (holder, stops) in &self.wanted[name] {
                 assert!(self.ledger.missing(holder).is_empty());
                 for (target, extent) in stops {
                     let own = holders.entry(target).or_default();
@@ -445,7 +455,7 @@ fn answer(ledger: &mut Ledger, expected: &Order, with: Answer, now: Duration) {
 fn what_is_missing_is_named_until_it_was_read_back() {
     let mut ledger = Ledger::new(["ex1".to_owned()]);
     let um = stops(&[("MSExchangeUM", Extent::Disabled)]);
-    ledger.want([("M90.1".to_owned(), um.clone())].into());
+    ledger.want(&[("M90.1".to_owned(), um.clone())].into());
     let reasons = |ledger: &Ledger| -> Vec<String> {
         let missing = ledger.missing("M90.1");
         missing.iter().map(ToString::to_string).collect()
@@ -476,7 +486,7 @@ fn what_is_missing_is_named_until_it_was_read_back() {
     answer(&mut ledger, &apply, held, now);
     assert!(reasons(&ledger).is_empty());
 
-    ledger.want(BTreeMap::new());
+    ledger.want(&BTreeMap::new());
     assert_eq!(
         ledger.residue("M90.1")[0].to_string(),
         "ex1: not given up yet"
@@ -491,7 +501,7 @@ fn what_is_missing_is_named_until_it_was_read_back() {
 #[test]
 fn retries_wait_longer_each_time_up_to_a_limit() {
     let mut ledger = Ledger::new(["ex1".to_owned()]);
-    ledger.want(BTreeMap::new());
+    ledger.want(&BTreeMap::new());
     let mut now = Duration::ZERO;
     let mut waits = Vec::new();
     for _ in 0..40 {
@@ -505,4 +515,81 @@ fn retries_wait_longer_each_time_up_to_a_limit() {
     assert_eq!(waits[39], LONGEST_RETRY.as_secs());
     answer(&mut ledger, &Order::Look, Answer::Held(Vec::new()), now);
     assert_eq!(ledger.next_due(), Some(now + LOOK_INTERVAL));
+}
+
+#[test]
+fn server_that_cannot_be_reached_is_asked_often_and_at_once_believed() {
+    let mut ledger = Ledger::new(["ex1".to_owned()]);
+    ledger.want(&BTreeMap::new());
+    let (mut now, mut waits) = (Duration::ZERO, Vec::new());
+    let gone = || Answer::Unreachable("no socket there".to_owned());
+    let lost = || Answer::Unknown("no answer in time".to_owned());
+    for answered in [
+        gone(),
+        gone(),
+        gone(),
+        gone(),
+        lost(),
+        lost(),
+        lost(),
+        gone(),
+    ] {
+        answer(&mut ledger, &Order::Look, answered, now);
+        let next = ledger.next_due().unwrap();
+        waits.push((next - now).as_secs());
+        now = next;
+    }
+    // A server that is back and does not answer yet is not made to wait for what was before.
+    assert_eq!(waits, [1, 2, 2, 2, 1, 2, 4, 1]);
+    assert_eq!(LONGEST_KNOCK.as_secs(), 2);
+}
+
+#[test]
+fn servers_hold_what_is_wanted_of_each() {
+    let mut ledger = Ledger::new(["ex1".to_owned(), "ex2".to_owned()]);
+    let um = stops(&[("MSExchangeUM", Extent::Disabled)]);
+    let wanted: BTreeMap<_, _> = [("M90.1".to_owned(), um.clone())].into();
+    ledger.want_on(|server| match server {
+        "ex1" => wanted.clone(),
+        _ => BTreeMap::new(),
+    });
+    let now = Duration::ZERO;
+    for command in ledger.due(now) {
+        assert_eq!(command.order, Order::Look);
+        let held = Answer::Held(Vec::new());
+        assert!(ledger.answered(&command.server, command.number, held, now));
+    }
+    let missing = ledger.missing("M90.1");
+    assert_eq!(missing.len(), 1);
+    assert_eq!(missing[0].server, "ex1");
+    let [command] = &ledger.due(now)[..] else {
+        panic!("one order is due");
+    };
+    assert_eq!(command.server, "ex1");
+    // It moves to the other server, and the first gives it up.
+    let held = Answer::Carried([(Target::Service("MSExchangeUM".into()), Effect::Held)].into());
+    assert!(ledger.answered("ex1", command.number, held, now));
+    ledger.want_on(|server| match server {
+        "ex2" => wanted.clone(),
+        _ => BTreeMap::new(),
+    });
+    assert_eq!(ledger.residue("M90.1")[0].server, "ex1");
+    assert_eq!(ledger.missing("M90.1")[0].server, "ex2");
+    let mut orders: Vec<_> = ledger
+        .due(now)
+        .into_iter()
+        .map(|own| (own.server, own.order))
+        .collect();
+    orders.sort_by(|one, other| one.0.cmp(&other.0));
+    let undo = Order::Undo {
+        holder: "M90.1".to_owned(),
+    };
+    let apply = Order::Apply {
+        holder: "M90.1".to_owned(),
+        stops: um,
+    };
+    assert_eq!(
+        orders,
+        [("ex1".to_owned(), undo), ("ex2".to_owned(), apply)]
+    );
 }
