@@ -117,6 +117,7 @@ pub(super) fn proof_targets(config: &Config, running: &Running) -> ProofTargets 
     let listeners = listeners.map(|(address, listener)| ProofListener {
         address: address.clone(),
         tls: !listener.tls.is_empty(),
+        demands_certificate: listener.clients.as_ref().is_some_and(|own| own.required),
     });
     let hosts = config.sites.iter().map(|site| site.hosts.first().cloned());
     ProofTargets {

@@ -17,7 +17,7 @@ use super::notify::{Happening, Notifier};
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, changed_owner, plan, watched_owner};
 use super::prepare::{Cache, Gates};
-use super::prove::Proof;
+use super::prove::{Extent, Proof};
 use super::publisher::{Beside, Publisher};
 use super::report::{FeedView, FileView, MitigationView, StopsView, View};
 use super::retire::{self, Proposals};
@@ -222,7 +222,13 @@ impl Engine {
             };
             if let Some(entry) = entries.iter_mut().find(own) {
                 entry.state = match &proof.result {
-                    Ok(()) => State::Applied(crate::mitigation::Proof::Proven(*time)),
+                    Ok(Extent::Everywhere) => {
+                        State::Applied(crate::mitigation::Proof::Proven(*time))
+                    }
+                    Ok(Extent::Partly(reason)) => {
+                        entry.unproven = Some(reason.clone());
+                        continue;
+                    }
                     Err(reason) => State::Drifted(reason.clone()),
                 };
             }
@@ -564,6 +570,7 @@ impl Engine {
             source: sources[entry.source].name.clone(),
             mitigation: entry.mitigation,
             retirable: entry.facts.retirable.filter(|_| entry.state.is_open()),
+            unproven: entry.unproven,
             state: entry.state,
             prepared: entry.prepared,
         });

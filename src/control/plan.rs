@@ -49,6 +49,8 @@ pub(super) struct Planned {
     pub(super) alarm: Option<AlarmKind>,
     /// Why it cannot even be watched.
     pub(super) unwatched: Option<String>,
+    /// Why it is not proven although it is in force and behaves where it can be tried.
+    pub(super) unproven: Option<String>,
     pub(super) prepared: Option<Arc<Prepared>>,
 }
 
@@ -158,6 +160,7 @@ fn judge(
         facts: entry.facts.clone(),
         alarm: None,
         unwatched: None,
+        unproven: None,
         prepared: None,
     };
     if planned.state.is_enforced() {

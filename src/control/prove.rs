@@ -42,14 +42,24 @@ pub struct ProofListener {
     pub address: ListenAddress,
     /// Whether it speaks TLS.
     pub tls: bool,
+    /// Whether it takes nobody without a certificate, which probes do not have.
+    pub demands_certificate: bool,
 }
 
 /// What a round came to for one mitigation.
 #[derive(Clone, Debug)]
 pub(super) struct Proof {
     pub(super) mitigation: Arc<Mitigation>,
-    /// Why it is not in force as it should be.
-    pub(super) result: Result<(), String>,
+    pub(super) result: Result<Extent, String>,
+}
+
+/// How far it is proven that a mitigation is in force as it should be; if it is not, that is an error.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Extent {
+    /// Through every listener.
+    Everywhere,
+    /// Not through every listener, for the reason given.
+    Partly(String),
 }
 
 /// One mitigation to prove, and where.
@@ -105,8 +115,8 @@ impl Prover {
         let mut proofs = Vec::new();
         for task in tasks(view) {
             let result = match self.prove(&task).await {
-                Ok(true) => Ok(()),
-                Ok(false) => continue,
+                Ok(Some(extent)) => Ok(extent),
+                Ok(None) => continue,
                 Err(reason) => Err(reason),
             };
             proofs.push(Proof {
@@ -117,9 +127,14 @@ impl Prover {
         proofs
     }
 
-    async fn prove(&self, task: &Task) -> Result<bool, String> {
-        let mut known = true;
+    /// Proves one mitigation; nothing if it is not known what became of a vector.
+    async fn prove(&self, task: &Task) -> Result<Option<Extent>, String> {
+        let (mut known, mut closed) = (true, Vec::new());
         for listener in &self.targets.listeners {
+            if listener.demands_certificate {
+                closed.push(format!("https://{}", listener.address));
+                continue;
+            }
             for site in &task.sites {
                 let host = self.targets.hosts.get(*site).cloned().flatten();
                 for vector in &task.mitigation.vectors {
@@ -140,7 +155,13 @@ impl Prover {
                 }
             }
         }
-        Ok(known)
+        Ok(known.then(|| match closed.is_empty() {
+            true => Extent::Everywhere,
+            false => Extent::Partly(format!(
+                "{} demands client certificates, which no probe has",
+                closed.join(", ")
+            )),
+        }))
     }
 
     /// Sends one vector; nothing if it is not known what became of it.

@@ -66,6 +66,8 @@ pub(super) struct MitigationView {
     pub(super) source: String,
     pub(super) mitigation: Arc<Mitigation>,
     pub(super) state: State,
+    /// Why it is not proven although it is in force and behaves where it can be tried.
+    pub(super) unproven: Option<String>,
     /// The servers that are all fixed, when an operator may retire it for that.
     pub(super) retirable: Option<String>,
     pub(super) prepared: Option<Arc<Prepared>>,
@@ -218,8 +220,12 @@ impl MitigationView {
                 })
                 .collect(),
             state: self.state.name(),
-            reason: joined([Some(self.state.reason()), self.stops.residue.clone()])
-                .unwrap_or_default(),
+            reason: joined([
+                Some(self.state.reason()),
+                self.unproven.clone(),
+                self.stops.residue.clone(),
+            ])
+            .unwrap_or_default(),
             retirable: self.retirable.clone(),
             servers: self.stops.servers.clone(),
             warning: joined([
@@ -240,7 +246,7 @@ impl MitigationView {
 }
 
 /// Texts that say something, in one line.
-fn joined(texts: [Option<String>; 2]) -> Option<String> {
+fn joined<const N: usize>(texts: [Option<String>; N]) -> Option<String> {
     let texts: Vec<String> = texts
         .into_iter()
         .flatten()

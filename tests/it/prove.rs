@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::client::{Client, Lost};
-use crate::support::process::{Daemon, replace_file, run};
+use crate::support::process::{Daemon, replace_file, run, stopgap};
 
 /// A round takes milliseconds; a loaded machine gets more, and what was lost in one round comes with the next.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -136,4 +136,34 @@ fn what_does_not_do_what_it_should_has_drifted_until_it_does() {
     };
     assert_eq!(reply("/evil"), Err(Lost::Reset));
     assert_eq!(reply("/good"), Ok(404));
+}
+
+#[test]
+fn listener_that_demands_certificates_leaves_everything_unproven_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let made = rcgen::generate_simple_self_signed(vec!["mail.example".to_owned()]).unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::write(place("c.pem"), made.cert.pem()).unwrap();
+    std::fs::write(place("k.pem"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(place("evil.xml"), EVIL).unwrap();
+    std::fs::write(
+        place("s.toml"),
+        "listen = ['127.0.0.1:0']\nrules = ['evil.xml']\n[admin]\naddress = '127.0.0.1:0'\n[[listener]]\n\
+         address = '127.0.0.1:0'\ntls = [{ certificate = 'c.pem', key = 'k.pem' }]\nclient_ca = 'c.pem'\n",
+    )
+    .unwrap();
+    let settings = place("s.toml");
+    let arguments = ["run", "--config", settings.to_str().unwrap()];
+    let daemon = Daemon::from_command(stopgap(&state, &arguments));
+    let status = wait_for(&state, |status| {
+        let reason = status["mitigations"][0]["reason"].as_str().unwrap();
+        reason.contains("demands client certificates, which no probe has")
+    });
+    let own = &status["mitigations"][0];
+    let reason = own["reason"].as_str().unwrap();
+    assert_eq!(own["state"], "Applied");
+    assert!(reason.starts_with("unproven: judged at "), "{reason}");
+    assert!(reason.contains("; https://127.0.0.1:"), "{reason}");
+    assert!(daemon.stop().success());
 }
