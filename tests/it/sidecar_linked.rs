@@ -8,6 +8,7 @@ use stopgap::model::UnixTime;
 use super::sidecar_process::Folder;
 use super::sidecar_remote::Identity;
 use crate::support::client::Client;
+use crate::support::http2::{End, Http2Client};
 use crate::support::origin::Origin;
 use crate::support::process::{Daemon, run};
 use crate::support::product::{Product, get, local_link, standing};
@@ -466,6 +467,44 @@ fn paths_of_a_stopped_pool_are_refused_without_a_sidecar() {
         assert_eq!(line[name], value, "{line:#}");
     }
     assert_eq!(line["status"], 503);
+}
+
+/// A stream is answered like any request, and the others of its connection live on.
+#[test]
+fn paths_of_a_stopped_pool_are_refused_over_http2() {
+    let origin = Origin::answering("served");
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\nhttp2 = true\n";
+    let upstream = format!("http://{}", origin.address);
+    let product = Product::new(&(site(&[upstream]) + listener));
+    let config = |attributes: &str| {
+        format!(
+            "<Config id=\"M90.1\" {attributes} desc=\"\"><ActionList><Action type=\"AppPool\" scope=\"Server\" desc=\"\">\
+             <Value>MSExchangeECPAppPool</Value></Action></ActionList></Config>"
+        )
+    };
+    product.publish(&config(""));
+    let daemon = product.start();
+    product.becomes("M90.1", "Partial");
+    let listening = daemon.greeting.iter();
+    let mut listening = listening.filter_map(|line| line.split_once("listening on http://"));
+    let address = listening.next_back().unwrap().1.split_whitespace().next();
+    let mut client = Http2Client::connect(address.unwrap().parse().unwrap(), &[]);
+    let End::Answered { status, body } = client.get(1, "/ECP/x?a", &[]) else {
+        panic!("no answer");
+    };
+    let text = String::from_utf8_lossy(&body).into_owned();
+    assert_eq!(status, 503);
+    assert!(text.contains("reason: pool-stopped"), "{text}");
+    let served = End::Answered {
+        status: 200,
+        body: b"served".to_vec(),
+    };
+    assert_eq!(client.get(3, "/owa/x", &[]), served);
+    assert_eq!(origin.connections(), 1);
+    product.publish(&config("sg:withdrawn=\"true\""));
+    fetch(&daemon);
+    product.becomes("M90.1", "Withdrawn");
+    assert_eq!(client.get(5, "/ecp/x", &[]), served);
 }
 
 /// How often something is killed; the whole check asks for more.
