@@ -4,11 +4,13 @@
 //! tasks of one thread write while they have their turn is kept, and leaves when they have had it, first to servers,
 //! then to clients.
 //!
+//! A socket whose peer does not read gets a sender of its own, so that however many there are, no turn asks them all.
+//!
 //! What is kept is never forgotten, since this holds between any two turns of tasks: a socket that keeps bytes is in a
-//! queue, and whoever sends for all is about to have a turn, or was the last to ask that socket whether it can be
-//! written. So the first bytes that are kept wake it; so does the socket's owner when it asks itself and has to wait,
-//! since a socket tells one task only, and the owner is told by whoever sends; so does whoever lets go of a socket
-//! that is in a queue, since that holds it open.
+//! queue, and whoever sends for all is about to have a turn; or it has a sender of its own, which is about to have a
+//! turn or was the last to ask that socket whether it can be written. So the first bytes that are kept wake its sender;
+//! so does the socket's owner when it asks itself and has to wait, since a socket tells one task only, and the owner is
+//! told by the sender; so does whoever lets go of a socket that has a sender, since that holds it open.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -68,12 +70,13 @@ struct Shared {
 struct Kept {
     bytes: Vec<u8>,
     sent: usize,
-    /// Whether the socket is in a queue.
+    /// Whether the socket is in a queue, or has a sender of its own.
     queued: bool,
+    /// Its own sender.
+    sender: Option<Waker>,
     /// Why sending failed, for whoever writes next.
     failure: Option<io::Error>,
-    /// Whoever wants to write behind what is kept. The socket itself wakes one task only, which may be the one that
-    /// sends for all.
+    /// Whoever wants to write behind what is kept. The socket itself wakes one task only, which may be its sender.
     waiting: Option<Waker>,
 }
 
@@ -83,9 +86,11 @@ impl Batch {
         poll_fn(|context| {
             self.shared.listen(context);
             for queue in &self.shared.queues {
-                queue
-                    .borrow_mut()
-                    .retain(|socket| socket.poll_queued(context).is_pending());
+                for socket in queue.borrow_mut().drain(..) {
+                    if socket.poll_queued(context).is_pending() {
+                        tokio::task::spawn_local(socket.send());
+                    }
+                }
             }
             Poll::<()>::Pending
         })
@@ -206,7 +211,7 @@ impl Socket {
             self.shared.batch.add(&self.shared);
         }
         if first {
-            self.shared.batch.wake();
+            self.shared.wake_sender();
         }
         Ok(Some(length))
     }
@@ -218,8 +223,8 @@ impl Shared {
         let poll = self.poll_write_kept(context);
         if poll.is_pending() {
             self.kept.borrow_mut().waiting = Some(context.waker().clone());
-            // The socket knows this task now, which may lose interest, and not the one that sends for all.
-            self.batch.wake();
+            // The socket knows this task now, which may lose interest, and not its sender.
+            self.wake_sender();
         }
         poll
     }
@@ -248,7 +253,23 @@ impl Shared {
         Poll::Ready(result)
     }
 
-    /// The socket's turn in its queue: ready when it has to stand there no longer.
+    /// Sends what is kept, once the peer takes it.
+    async fn send(self: Rc<Self>) {
+        poll_fn(|context| {
+            self.kept.borrow_mut().sender = Some(context.waker().clone());
+            self.poll_queued(context)
+        })
+        .await;
+    }
+
+    fn wake_sender(&self) {
+        match &self.kept.borrow().sender {
+            Some(sender) => sender.wake_by_ref(),
+            None => self.batch.wake(),
+        }
+    }
+
+    /// The socket's turn with its sender: ready when it needs none any longer.
     fn poll_queued(self: &Rc<Self>, context: &mut Context<'_>) -> Poll<()> {
         match self.poll_write_kept(context) {
             // Whoever lets go of a socket sees to it before that nothing is left.
@@ -258,6 +279,7 @@ impl Shared {
         }
         let mut kept = self.kept.borrow_mut();
         kept.queued = false;
+        kept.sender = None;
         if let Some(waiting) = kept.waiting.take() {
             waiting.wake();
         }
@@ -268,7 +290,7 @@ impl Shared {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.shared.kept.borrow().queued {
-            self.shared.batch.wake();
+            self.shared.wake_sender();
         }
     }
 }
@@ -427,6 +449,10 @@ mod tests {
         let asked = poll_fn(|context| Poll::Ready(socket.poll_send(context))).await;
         assert!(asked.is_pending());
         tokio::task::yield_now().await;
+        // Whoever sends for all asks it no more.
+        let queues = &socket.shared.batch.shared.queues;
+        assert!(queues.iter().all(|queue| queue.borrow().is_empty()));
+        assert!(socket.shared.kept.borrow().sender.is_some());
         sent + 5
     }
 
