@@ -298,21 +298,10 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// Whether a value holds a control character other than the tab.
 pub(super) fn has_control(value: &[u8]) -> bool {
-    const LANES: usize = 16;
-    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
-    let Some(last) = value.last_chunk::<LANES>() else {
-        return value.iter().any(|&byte| is_control(byte));
-    };
-    // Without an early exit, so that the compiler can look at many bytes at once; the last of them once more rather
-    // than one by one.
-    let (chunks, _) = value.as_chunks::<LANES>();
-    let mut found = [false; LANES];
-    for chunk in chunks.iter().chain([last]) {
-        for (found, &byte) in found.iter_mut().zip(chunk) {
-            *found |= is_control(byte);
-        }
-    }
-    found != [false; LANES]
+    // Without an early exit, so that the compiler can look at many bytes at once.
+    value.iter().fold(false, |found, &byte| {
+        found | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+    })
 }
 
 /// How many bytes a token has that `bytes` begin with.
