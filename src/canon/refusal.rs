@@ -135,7 +135,18 @@ pub fn refuse(target: &[u8], refusals: &Refusals) -> Option<Refusal> {
     if refusals.control_character && query.is_some_and(has_control) {
         return Some(Refusal::ControlCharacter);
     }
+    if is_plain(path) {
+        return None;
+    }
     refuse_escape(path, refusals).or_else(|| refuse_decoded(path, refusals))
+}
+
+/// Whether nothing in the path can be refused: ASCII without control characters, escapes and stream names.
+fn is_plain(path: &[u8]) -> bool {
+    // Without an early exit, so that the compiler can look at many bytes at once.
+    path.iter().fold(true, |plain, &byte| {
+        plain & (b' '..=b'~').contains(&byte) & (byte != b'%') & (byte != b':')
+    })
 }
 
 /// Looks at the escapes of the path as sent.
@@ -183,7 +194,9 @@ fn refuse_decoded(path: &[u8], refusals: &Refusals) -> Option<Refusal> {
 }
 
 fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().any(u8::is_ascii_control)
+    bytes
+        .iter()
+        .fold(false, |found, byte| found | byte.is_ascii_control())
 }
 
 #[cfg(test)]

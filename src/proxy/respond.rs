@@ -67,8 +67,9 @@ pub(super) fn custom(status: u16, reason: &str, description: &str, id: RequestId
         _ => Bytes::copy_from_slice(description.as_bytes()),
     };
     let mut answer = answer(code, body, id);
-    // A phrase that cannot be sent gives way to the usual one.
+    // A phrase that cannot be sent gives way to the usual one, which needs no saying.
     if !reason.is_empty()
+        && Some(reason) != code.canonical_reason()
         && let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes())
     {
         answer.extensions_mut().insert(phrase);
