@@ -36,9 +36,9 @@ pub(super) struct Forwarded {
     pub(super) chain: HeaderValue,
     /// The host that a trusted proxy was asked for.
     pub(super) asked: Option<HeaderValue>,
-    /// The address that the client connected to; stands in for a `Host` that an HTTP/1.0 client did not send.
-    pub(super) host: HeaderValue,
-    pub(super) port: HeaderValue,
+    /// The address that the client connected to.
+    pub(super) local: Option<SocketAddr>,
+    pub(super) port: u16,
     pub(super) scheme: HeaderValue,
     /// How `Forwarded` names the client, and the proxies it came by; only when that is sent.
     pub(super) nodes: Vec<String>,
@@ -120,43 +120,33 @@ impl Caller {
         port: Option<u16>,
         forwarding: &Forwarding,
     ) -> Self {
-        let value = |text: String| {
-            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
+        let mut addresses = steps
+            .iter()
+            .rev()
+            .map(|step| step.map(|step| step.ip().to_canonical()));
+        let nodes = match forwarding.send.forwarded {
+            true => addresses.clone().map(claims::forwarded_node).collect(),
+            false => Vec::new(),
         };
-        let address = |step: &Option<SocketAddr>| step.map(|step| step.ip().to_canonical());
-        let addresses: Vec<Option<IpAddr>> = steps.iter().rev().map(address).collect();
-        let first = addresses.first().copied().flatten();
-        let shown = |address: &Option<IpAddr>| match address {
+        let shown = |address: Option<IpAddr>| match address {
             Some(address) => address.to_string(),
             None => "unknown".to_owned(),
         };
-        let known: Vec<String> = addresses.iter().map(shown).collect();
+        let first = addresses.next().flatten();
+        let client = shown(first);
+        let chain = addresses.fold(client.clone(), |chain, proxy| chain + ", " + &shown(proxy));
         let local_port = || peer.local.map(|local| local.port());
-        let port = port.or_else(local_port);
-        let nodes = match forwarding.send.forwarded {
-            true => addresses
-                .iter()
-                .copied()
-                .map(claims::forwarded_node)
-                .collect(),
-            false => Vec::new(),
-        };
-        let client = value(shown(&first));
         Self {
             address: first,
             peer,
             forwarded: Forwarded {
-                chain: match known.len() {
-                    1 => client.clone(),
-                    _ => value(known.join(", ")),
-                },
-                client,
+                chain: value(chain),
+                client: value(client),
                 asked,
-                host: value(
-                    peer.local
-                        .map_or_else(|| "localhost".to_owned(), |local| local.to_string()),
-                ),
-                port: HeaderValue::from(port.unwrap_or(default_port(peer.secure))),
+                local: peer.local,
+                port: port
+                    .or_else(local_port)
+                    .unwrap_or(default_port(peer.secure)),
                 scheme: HeaderValue::from_static(if peer.secure { "https" } else { "http" }),
                 nodes,
                 send: forwarding.send,
@@ -164,6 +154,18 @@ impl Caller {
             },
         }
     }
+}
+
+impl Forwarded {
+    /// Stands in for a `Host` that an HTTP/1.0 client did not send.
+    pub(super) fn host(&self) -> HeaderValue {
+        let host = self.local.map(|local| local.to_string());
+        value(host.unwrap_or_else(|| "localhost".to_owned()))
+    }
+}
+
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// Follows the steps back as far as each was described by a trusted proxy, and what the last of those has said.
@@ -293,8 +295,8 @@ mod tests {
                 ..
             } = &caller.forwarded;
             let asked = asked.as_ref().map_or("", |asked| asked.to_str().unwrap());
-            let values = [port, scheme].map(|value| value.to_str().unwrap().to_owned());
-            format!("{asked} {} {}", values.join(" "), nodes.join(", "))
+            let scheme = scheme.to_str().unwrap();
+            format!("{asked} {port} {scheme} {}", nodes.join(", "))
         };
         assert_eq!(told(&caller), "one 443 https for=192.0.2.1, for=10.0.0.1");
         assert!(caller.peer.secure);
@@ -313,7 +315,7 @@ mod tests {
         ];
         let caller = of("10.0.0.1:5", ClientField::XForwardedFor, &fields);
         assert_eq!(caller.forwarded.asked, None);
-        assert_eq!(caller.forwarded.port, "8080");
+        assert_eq!(caller.forwarded.port, 8080);
         assert_eq!(caller.forwarded.scheme, "http");
     }
 }

@@ -128,7 +128,7 @@ fn set_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded) {
     let send = &forwarded.send;
     let host = fields
         .entry(HOST)
-        .or_insert_with(|| forwarded.host.clone())
+        .or_insert_with(|| forwarded.host())
         .clone();
     let host = forwarded.asked.clone().unwrap_or(host);
     if send.forwarded
@@ -146,7 +146,7 @@ fn set_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded) {
         fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
     }
     if send.x_forwarded_port {
-        fields.insert(X_FORWARDED_PORT, forwarded.port.clone());
+        fields.insert(X_FORWARDED_PORT, HeaderValue::from(forwarded.port));
     }
     if send.x_forwarded_host {
         fields.insert(X_FORWARDED_HOST, host);
