@@ -21,7 +21,11 @@ fn main() {
     println!(
         "rules,seed,parse_ms,compile_ms,index_ms,set_bytes,index_bytes,peak_bytes,first_confirm_us"
     );
+    let only = data::option("--rules").map(|count| count.parse().expect("--rules takes a number"));
     for count in [100, 1_000, 10_000] {
+        if only.is_some_and(|only: usize| only != count) {
+            continue;
+        }
         let text = synthetic::iis(&synthetic::rules(count, seed));
         let fastest = (0..ROUNDS)
             .map(|_| round(&text))
@@ -56,6 +60,7 @@ fn round(text: &str) -> [f64; 3] {
     [parsed, compiled - parsed, indexed - compiled].map(|time| time.as_secs_f64() * 1e3)
 }
 
+#[inline(never)]
 fn build(source: &RuleSource) -> stopgap::rules::RuleSetBuilder {
     let mut builder = RuleSet::builder(RuleLimits::default());
     builder

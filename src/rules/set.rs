@@ -477,8 +477,11 @@ impl RuleSetBuilder {
     ///
     /// Refuses the whole source; what was added before stays.
     pub fn add(&mut self, source: &RuleSource, origin: RuleOrigin) -> Result<(), RuleError> {
-        let count = self.compiler.infos.len() + source.rule_count();
-        if count > self.limits.rules {
+        let count = self.compiler.infos.len();
+        // To count them takes a while, so it is left out where it does not matter.
+        if count + source.most_rules() > self.limits.rules
+            && count + source.rule_count() > self.limits.rules
+        {
             return Err(too_many(source, &origin, self.limits.rules));
         }
         self.compiler.add(source, origin)

@@ -19,7 +19,7 @@ use super::pattern::{Pattern, PatternOptions, PatternSyntax};
 use super::plan::{
     ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, RespondPlan, TestPlan,
 };
-use super::source::{Conditions, PatternText, Test, Text};
+use super::source::{Conditions, PatternText, RequestRule, Test, Text};
 use super::template::{Bound, Reads, RewriteMap, Scope, Stage};
 use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSource};
 
@@ -39,6 +39,9 @@ const FRAMING_FIELDS: &[&str] = &[
 /// What a rule's share of the plan and of its index may come to in bytes, besides its patterns and names: the texts of
 /// a clause, each with its places in a table, and the parts of the rule itself.
 const RULE_BYTES: usize = 2 * 1024;
+
+/// Inputs that are compared before one is looked up.
+const FEW_INPUTS: usize = 8;
 
 /// The plan under construction.
 #[derive(Debug, Default)]
@@ -108,17 +111,15 @@ impl Compiler {
     }
 
     fn group(&mut self, source: &RuleSource, origin: &Arc<RuleOrigin>) -> Result<(), RuleError> {
-        let unit = self.unit(source)?;
-        let count = source.rule_count();
+        let requests = [source.global_rules.resolve()?, source.rules.resolve()?];
+        let unit = self.unit(source, &requests)?;
+        let count = source.most_rules();
         self.infos.reserve_exact(count);
         self.plan.request_rules.reserve_exact(count);
         let mut lists = [0..0, 0..0];
-        for (list, (rules, is_global)) in lists
-            .iter_mut()
-            .zip([(&source.global_rules, true), (&source.rules, false)])
-        {
+        for (list, (rules, is_global)) in lists.iter_mut().zip(requests.iter().zip([true, false])) {
             let start = self.plan.request_rules.len();
-            for rule in rules.resolve()?.into_iter().filter(|rule| rule.enabled) {
+            for rule in rules.iter().filter(|rule| rule.enabled) {
                 self.request_rule(rule, is_global, &unit)
                     .and_then(|()| self.weigh(&rule.place))
                     .and_then(|()| self.charge(&rule.name, &rule.place))
@@ -172,7 +173,11 @@ impl Compiler {
         });
     }
 
-    fn unit<'s>(&mut self, source: &'s RuleSource) -> Result<Unit<'s>, RuleError> {
+    fn unit<'s>(
+        &mut self,
+        source: &'s RuleSource,
+        requests: &[Vec<&RequestRule>; 2],
+    ) -> Result<Unit<'s>, RuleError> {
         let mut maps = BTreeMap::new();
         for map in source.maps.resolve()? {
             let entries = map
@@ -191,10 +196,8 @@ impl Compiler {
             .map(|variable| upper(&variable.name))
             .collect();
         let mut custom = &self.given | &allowed;
-        for rules in [&source.global_rules, &source.rules] {
-            for rule in rules.resolve()? {
-                custom.extend(rule.set.iter().map(|set| upper(&set.name.name)));
-            }
+        for rule in requests.iter().flatten() {
+            custom.extend(rule.set.iter().map(|set| upper(&set.name.name)));
         }
         Ok(Unit {
             source,
@@ -306,6 +309,11 @@ impl Compiler {
         let has_groups = reads.rule_group.is_some() || reads.condition_group.is_some();
         if has_groups || stage == Stage::Response {
             return Input::Own(bound);
+        }
+        // Most rules read the same few.
+        let few = self.plan.inputs.iter().take(FEW_INPUTS);
+        if let Some(number) = few.into_iter().position(|known| *known == bound) {
+            return Input::Shared(number);
         }
         if let Some(number) = self.inputs.get(&bound) {
             return Input::Shared(*number);

@@ -36,13 +36,16 @@ impl Weights {
 
     /// Weighs the next pattern of the plan.
     pub(super) fn add(&mut self, tree: &Tree, has_text: bool) {
-        let weight = match tree.steps_together() {
-            _ if has_text => Weight::Text,
-            Some(steps) => Weight::Together(steps),
-            None => match tree.manner() {
+        // To lay a pattern out takes longer than to read it, and most need not be.
+        let weight = if has_text {
+            Weight::Text
+        } else if let Some(steps) = tree.steps_together() {
+            Weight::Together(steps)
+        } else {
+            match tree.manner() {
                 Manner::Bits { .. } => Weight::Alone(0),
                 Manner::Automaton | Manner::Irregular => Weight::Alone(tree.states() as usize),
-            },
+            }
         };
         self.patterns.push(weight);
     }

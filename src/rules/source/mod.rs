@@ -227,6 +227,11 @@ impl RuleSource {
         requests + responses.iter().filter(|rule| rule.enabled).count()
     }
 
+    /// How many rules there are at most: some may be removed again or not enabled.
+    pub(crate) fn most_rules(&self) -> usize {
+        self.global_rules.edits.len() + self.rules.edits.len() + self.response_rules.edits.len()
+    }
+
     /// The place of the first rule.
     pub(crate) fn first_place(&self) -> Option<&Place> {
         let requests = self.global_rules.first().or(self.rules.first());
