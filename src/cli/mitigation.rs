@@ -30,7 +30,21 @@ struct Transition {
 #[derive(Debug, Deserialize)]
 struct Status {
     mitigations: Vec<Mitigation>,
+    #[serde(default)]
+    servers: Vec<Server>,
     process: Option<Process>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Server {
+    name: String,
+}
+
+/// How far one server is with what a mitigation stops.
+#[derive(Debug, Deserialize)]
+struct Standing {
+    server: String,
+    state: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +53,19 @@ struct Mitigation {
     description: String,
     actions: Vec<Action>,
     state: String,
+    #[serde(default)]
+    servers: Vec<Standing>,
+}
+
+impl Mitigation {
+    /// Its state on one server. Rules are in force for all of them alike; services and pools may be missing on some.
+    fn state_on(&self, server: &str) -> &str {
+        let own = self.servers.iter().find(|own| own.server == server);
+        match (self.state.as_str(), own) {
+            ("Partial", Some(own)) => &own.state,
+            (state, _) => state,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,10 +137,14 @@ pub(super) fn exchange(arguments: &StatusArguments) -> Ended {
 
 fn exchange_table(status: &Status) -> Table {
     let sites = status.process.iter().flat_map(|process| &process.sites);
-    let mut servers: Vec<&str> = sites
-        .flat_map(|site| &site.upstreams)
-        .map(|url| host(url))
-        .collect();
+    // The names under which their sidecars are known; of an older instance, hosts.
+    let mut servers: Vec<&str> = status.servers.iter().map(|own| &*own.name).collect();
+    if servers.is_empty() {
+        servers = sites
+            .flat_map(|site| &site.upstreams)
+            .map(|url| host(url))
+            .collect();
+    }
     servers.sort_unstable();
     servers.dedup();
     if servers.is_empty() {
@@ -129,7 +160,7 @@ fn exchange_table(status: &Status) -> Table {
                 mitigation.id.clone(),
                 kinds.join(", "),
                 mitigation.description.clone(),
-                mitigation.state.clone(),
+                mitigation.state_on(server).to_owned(),
             ]);
         }
     }
@@ -165,6 +196,26 @@ mod tests {
              ::1,M1.1,\"UrlRewrite, Service\",\"Block, it\",Applied\r\n\
              ex1,M1.1,\"UrlRewrite, Service\",\"Block, it\",Applied\r\n\
              ex2,M1.1,\"UrlRewrite, Service\",\"Block, it\",Applied\r\n"
+        );
+    }
+
+    #[test]
+    fn state_of_the_list_is_that_of_each_server() {
+        let status: Status = serde_json::from_str(
+            r#"{"servers": [{"name": "ex1"}, {"name": "ex2"}, {"name": "ex3"}],
+                "mitigations": [{"id": "M1.1", "description": "", "state": "Partial",
+                "actions": [{"kind": "Service"}], "servers": [{"server": "ex1", "state": "Applied"},
+                {"server": "ex2", "state": "Partial"}]},
+                {"id": "M2.1", "description": "", "state": "Withdrawn", "actions": [],
+                "servers": [{"server": "ex1", "state": "Partial"}]}], "process": null}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            exchange_table(&status).render(Format::Csv),
+            "Server,ID,Type,Description,Status\r\n\
+             ex1,M1.1,Service,,Applied\r\nex1,M2.1,,,Withdrawn\r\n\
+             ex2,M1.1,Service,,Partial\r\nex2,M2.1,,,Withdrawn\r\n\
+             ex3,M1.1,Service,,Partial\r\nex3,M2.1,,,Withdrawn\r\n"
         );
     }
 }
