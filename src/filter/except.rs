@@ -153,6 +153,19 @@ impl Exceptions {
         &list[..list.partition_point(own)]
     }
 
+    /// Those that cover a request, for whichever mitigation: what response rules are to know of it.
+    pub(super) fn covering(&self, request: &RequestView<'_>) -> Vec<Arc<ActiveException>> {
+        let Some(client) = request.remote.map(|remote| remote.ip()) else {
+            return Vec::new();
+        };
+        let mut views = None;
+        let own = self.list.iter().filter(|active| {
+            active.exception.is_for(client)
+                && active.covers(views.get_or_insert_with(|| Views::hardened(request.target)))
+        });
+        own.cloned().collect()
+    }
+
     /// Judges a request by rules that let pass what is excepted; with what was.
     pub(super) fn judge(
         &self,
@@ -171,6 +184,38 @@ impl Exceptions {
             passage.spares(rule, rules.rule(rule))
         });
         (decision, passage.used)
+    }
+}
+
+/// The response to one request, as exceptions see it.
+pub(super) struct Reply<'a> {
+    /// Those that cover the request.
+    pub(super) covering: &'a [Arc<ActiveException>],
+    /// The last one that was counted for the request or its response.
+    pub(super) used: Option<&'a Arc<ActiveException>>,
+    /// Whether one was counted that was not before.
+    pub(super) counts: bool,
+}
+
+impl Reply<'_> {
+    /// Whether a rule that would change the response leaves it alone.
+    pub(super) fn spares(&mut self, rule: &RuleInfo) -> bool {
+        let Some(mitigation) = &rule.origin.mitigation else {
+            return false;
+        };
+        let about = |active: &&Arc<ActiveException>| {
+            let exception = &active.exception;
+            exception.is_about(mitigation, &rule.name)
+        };
+        let Some(active) = self.covering.iter().find(about) else {
+            return false;
+        };
+        if !self.used.is_some_and(|used| Arc::ptr_eq(used, active)) {
+            active.hits.fetch_add(1, Ordering::Relaxed);
+            self.used = Some(active);
+            self.counts = true;
+        }
+        true
     }
 }
 

@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use http::{Version, request, response};
 
 use super::audit::{Watched, WatchedRequest};
+use super::except::Reply;
 use super::snapshot::{Handle, Reader, Snapshot};
-use super::{BodyTransform, BodyWatch, Excepted, Exceptions, Paused, PausedPool, rewrite};
+use super::{
+    ActiveException, BodyTransform, BodyWatch, Excepted, Exceptions, Paused, PausedPool, rewrite,
+};
 use crate::rules::{
-    BodySkip, Decision, Recent, RequestMemory, RequestView, ResponseView, RuleId, RuleSet, Scratch,
-    Verdict,
+    BodySkip, Decision, Recent, RequestMemory, RequestView, ResponseDecision, ResponseView, RuleId,
+    RuleSet, Scratch, Verdict,
 };
 
 /// What is known of the connection a request came on.
@@ -133,6 +136,9 @@ pub struct ResponseFilter {
     memory: Option<RequestMemory>,
     /// `None` when no response rule is watched.
     watched: Option<WatchedRequest>,
+    /// The exceptions that cover the request, and the one that was used on it.
+    covering: Vec<Arc<ActiveException>>,
+    used: Option<Arc<ActiveException>>,
     /// Whether a rule that acts counts a hit.
     counts: bool,
 }
@@ -167,6 +173,8 @@ pub struct Filtered {
     pub body: Option<BodyTransform>,
     /// What is to see every piece of the body as it is sent, if rules that are only watched want to rewrite it.
     pub watch: Option<BodyWatch>,
+    /// Whether an exception had a rule leave it alone, by which the request was not excepted already.
+    pub excepted: bool,
     /// Why the body passes as it is although a rule wants to rewrite it.
     pub body_skip: Option<BodySkip>,
     /// Searches in the head that ran out of steps, which count as no match.
@@ -277,6 +285,8 @@ impl Filter {
             site,
             memory,
             watched,
+            covering: exceptions.map_or_else(Vec::new, |all| all.covering(&view)),
+            used: excepted.as_ref().map(|own| Arc::clone(&own.exception)),
             counts,
         });
         Judged {
@@ -405,7 +415,7 @@ impl ResponseFilter {
         scratch: &mut Scratch,
     ) -> Filtered {
         let rules = self.snapshot.site(self.site);
-        let decision = rules.judge_response(memory, &view(parts), scratch);
+        let (decision, excepted) = self.respond(rules, memory, parts, scratch);
         for rule in decision.rules.iter().filter(|_| self.counts) {
             rules
                 .rule(*rule)
@@ -427,9 +437,32 @@ impl ResponseFilter {
             rules: decision.rules,
             body,
             watch: None,
+            excepted,
             body_skip: decision.body_skip,
             out_of_steps: scratch.take_out_of_steps(),
         }
+    }
+
+    /// Judges by rules that leave alone what is excepted; whether something was that nobody has counted yet.
+    fn respond(
+        &self,
+        rules: &RuleSet,
+        memory: &RequestMemory,
+        parts: &response::Parts,
+        scratch: &mut Scratch,
+    ) -> (ResponseDecision, bool) {
+        let view = view(parts);
+        if self.covering.is_empty() {
+            return (rules.judge_response(memory, &view, scratch), false);
+        }
+        let mut reply = Reply {
+            covering: &self.covering,
+            used: self.used.as_ref(),
+            counts: false,
+        };
+        let mut spares = |rule| reply.spares(rules.rule(rule));
+        let decision = rules.judge_response_sparing(memory, &view, scratch, &mut spares);
+        (decision, reply.counts)
     }
 
     /// Judges the response by rules that are only watched; what looks on at the body, if they want to.
@@ -441,7 +474,7 @@ impl ResponseFilter {
         scratch: &mut Scratch,
     ) -> Option<BodyWatch> {
         let rules = &self.snapshot.audit().site(self.site)?.rules;
-        let decision = rules.judge_response(&request.memory, &view(parts), scratch);
+        let (decision, _) = self.respond(rules, &request.memory, parts, scratch);
         let mut counted = Vec::new();
         request.note(&self.snapshot, self.site, &decision.rules, &mut counted);
         let body = decision.body?;

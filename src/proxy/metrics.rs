@@ -256,7 +256,7 @@ impl Meters {
             ),
             excepted: metrics.counter(
                 "stopgap_proxy_requests_excepted",
-                "Requests that an exception let pass a rule of a mitigation",
+                "Requests that an exception let pass a rule of a mitigation, or whose response it left alone",
             ),
             handshake_failures: metrics.counter(
                 "stopgap_proxy_tls_handshake_failures",

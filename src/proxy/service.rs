@@ -456,9 +456,11 @@ impl Client {
         parts: &mut response::Parts,
     ) -> (Option<BodyTransform>, Option<BodyWatch>) {
         let filtered = filter_response(response_filter, &mut self.core.filter.borrow_mut(), parts);
-        self.core.shared.meters.out_of_steps(filtered.out_of_steps);
+        let meters = &self.core.shared.meters;
+        meters.out_of_steps(filtered.out_of_steps);
+        meters.excepted(filtered.excepted);
         if let Some(skip) = filtered.body_skip {
-            self.core.shared.meters.body_skip(skip);
+            meters.body_skip(skip);
         }
         (filtered.body, filtered.watch)
     }

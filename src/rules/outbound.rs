@@ -8,19 +8,21 @@ use super::plan::{ConditionsPlan, Input, Plan, ResponsePlan, SubjectPlan};
 use super::scratch::{RequestMemory, SetMemory, Work};
 use super::template::{Captures, Expansion, Sight, TooLong, Variable};
 use super::view::read_field;
-use super::{BodyRules, FieldChange, ResponseDecision, ResponseView, body};
+use super::{BodyRules, FieldChange, ResponseDecision, ResponseView, RuleId, body};
 
 /// The one field whose lines cannot be joined into one (RFC 9110 section 5.3): rules judge each line by itself.
 const SET_COOKIE: &str = "set-cookie";
 
 /// One response under judgement.
-pub(crate) struct ResponseJudge<'a, W> {
+pub(crate) struct ResponseJudge<'a, 's, W> {
     pub(crate) plan: &'a Arc<Plan>,
     pub(crate) request: &'a RequestMemory,
     pub(crate) response: &'a ResponseView<'a>,
     pub(crate) work: &'a mut Work,
     pub(crate) memory: &'a mut SetMemory,
     pub(crate) watch: W,
+    /// Asked of each rule that would change the response, whether it is to leave it alone.
+    pub(crate) spares: Option<&'a mut (dyn FnMut(RuleId) -> bool + 's)>,
     pub(crate) decision: ResponseDecision,
     /// The status line's code and reason, once a rule changed it.
     pub(crate) status_line: Option<Vec<u8>>,
@@ -85,7 +87,7 @@ impl ResponseSight<'_> {
     }
 }
 
-impl<W: Watch> ResponseJudge<'_, W> {
+impl<W: Watch> ResponseJudge<'_, '_, W> {
     /// Judges the response by every group whose scope the request lies in.
     pub(crate) fn judge(mut self) -> ResponseDecision {
         let plan = self.plan;
@@ -143,6 +145,8 @@ impl<W: Watch> ResponseJudge<'_, W> {
                 }
             },
         );
+        let plan = self.plan;
+        rules.retain(|(_, rule)| !self.is_spared(plan.response_rules[*rule].id));
         if rules.is_empty() {
             return;
         }
@@ -160,6 +164,10 @@ impl<W: Watch> ResponseJudge<'_, W> {
             encoding: scope.encoding,
             notes: None,
         });
+    }
+
+    fn is_spared(&mut self, rule: RuleId) -> bool {
+        self.spares.as_mut().is_some_and(|spares| spares(rule))
     }
 
     fn pre_condition_holds(&mut self, rule: &ResponsePlan) -> bool {
@@ -182,6 +190,9 @@ impl<W: Watch> ResponseJudge<'_, W> {
                 *value = changed;
                 applied = true;
             }
+        }
+        if applied && self.is_spared(rule.id) {
+            return Ok(false);
         }
         if applied {
             if matches!(&rule.value, Some((_, replaces)) if *replaces || !exists) {

@@ -386,6 +386,18 @@ impl RuleSet {
         self.judge_response_watched(memory, response, scratch, Unwatched)
     }
 
+    /// Judges a response as [`judge_response`](Self::judge_response) does, but asks `spares` of each rule that would
+    /// change it, or wants its body, whether it is to leave it alone.
+    pub fn judge_response_sparing(
+        &self,
+        memory: &RequestMemory,
+        response: &ResponseView<'_>,
+        scratch: &mut Scratch,
+        spares: &mut dyn FnMut(RuleId) -> bool,
+    ) -> ResponseDecision {
+        self.respond(memory, response, scratch, Unwatched, Some(spares))
+    }
+
     /// Judges a response while `watch` looks on.
     pub(crate) fn judge_response_watched<W: Watch>(
         &self,
@@ -393,6 +405,17 @@ impl RuleSet {
         response: &ResponseView<'_>,
         scratch: &mut Scratch,
         watch: W,
+    ) -> ResponseDecision {
+        self.respond(memory, response, scratch, watch, None)
+    }
+
+    fn respond<W: Watch>(
+        &self,
+        memory: &RequestMemory,
+        response: &ResponseView<'_>,
+        scratch: &mut Scratch,
+        watch: W,
+        spares: Option<&mut dyn FnMut(RuleId) -> bool>,
     ) -> ResponseDecision {
         if memory.set != self.number {
             return ResponseDecision::default();
@@ -410,6 +433,7 @@ impl RuleSet {
             work,
             memory: set_memory,
             watch,
+            spares,
             decision: ResponseDecision::default(),
             status_line: None,
         };

@@ -1,11 +1,19 @@
 //! Judging allocates nothing for a request in which nothing is encoded.
 
+use std::sync::Arc;
+
+use http::Request;
 use stopgap::canon::{Refusals, Views, refuse};
 use stopgap::feed::BUNDLED;
+use stopgap::filter::{ActiveException, Exceptions, Filter, Handle, Peer, Snapshot};
 use stopgap::lab::honest;
 use stopgap::lab::vectors::{self, Reading};
+use stopgap::model::{Exception, ExceptionDraft, Revision};
 use stopgap::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
-use stopgap::rules::{Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, Scratch, Verdict};
+use stopgap::rules::{
+    Dialect, RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin,
+    Verdict,
+};
 
 use super::support::allocations;
 use super::support::baseline;
@@ -56,6 +64,58 @@ fn plain_request_that_passes_costs_none() {
         }
     }
     assert!(plain > 40 && encoded > 5, "{plain} and {encoded}");
+}
+
+/// A filter by one rule against `/…/evil`, with so many exceptions from it below `/owa`.
+fn excepting(count: usize) -> Filter {
+    let text = r#"<rules><rule name="r"><match url="evil$" /><action type="AbortRequest" /></rule></rules>"#;
+    let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+    let mut builder = RuleSet::builder(RuleLimits::default());
+    let origin = RuleOrigin {
+        mitigation: Some("M1.1".parse().unwrap()),
+        ..RuleOrigin::local("rules.xml")
+    };
+    builder.add(&source, origin).unwrap();
+    let exception = |number: usize| {
+        let draft = ExceptionDraft {
+            name: &format!("e{number}"),
+            mitigation: "M1.1",
+            path: "/owa",
+            clients: vec!["192.0.2.0/24"],
+            owner: "o",
+            reason: "r",
+            expires: "2026-12-31T00:00:00Z",
+            ..ExceptionDraft::default()
+        };
+        Arc::new(ActiveException::new(Exception::read(&draft).unwrap(), 0))
+    };
+    let exceptions = Exceptions::new((0..count).map(exception));
+    let snapshot = Snapshot::single(Revision(1), builder.build()).with_exceptions(exceptions);
+    Filter::new(Handle::new(snapshot))
+}
+
+#[test]
+fn exceptions_cost_none() {
+    for count in [0, 1, 100] {
+        let mut filter = excepting(count);
+        let peer = Peer {
+            remote: Some("192.0.2.7:50000".parse().unwrap()),
+            ..Peer::default()
+        };
+        for (target, stops) in [
+            ("/owa/good", false),
+            ("/owa/evil", count == 0),
+            ("/ecp/evil", true),
+        ] {
+            let (parts, ()) = Request::get(target).body(()).unwrap().into_parts();
+            // What patterns are searched with is built once for each worker.
+            filter.judge(0, &parts, &peer);
+            let (allocated, judged) = allocations::during(|| filter.judge(0, &parts, &peer));
+            assert_eq!(judged.decision.verdict.stops(), stops, "{target}, {count}");
+            assert_eq!(judged.excepted.is_some(), target == "/owa/evil" && !stops);
+            assert_eq!(allocated, 0, "{target}, {count}");
+        }
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use stopgap::store::StateDir;
 use stopgap::telemetry::{Alarms, Metrics};
 
 use crate::support::client::{Client, Lost};
+use crate::support::origin::{Origin, Then};
 use crate::support::process::{Daemon, run, stopgap};
 
 /// One mitigation with two rules, and another one.
@@ -28,6 +29,14 @@ const THREE: &str = r#"<EOCS version="1.0.4" xmlns:sg="urn:stopgap:feed:1">
 </rules></rewrite>]]></Value></Action></ActionList>
 <sg:vectors><sg:stop target="/worse"/><sg:pass target="/good"/></sg:vectors></Config></EOCS>"#;
 
+/// Response rules for the head and for the body.
+const RESPONSES: &str = r#"<EOCS version="1.0.4" xmlns:sg="urn:stopgap:feed:1">
+<Config id="M90.1" desc="Hides."><ActionList><Action type="UrlRewrite" scope="Server" desc="Hide">
+<Value><![CDATA[<rewrite><outboundRules><rule name="server"><match serverVariable="RESPONSE_Server" pattern=".+"/>
+<action type="Rewrite" value="hidden"/></rule>
+<rule name="word"><match pattern="secret"/><action type="Rewrite" value="word"/></rule>
+</outboundRules></rewrite>]]></Value></Action></ActionList></Config></EOCS>"#;
+
 /// A proxy process that learns its clients' addresses from a PROXY protocol header.
 struct Instance {
     folder: tempfile::TempDir,
@@ -37,8 +46,9 @@ impl Instance {
     fn new(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("three.xml"), THREE).unwrap();
+        std::fs::write(folder.path().join("responses.xml"), RESPONSES).unwrap();
         let text = format!(
-            "rules = ['three.xml']\n[admin]\naddress = '127.0.0.1:0'\n[log]\ndecisions = 'decisions'\n\
+            "rules = ['three.xml', 'responses.xml']\n[admin]\naddress = '127.0.0.1:0'\n[log]\ndecisions = 'decisions'\n\
              [[listener]]\naddress = '127.0.0.1:0'\nproxy_protocol = ['127.0.0.1']\n{settings}"
         );
         std::fs::write(folder.path().join("stopgap.toml"), text).unwrap();
@@ -239,6 +249,42 @@ fn exception_of_one_rule_survives_a_kill_and_is_told() {
     );
     let line = daemon.logged("ExceptionDeleted");
     assert!(line.contains("1046"), "{line}");
+}
+
+#[test]
+fn response_of_what_is_excepted_is_left_alone() {
+    let origin = Origin::start(|connection, seen| {
+        if connection.take(seen).is_none() {
+            return Then::Close;
+        }
+        let fields = "Server: IIS\r\nContent-Type: text/plain\r\n";
+        connection.answer("200 OK", fields, "a secret");
+        Then::Keep
+    });
+    let site = format!(
+        "[[site]]\nname = 'Default Web Site'\nupstreams = ['http://{}']\n",
+        origin.address
+    );
+    let instance = Instance::new(&site);
+    let daemon = instance.start();
+    let get = |client: &str, target: &str| {
+        let mut connection = Client::connect(daemon.address);
+        let header = format!("PROXY TCP4 {client} 198.51.100.1 1234 80\r\n");
+        connection.send(header.as_bytes()).unwrap();
+        let reply = connection.get(target, &[]).unwrap();
+        let server = reply.field("server").unwrap_or_default().to_owned();
+        (server, reply.text())
+    };
+    let text = |server: &str, body: &str| (server.to_owned(), body.to_owned());
+    let add = ADD.replace("M70.1", "M90.1");
+    instance.ordered(&format!("{add} --name both")).unwrap();
+    assert_eq!(get("192.0.2.7", "/owa/x"), text("IIS", "a secret"));
+    assert_eq!(get("192.0.3.7", "/owa/x"), text("hidden", "a word"));
+    assert_eq!(get("192.0.2.7", "/owa/..%2fecp"), text("hidden", "a word"));
+    assert_eq!(instance.list()[0]["hits"], "1");
+    instance.ordered("exception delete both").unwrap();
+    instance.ordered(&format!("{add} --rule word")).unwrap();
+    assert_eq!(get("192.0.2.7", "/owa/x"), text("hidden", "a secret"));
 }
 
 #[test]
