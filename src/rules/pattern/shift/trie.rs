@@ -99,6 +99,11 @@ impl TrieMemory {
         self.busy.clear();
         self.busy.resize(words.len().div_ceil(64), 0);
     }
+
+    /// Whether nothing is under way in the words behind the first ones.
+    fn is_idle(&self) -> bool {
+        self.busy.iter().all(|busy| *busy == 0)
+    }
 }
 
 impl Trie {
@@ -138,20 +143,24 @@ impl Trie {
         let mut at = 0;
         let mut is_first = true;
         while at < bytes.len() {
-            let class = self.classes.class(bytes, &mut at);
-            let moves = &self.moves[class * self.words.len()..][..self.words.len()];
             let mut alive = 0;
-            // Later words first: what a step leads to lies behind it, and is not to be taken by the same unit.
-            for block in (0..memory.busy.len()).rev() {
-                let mut busy = memory.busy[block];
-                while busy != 0 {
-                    let bit = 63 - busy.leading_zeros();
-                    busy ^= 1 << bit;
-                    self.step(64 * block + bit as usize, moves, memory);
+            if self.roots == 1 && !is_first && memory.is_idle() {
+                alive = self.run_root(bytes, &mut at, memory);
+            } else {
+                let class = self.classes.class(bytes, &mut at);
+                let moves = &self.moves[class * self.words.len()..][..self.words.len()];
+                // Later words first: what a step leads to lies behind it, and is not to be taken by the same unit.
+                for block in (0..memory.busy.len()).rev() {
+                    let mut busy = memory.busy[block];
+                    while busy != 0 {
+                        let bit = 63 - busy.leading_zeros();
+                        busy ^= 1 << bit;
+                        self.step(64 * block + bit as usize, moves, memory);
+                    }
+                    alive |= memory.busy[block];
                 }
-                alive |= memory.busy[block];
+                alive |= self.step_roots(moves, memory);
             }
-            alive |= self.step_roots(moves, memory);
             if is_first {
                 is_first = false;
                 let roots = self.words[..self.roots].iter();
@@ -165,6 +174,28 @@ impl Trie {
                 _ => {}
             }
         }
+    }
+
+    /// Moves the only first word while nothing is under way in the others; nothing is afterwards if this is 0.
+    #[inline(never)]
+    fn run_root(&self, bytes: &[u8], at: &mut usize, memory: &mut TrieMemory) -> u64 {
+        let (word, all) = (&self.words[0], self.words.len());
+        let may_skip = self.jump.is_some() || !self.floats;
+        let (mut state, mut turned) = (memory.states[0], 0);
+        while *at < bytes.len() {
+            let class = self.classes.class(bytes, at);
+            let moves = self.moves[class * all];
+            let before = state.now;
+            state.now = (before << 1 & word.inner | state.open) & moves.take | before & moves.stay;
+            state.met |= state.now & word.last;
+            turned = (state.now ^ before) & word.forks;
+            if turned != 0 || (state.now == 0 && may_skip) {
+                break;
+            }
+        }
+        memory.states[0] = state;
+        self.turn(0, turned, memory);
+        state.now
     }
 
     /// Moves the first words by one unit; the bits that are set then, in any of them.
