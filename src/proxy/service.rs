@@ -99,7 +99,7 @@ struct Errand {
     upstream: usize,
     servers: Rc<Servers>,
     request: Outgoing,
-    response_filter: Option<ResponseFilter>,
+    response_filter: Option<Box<ResponseFilter>>,
     exchange: Rc<Exchange>,
     upgrade: bool,
 }
@@ -306,7 +306,7 @@ impl Client {
             upstream,
             servers: Rc::clone(servers),
             request: Outgoing::new(&parts, RequestBody::new(body, &exchange)),
-            response_filter,
+            response_filter: response_filter.map(Box::new),
             exchange,
             upgrade,
         }))
