@@ -11,6 +11,7 @@ mod error;
 mod exceptions;
 mod file;
 mod links;
+mod mitigation_keys;
 mod nearest;
 mod notify;
 mod overrides;
