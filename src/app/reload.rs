@@ -123,6 +123,17 @@ impl App {
                 "watch_interval",
                 differ(&control.watch_interval, &new.control.watch_interval),
             ),
+            (
+                "[[sidecar]]",
+                differ(&control.sidecars, &new.control.sidecars),
+            ),
+            ("[[pool]]", differ(&control.pools, &new.control.pools)),
+            ("instance", differ(&control.instance, &new.control.instance)),
+            (
+                "the servers that services and pools are stopped on",
+                !control.sidecars.is_empty()
+                    && differ(&control.server_sites, &new.control.server_sites),
+            ),
             ("[admin]", differ(&old.admin, &new.admin)),
             ("state_dir", differ(&old.state_dir, &new.state_dir)),
         ];

@@ -257,6 +257,13 @@ pub(super) const MITIGATION_KEYS: &[Key] = &[
     ),
     at(
         "policy",
+        "approval_of",
+        r#""id""#,
+        "content",
+        "What `stopgap mitigation approve` is for: the content that is offered then, so that another one waits again, or the id.",
+    ),
+    at(
+        "policy",
         "audit",
         r#"["M2"]"#,
         "none",

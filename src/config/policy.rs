@@ -9,7 +9,7 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{Parsed, unknown_word};
 use super::quantity::FileDuration;
-use crate::control::{EXCEPTION_LIFETIME, Policy, Retirement};
+use crate::control::{ApprovalOf, EXCEPTION_LIFETIME, Policy, Retirement};
 use crate::mitigation::{DEFAULT_RING, LAST_RING};
 use crate::model::MitigationId;
 
@@ -21,6 +21,7 @@ pub(super) struct FilePolicy {
     server_enabled: Option<bool>,
     blocked: Vec<Parsed<MitigationId>>,
     approval: Option<Parsed<ApprovalWord>>,
+    approval_of: Option<Parsed<ApprovalOfWord>>,
     audit: Vec<Parsed<MitigationId>>,
     ring: Option<Spanned<u8>>,
     retirement: Option<Parsed<RetirementWord>>,
@@ -46,6 +47,22 @@ impl FromStr for ApprovalWord {
             "published" => Ok(Self::Published),
             "required" => Ok(Self::Required),
             other => Err(unknown_word(other, &["published", "required"])),
+        }
+    }
+}
+
+/// What an approval is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct ApprovalOfWord(ApprovalOf);
+
+impl FromStr for ApprovalOfWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "content" => Ok(Self(ApprovalOf::Content)),
+            "id" => Ok(Self(ApprovalOf::Id)),
+            other => Err(unknown_word(other, &["content", "id"])),
         }
     }
 }
@@ -109,6 +126,9 @@ pub(super) fn check(written: FilePolicy, document: &Document<'_>) -> Result<Poli
         server_enabled: written.server_enabled.unwrap_or(true),
         blocked: ids(written.blocked),
         approval_required: matches!(written.approval, Some(Parsed(ApprovalWord::Required))),
+        approval_of: written
+            .approval_of
+            .map_or_else(ApprovalOf::default, |word| word.0.0),
         audit: ids(written.audit),
         ring,
         builds: builds.collect(),
@@ -128,7 +148,7 @@ mod tests {
     use std::path::Path;
 
     use crate::config::Config;
-    use crate::control::Retirement;
+    use crate::control::{ApprovalOf, Retirement};
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("/etc/stopgap.toml")).map_err(|error| error.to_string())
@@ -137,7 +157,7 @@ mod tests {
     #[test]
     fn policy_says_who_gets_what_and_when() {
         let policy = parse(
-            "[policy]\napproval = \"required\"\naudit = [\"M2\"]\nring = 2\nretirement = \"automatic\"\n\
+            "[policy]\napproval = \"required\"\naudit = [\"M2\"]\nring = 2\nretirement = \"automatic\"\napproval_of = \"id\"\n\
              builds = { exchange = [\"15.2.1118.20\", \"15.2.986.36\"] }\n",
         )
         .unwrap()
@@ -147,11 +167,13 @@ mod tests {
         assert_eq!(policy.audit[0].to_string(), "M2");
         assert_eq!(policy.ring, 2);
         assert_eq!(policy.retirement, Retirement::Automatic);
+        assert_eq!(policy.approval_of, ApprovalOf::Id);
         assert_eq!(policy.builds[1], ("exchange".to_owned(), [15, 2, 986, 36]));
         let default = parse("").unwrap().control.policy;
         assert!(!default.approval_required);
         assert_eq!(default.ring, 1);
         assert_eq!(default.retirement, Retirement::Propose);
+        assert_eq!(default.approval_of, ApprovalOf::Content);
     }
 
     #[test]
@@ -160,6 +182,7 @@ mod tests {
             ("[policy]\nring = 3", "rings are 0 to 2"),
             ("[policy]\napproval = \"yes\"", "required"),
             ("[policy]\nretirement = \"yes\"", "automatic"),
+            ("[policy]\napproval_of = \"yes\"", "content"),
             ("[policy]\naudit = [\"m2\"]", "no mitigation id"),
             (
                 "[policy]\nbuilds = { exchange = [\"15.2\"] }",

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{Config, LogTarget, Preset, SiteConfig};
 use crate::canon::Refusal;
 use crate::control::{
-    PoolPaths, Retirement, SidecarLink, SidecarPlace, VersionProbe, VersionSource, WebhookConfig,
-    WebhookSecret,
+    ApprovalOf, PoolPaths, Retirement, SidecarLink, SidecarPlace, VersionProbe, VersionSource,
+    WebhookConfig, WebhookSecret,
 };
 use crate::feed::{FeedConfig, Trust};
 use crate::model::{Digest, Exception};
@@ -412,6 +412,11 @@ impl Text {
             false => "published",
         };
         self.value("approval", quoted(approval));
+        let approval_of = match policy.approval_of {
+            ApprovalOf::Content => "content",
+            ApprovalOf::Id => "id",
+        };
+        self.value("approval_of", quoted(approval_of));
         self.value("audit", list(&policy.audit));
         self.value("ring", policy.ring);
         self.value("builds", builds(&policy.builds));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::approvals::ApprovalOf;
 use super::exceptions::EXCEPTION_LIFETIME;
 use super::notify::NotifyConfig;
 use super::version_probe::SiteServers;
@@ -164,6 +165,8 @@ pub struct Policy {
     pub blocked: Vec<MitigationId>,
     /// Whether every mitigation of a feed waits for approval, even if its publisher does not ask for it.
     pub approval_required: bool,
+    /// What an approval is for.
+    pub approval_of: ApprovalOf,
     /// Mitigations that are only watched; `M2` covers every `M2.x`.
     pub audit: Vec<MitigationId>,
     /// The ring of this installation, 0 to 2.
@@ -187,6 +190,7 @@ impl Default for Policy {
             server_enabled: true,
             blocked: Vec::new(),
             approval_required: false,
+            approval_of: ApprovalOf::default(),
             audit: Vec::new(),
             ring: DEFAULT_RING,
             builds: Vec::new(),

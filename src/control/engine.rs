@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::approvals;
 use super::bundled;
 use super::config::ControlConfig;
 use super::decided::Decided;
@@ -263,8 +264,8 @@ impl Engine {
     pub(super) fn cycle(&mut self) -> (Outcome, View) {
         let now = (self.clock)();
         self.ages = self.ages(now);
-        let policy = self.policy();
         let sources = self.sources(now);
+        let policy = self.policy(&sources);
         let mut plan = plan(&sources, &policy, &self.gates, &mut self.cache, now);
         let outdated = retire::outdated(self.decided.decisions(), &plan.entries, &policy.learned);
         for id in &outdated {
@@ -380,7 +381,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn policy(&self) -> Policy {
+    pub(super) fn policy(&self, sources: &[Source]) -> Policy {
         let decided = &self.config.policy;
         let operators = self.decided.decisions();
         let watched = decided.audit.iter().map(|id| (id, Mode::Audit));
@@ -392,6 +393,7 @@ impl Engine {
                 .cloned()
                 .collect(),
             approved: operators.approved().cloned().collect(),
+            approved_contents: approvals::approved(operators, sources),
             approval_required: decided.approval_required,
             modes: (watched.chain(operators.modes()))
                 .map(|(id, mode)| (id.clone(), mode))

@@ -5,6 +5,7 @@
 //! compiled on a thread that serves traffic.
 //! See `guide::lifecycle` for sources, gates and states.
 
+mod approvals;
 mod bundled;
 mod config;
 mod controller;
@@ -38,6 +39,7 @@ mod version_probe;
 mod versions;
 
 pub use crate::mitigation::{Decision, Retirement};
+pub use approvals::ApprovalOf;
 pub use config::{
     ControlConfig, DEFAULT_SITE, INSTANCE_LIMIT, Policy, PoolPaths, SIDECAR_DEADLINE, SidecarLink,
     SidecarPlace, WATCH_INTERVAL,

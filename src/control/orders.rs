@@ -1,5 +1,6 @@
 //! Follows the orders of operators that change what the engine decides with.
 
+use super::approvals::{self, ApprovalOf};
 use super::engine::Engine;
 use super::error::ControlError;
 use super::exceptions::ExceptionText;
@@ -34,6 +35,7 @@ impl Engine {
             notes.push("it was so already".to_owned());
         }
         let (Decision::Approve(id)
+        | Decision::ApproveContent(id, _)
         | Decision::Block(id)
         | Decision::Keep(id)
         | Decision::Mode(id, _)
@@ -52,15 +54,24 @@ impl Engine {
         Ok(notes)
     }
 
-    /// The decisions that an operator's is kept as: what is retired is what is offered and fixed now, and nothing that
-    /// may come.
+    /// The decisions that an operator's is kept as: what is approved is what is offered now, what is retired what is
+    /// fixed now, and nothing that may come.
     fn decisions_of(&self, decision: &Decision) -> Result<Vec<Decision>, ControlError> {
-        let Decision::Retire(id) = decision else {
-            return Ok(vec![decision.clone()]);
-        };
         let now = (self.clock)();
-        let fixed = retire::retirable(id, &self.sources(now), &self.policy(), now)?;
-        Ok(fixed.into_iter().map(Decision::Retire).collect())
+        let sources = self.sources(now);
+        let policy = self.policy(&sources);
+        match decision {
+            Decision::Approve(id) if self.config.policy.approval_of == ApprovalOf::Content => {
+                let contents = approvals::awaiting(id, &sources, &policy, now)?.into_iter();
+                let approve = |(id, content)| Decision::ApproveContent(id, content);
+                Ok(contents.map(approve).collect())
+            }
+            Decision::Retire(id) => {
+                let fixed = retire::retirable(id, &sources, &policy, now)?;
+                Ok(fixed.into_iter().map(Decision::Retire).collect())
+            }
+            decision => Ok(vec![decision.clone()]),
+        }
     }
 
     /// Takes an exception of an operator; what to tell whoever added it.

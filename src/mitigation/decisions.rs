@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::model::{MitigationId, Mode};
+use crate::model::{Digest, MitigationId, Mode};
 
 /// The most ids that each kind of decision is kept for.
 pub const DECISION_LIMIT: usize = 1_000;
@@ -13,6 +13,8 @@ pub const DECISION_LIMIT: usize = 1_000;
 pub enum Decision {
     /// Let what waits for approval be enforced; `M2` covers every `M2.x`.
     Approve(MitigationId),
+    /// Let it be enforced for as long as its content has this digest.
+    ApproveContent(MitigationId, Digest),
     /// Never enforce it; `M2` covers every `M2.x`.
     Block(MitigationId),
     /// Keep it in force although every server is fixed; `M2` covers every `M2.x`. Takes back that it is retired.
@@ -29,6 +31,7 @@ pub enum Decision {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Decisions {
     approved: BTreeSet<MitigationId>,
+    approved_contents: BTreeSet<(MitigationId, Digest)>,
     blocked: BTreeSet<MitigationId>,
     modes: BTreeMap<MitigationId, Mode>,
     retired: BTreeSet<MitigationId>,
@@ -72,6 +75,14 @@ impl Decisions {
                 room(ids.len())?;
                 Ok(ids.insert(id.clone()))
             }
+            Decision::ApproveContent(id, content) => {
+                let approved = (id.clone(), *content);
+                if self.approved_contents.contains(&approved) {
+                    return Ok(false);
+                }
+                room(self.approved_contents.len())?;
+                Ok(self.approved_contents.insert(approved))
+            }
             Decision::Keep(id) | Decision::Retire(id) => {
                 let (own, other) = match decision {
                     Decision::Keep(_) => (&mut self.kept, &mut self.retired),
@@ -103,7 +114,12 @@ impl Decisions {
         self.blocked.iter()
     }
 
-    /// What was approved.
+    /// What was approved as it was then, each with the digest of its content.
+    pub fn approved_contents(&self) -> impl Iterator<Item = &(MitigationId, Digest)> {
+        self.approved_contents.iter()
+    }
+
+    /// What was approved whatever it says.
     pub fn approved(&self) -> impl Iterator<Item = &MitigationId> {
         self.approved.iter()
     }
@@ -133,6 +149,8 @@ impl Decisions {
     /// The text that [`read`](Self::read) reads: a line for each decision, the kind and the id apart by a space.
     pub fn write(&self) -> String {
         let approved = self.approved.iter().map(|id| format!("approve {id}\n"));
+        let contents = self.approved_contents.iter();
+        let contents = contents.map(|(id, content)| format!("approve {id} {content}\n"));
         let blocked = self.blocked.iter().map(|id| format!("block {id}\n"));
         let modes = self.modes.iter().map(|(id, mode)| match mode {
             Mode::Audit => format!("audit {id}\n"),
@@ -140,7 +158,7 @@ impl Decisions {
         });
         let kept = self.kept.iter().map(|id| format!("keep {id}\n"));
         let retired = self.retired.iter().map(|id| format!("retire {id}\n"));
-        let lines = approved.chain(blocked).chain(modes);
+        let lines = approved.chain(contents).chain(blocked).chain(modes);
         lines.chain(kept).chain(retired).collect()
     }
 
@@ -154,15 +172,23 @@ impl Decisions {
         for line in text.lines() {
             let broken = || DecisionError(format!("{line:?} is no decision"));
             let (kind, id) = line.split_once(' ').ok_or_else(broken)?;
+            let (id, content) = match id.split_once(' ') {
+                Some((id, content)) => (id, Some(Digest::from_hex(content).ok_or_else(broken)?)),
+                None => (id, None),
+            };
             let id: MitigationId = id.parse().map_err(|_| broken())?;
-            decisions.decide(&match kind {
-                "approve" => Decision::Approve(id),
-                "audit" => Decision::Mode(id, Some(Mode::Audit)),
-                "block" => Decision::Block(id),
-                "keep" => Decision::Keep(id),
-                "retire" => Decision::Retire(id),
-                "enforce" => Decision::Mode(id, Some(Mode::Enforce)),
-                _ => return Err(broken()),
+            decisions.decide(&match (kind, content) {
+                ("approve", Some(content)) => Decision::ApproveContent(id, content),
+                (_, Some(_)) => return Err(broken()),
+                (kind, None) => match kind {
+                    "approve" => Decision::Approve(id),
+                    "audit" => Decision::Mode(id, Some(Mode::Audit)),
+                    "block" => Decision::Block(id),
+                    "keep" => Decision::Keep(id),
+                    "retire" => Decision::Retire(id),
+                    "enforce" => Decision::Mode(id, Some(Mode::Enforce)),
+                    _ => return Err(broken()),
+                },
             })?;
         }
         Ok(decisions)
@@ -201,6 +227,11 @@ mod tests {
         assert_eq!(error, "M2.1 is blocked as part of M2: unblock M2");
         assert!(decide(Decision::Unblock(id("M3"))).is_err());
         assert_eq!(decide(Decision::Approve(id("M90.1"))), Ok(true));
+        let content = || Decision::ApproveContent(id("M91.1"), Digest::new([0xab; 32]));
+        assert_eq!(
+            [decide(content()), decide(content())],
+            [Ok(true), Ok(false)]
+        );
         for (mode, changed) in [
             (Some(Mode::Audit), true),
             (Some(Mode::Audit), false),
@@ -212,7 +243,11 @@ mod tests {
             assert_eq!(decide(Decision::Mode(id("M1.1"), mode)), Ok(changed));
         }
         let text = decisions.write();
-        assert_eq!(text, "approve M90.1\nblock M2\naudit M1.1\n");
+        let digest = "ab".repeat(32);
+        assert_eq!(
+            text,
+            format!("approve M90.1\napprove M91.1 {digest}\nblock M2\naudit M1.1\n")
+        );
         assert_eq!(Decisions::read(&text), Ok(decisions.clone()));
         assert_eq!(decisions.decide(&Decision::Unblock(id("M2"))), Ok(true));
         assert_eq!(decisions.blocked().count(), 0);
@@ -236,7 +271,15 @@ mod tests {
 
     #[test]
     fn what_is_no_decision_is_not_read() {
-        for text in ["block", "block ", "block m2", "stop M2", "block M2 now"] {
+        for text in [
+            "block",
+            "block ",
+            "block m2",
+            "stop M2",
+            "block M2 now",
+            "approve M2 now",
+            &format!("block M2 {}", "ab".repeat(32)),
+        ] {
             assert!(Decisions::read(text).is_err(), "{text}");
         }
     }

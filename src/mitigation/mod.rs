@@ -6,6 +6,7 @@
 //! See `guide::lifecycle` for priorities and states.
 
 mod builds;
+mod content;
 mod decisions;
 mod ledger;
 mod policy;
@@ -16,6 +17,7 @@ pub use builds::{
     Build, BuildRecord, Evidence, FORGET_AFTER, InvalidBuild, Learned, Retirement, ServerBuild,
     SiteBuilds, evidence,
 };
+pub use content::content;
 pub use decisions::{DECISION_LIMIT, Decision, DecisionError, Decisions};
 pub use ledger::{
     Answer, Command, Effect, Extent, FIRST_RETRY, LONGEST_KNOCK, LONGEST_RETRY, LOOK_INTERVAL,

@@ -1,7 +1,10 @@
 //! What an administrator said about mitigations.
 
+use std::sync::Arc;
+
 use super::builds::{Retirement, SiteBuilds};
-use crate::model::{BuildRange, MitigationId, Mode};
+use super::content::content;
+use crate::model::{BuildRange, Mitigation, MitigationId, Mode};
 
 /// The ring of an installation by default: most of them.
 pub const DEFAULT_RING: u8 = 1;
@@ -20,8 +23,10 @@ pub struct Policy {
     pub server_enabled: bool,
     /// What is never enforced; `M2` covers every `M2.x`.
     pub blocked: Vec<MitigationId>,
-    /// What a person approved; `M2` covers every `M2.x`.
+    /// What a person approved whatever it says; `M2` covers every `M2.x`.
     pub approved: Vec<MitigationId>,
+    /// What a person approved as it is.
+    pub approved_contents: Vec<Arc<Mitigation>>,
     /// Whether a mitigation of a feed waits for approval even if its publisher does not ask for it.
     pub approval_required: bool,
     /// Whether each is enforced or only watched; the last that covers a mitigation counts, before its publisher's word.
@@ -50,6 +55,7 @@ impl Default for Policy {
             server_enabled: true,
             blocked: Vec::new(),
             approved: Vec::new(),
+            approved_contents: Vec::new(),
             approval_required: false,
             modes: Vec::new(),
             ring: DEFAULT_RING,
@@ -100,8 +106,11 @@ impl Policy {
         self.blocked.iter().any(|blocked| blocked.covers(id))
     }
 
-    pub(super) fn is_approved(&self, id: &MitigationId) -> bool {
+    pub(super) fn is_approved(&self, mitigation: &Mitigation) -> bool {
+        let id = &mitigation.id;
+        let mut contents = self.approved_contents.iter();
         self.approved.iter().any(|approved| approved.covers(id))
+            || contents.any(|own| own.id == *id && content(own) == content(mitigation))
     }
 
     pub(super) fn mode(&self, id: &MitigationId) -> Option<Mode> {

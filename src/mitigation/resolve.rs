@@ -136,7 +136,7 @@ fn facts(mitigation: &Mitigation, origin: &Origin<'_>, policy: &Policy, now: Uni
         withdrawn: mitigation.withdrawn,
         expired: mitigation.not_after.is_some_and(|end| end <= now),
         not_applicable,
-        awaits_approval: asked && !policy.is_approved(id),
+        awaits_approval: asked && !policy.is_approved(mitigation),
         audit: policy.mode(id).unwrap_or(mitigation.mode) == Mode::Audit,
         failure: mitigation
             .failure

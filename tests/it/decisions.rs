@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::client::{Client, Lost};
-use crate::support::process::{Daemon, run};
+use crate::support::process::{Daemon, run, stopgap};
 
 const TWO: &str = r#"<EOCS version="1.0.4" xmlns:sg="urn:stopgap:feed:1">
 <Config id="M70.1" desc="Stops evil."><ActionList><Action type="UrlRewrite" scope="Server" desc="Abort">
@@ -135,4 +135,72 @@ fn decisions_that_make_no_sense_change_nothing() {
         let (found, why) = ordered(state.path(), words).unwrap_err();
         assert_eq!(found, Some(code), "{words}: {why}");
     }
+}
+
+#[test]
+fn approval_is_for_what_was_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let rules = folder.path().join("two.xml");
+    std::fs::write(&rules, TWO).unwrap();
+    let daemon = Daemon::start(&state, &["--rules", rules.to_str().unwrap()]);
+    let offer = |text: &str| {
+        std::fs::write(&rules, text).unwrap();
+        ordered(&state, "reload").unwrap();
+    };
+    let refused = |words: &str| {
+        let (code, why) = ordered(&state, words).unwrap_err();
+        assert_eq!(code, Some(1), "{why}");
+        why
+    };
+    assert!(refused("mitigation approve M99").contains("approve it when one does"));
+    assert!(refused("mitigation approve M70").contains("waits for no approval"));
+    ordered(&state, "mitigation approve M80").unwrap();
+    let again = ordered(&state, "mitigation approve M80.1").unwrap();
+    assert!(again.contains("it was so already"), "{again}");
+    assert_eq!(answer(&daemon, "/worse"), Err(Lost::Reset));
+    // Other words for people are the same mitigation.
+    offer(&TWO.replace("Stops worse.", "Stops what is worse."));
+    assert_eq!(answer(&daemon, "/worse"), Err(Lost::Reset));
+    // Other rules are not, nor is what was never shown.
+    let changed = TWO.replace("^worse$", "^wor").replace("/worse", "/worst");
+    offer(&changed);
+    assert_eq!(
+        [answer(&daemon, "/worst"), answer(&daemon, "/worse")],
+        [Ok(404), Ok(404)]
+    );
+    let list = ordered(&state, "mitigation list").unwrap();
+    assert!(list.contains("AwaitingApproval"), "{list}");
+    ordered(&state, "mitigation approve M80.1").unwrap();
+    assert_eq!(answer(&daemon, "/worst"), Err(Lost::Reset));
+    // What was approved once stays approved.
+    offer(TWO);
+    assert_eq!(
+        [answer(&daemon, "/worst"), answer(&daemon, "/worse")],
+        [Ok(404), Err(Lost::Reset)]
+    );
+    daemon.kill();
+    let daemon = Daemon::start(&state, &["--rules", rules.to_str().unwrap()]);
+    assert_eq!(answer(&daemon, "/worse"), Err(Lost::Reset));
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn approval_may_be_for_the_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, rules) = (folder.path().join("state"), folder.path().join("two.xml"));
+    std::fs::write(&rules, TWO).unwrap();
+    let file = folder.path().join("s.toml");
+    let settings = "listen = ['127.0.0.1:0']\nrules = ['two.xml']\n[admin]\naddress = '127.0.0.1:0'\n[policy]\n\
+                    approval_of = 'id'\n";
+    std::fs::write(&file, settings).unwrap();
+    let daemon = Daemon::from_command(stopgap(
+        &state,
+        &["run", "--config", file.to_str().unwrap()],
+    ));
+    ordered(&state, "mitigation approve M80").unwrap();
+    std::fs::write(&rules, TWO.replace("^worse$", "^wor")).unwrap();
+    ordered(&state, "reload").unwrap();
+    assert_eq!(answer(&daemon, "/worst"), Err(Lost::Reset));
+    assert!(daemon.stop().success());
 }
