@@ -75,6 +75,13 @@ impl App {
                 }
             }
         }
+        if new.control.exceptions != self.config.control.exceptions {
+            let order = Order::ExceptBySettings(new.control.exceptions.clone());
+            match self.controller.handle().order(order).await {
+                Ok(_) => self.config.control.exceptions = new.control.exceptions,
+                Err(error) => notes.push(explain(&error)),
+            }
+        }
         if new.control.notify != self.config.control.notify {
             self.controller.notify(&new.control.notify);
             self.config.control.notify = new.control.notify;
@@ -110,10 +117,6 @@ impl App {
                 differ(&control.groups, &new.control.groups),
             ),
             ("[policy]", differ(&control.policy, &new.control.policy)),
-            (
-                "[[exception]]",
-                differ(&control.exceptions, &new.control.exceptions),
-            ),
             ("[[feed]]", differ(&control.feeds, &new.control.feeds)),
             (
                 "health_paths and long_poll_paths as honest requests",

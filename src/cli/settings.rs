@@ -3,12 +3,16 @@
 use super::command::{ConfigCommand, InstanceArguments, SettingsArguments};
 use super::exit::{Ended, Exit, Failure, OrExit};
 use super::print;
+use crate::app::now;
 use crate::config::{Config, Overrides, schema};
 
 pub(super) fn config(command: &ConfigCommand) -> Ended {
     match command {
         ConfigCommand::Check(arguments) => {
-            load(arguments)?.check_tls().or_exit(Exit::Invalid)?;
+            let config = load(arguments)?;
+            config.check_tls().or_exit(Exit::Invalid)?;
+            let exceptions = config.control.check_exceptions(now());
+            exceptions.or_exit(Exit::Invalid)?;
             print("settings can be used\n")
         }
         ConfigCommand::Print(arguments) => print(&load(arguments)?.to_toml()),

@@ -204,31 +204,51 @@ impl KeptExceptions {
             counted: now,
             fault,
         };
-        let mut stored: Vec<Kept> = file
-            .exceptions
-            .into_iter()
-            .filter_map(Kept::restore)
-            .collect();
-        for exception in &config.exceptions {
-            kept.refuse_too_long(exception, now).map_err(|reason| {
-                ControlError::config(format!("[[exception]] {}: {reason}", exception.name()))
-            })?;
+        let stored = file.exceptions.into_iter();
+        kept.list = stored.filter_map(Kept::restore).collect();
+        config.check_exceptions(now)?;
+        kept.settle(&config.exceptions, now);
+        Ok(kept)
+    }
+
+    /// Takes what the settings say now in place of what they said before.
+    ///
+    /// # Errors
+    ///
+    /// When one would last too long; then nothing is changed.
+    pub(super) fn take_settings(
+        &mut self,
+        settings: &[Exception],
+        now: UnixTime,
+    ) -> Result<(), ControlError> {
+        for exception in settings {
+            refuse_too_long(exception, self.lifetime, now)
+                .map_err(|reason| ControlError::order(of_settings(exception, &reason)))?;
+        }
+        self.settle(settings, now);
+        Ok(())
+    }
+
+    /// Those that stay the same keep what they have counted.
+    fn settle(&mut self, settings: &[Exception], now: UnixTime) {
+        let known = self.events.len();
+        let mut before = std::mem::take(&mut self.list);
+        for exception in settings {
             let same = |own: &Kept| own.of_settings && own.active.exception() == exception;
-            match stored.iter().position(same) {
-                Some(at) => kept.list.push(stored.remove(at)),
-                None => kept.take(exception.clone(), true, now),
+            match before.iter().position(same) {
+                Some(at) => self.list.push(before.remove(at)),
+                None => self.take(exception.clone(), true, now),
             }
         }
         let (gone, operators): (Vec<_>, Vec<_>) =
-            stored.into_iter().partition(|own| own.of_settings);
+            before.into_iter().partition(|own| own.of_settings);
         for own in gone {
-            kept.tell(event::DELETED, &own, "no longer in the settings", now);
+            self.tell(event::DELETED, &own, "no longer in the settings", now);
         }
-        kept.list.extend(operators);
-        if !kept.events.is_empty() {
-            kept.keep();
+        self.list.extend(operators);
+        if self.events.len() > known {
+            self.keep();
         }
-        Ok(kept)
     }
 
     /// Why they are not known, or not kept.
@@ -260,8 +280,7 @@ impl KeptExceptions {
             let reason = format!("{} is over already", exception.expires());
             return Err(ControlError::order(reason));
         }
-        self.refuse_too_long(&exception, now)
-            .map_err(ControlError::order)?;
+        refuse_too_long(&exception, self.lifetime, now).map_err(ControlError::order)?;
         let of_operators = self.list.iter().filter(|own| !own.of_settings);
         if of_operators.count() >= EXCEPTION_LIMIT {
             let reason = format!("{EXCEPTION_LIMIT} are kept already: delete one first");
@@ -274,14 +293,15 @@ impl KeptExceptions {
 
     /// Deletes one of an operator.
     pub(super) fn delete(&mut self, name: &str, now: UnixTime) -> Result<(), ControlError> {
-        let Some(at) = self.named(name) else {
+        let of_operator = |own: &Kept| !own.of_settings && own.active.exception().name() == name;
+        let of_operator = self.list.iter().position(of_operator);
+        let Some(at) = of_operator.or_else(|| self.named(name)) else {
             let reason =
                 format!("there is no exception {name}; `stopgap exception list` lists all");
             return Err(ControlError::order(reason));
         };
         if self.list[at].of_settings {
-            let reason =
-                format!("{name} stands in the settings: take it out there and start again");
+            let reason = format!("{name} stands in the settings: take it out there and reload");
             return Err(ControlError::order(reason));
         }
         let own = self.list.remove(at);
@@ -367,17 +387,6 @@ impl KeptExceptions {
             if self.named(&name).is_none() {
                 return name;
             }
-        }
-    }
-
-    fn refuse_too_long(&self, exception: &Exception, now: UnixTime) -> Result<(), String> {
-        match exception.expires().since(now) > self.lifetime {
-            false => Ok(()),
-            true => Err(format!(
-                "{} is too far ahead: an exception lasts {} days at most ([policy] exception_lifetime)",
-                exception.expires(),
-                self.lifetime.as_secs() / 86_400
-            )),
         }
     }
 
@@ -522,6 +531,35 @@ impl Kept {
             hits: self.active.hits(),
             last_used: self.last_used(now).map(|time| time.to_string()),
         }
+    }
+}
+
+impl ControlConfig {
+    /// Whether every exception of the settings ends soon enough.
+    ///
+    /// # Errors
+    ///
+    /// For the first that does not.
+    pub fn check_exceptions(&self, now: UnixTime) -> Result<(), ControlError> {
+        self.exceptions.iter().try_for_each(|exception| {
+            refuse_too_long(exception, self.policy.exception_lifetime, now)
+                .map_err(|reason| ControlError::config(of_settings(exception, &reason)))
+        })
+    }
+}
+
+fn of_settings(exception: &Exception, reason: &str) -> String {
+    format!("[[exception]] {}: {reason}", exception.name())
+}
+
+fn refuse_too_long(exception: &Exception, lifetime: Duration, now: UnixTime) -> Result<(), String> {
+    match exception.expires().since(now) > lifetime {
+        false => Ok(()),
+        true => Err(format!(
+            "{} is too far ahead: an exception lasts {} days at most ([policy] exception_lifetime)",
+            exception.expires(),
+            lifetime.as_secs() / 86_400
+        )),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::exceptions::ExceptionText;
 use crate::mitigation::Decision;
-use crate::model::MitigationId;
+use crate::model::{Exception, MitigationId};
 
 /// One order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +15,8 @@ pub enum Order {
     DeleteException(String),
     /// Lets requests pass that a mitigation stops. Kept across restarts, until it ends.
     Except(ExceptionText),
+    /// Takes these exceptions of the settings in place of those that they had before.
+    ExceptBySettings(Vec<Exception>),
     /// Lifts every blocking and response rule, or puts them back. Kept across restarts.
     KillSwitch(bool),
     /// Brings a mitigation through its gates and publishes it again, as if it were new; `M2` covers every `M2.x`.

@@ -17,6 +17,16 @@ impl Engine {
             Order::Decide(decision) => self.decide(decision),
             Order::DeleteException(name) => self.delete_exception(name),
             Order::Except(text) => self.except(text),
+            Order::ExceptBySettings(all) => {
+                let now = (self.clock)();
+                self.exceptions.take_settings(all, now)?;
+                Ok(self
+                    .exceptions
+                    .fault()
+                    .map(str::to_owned)
+                    .into_iter()
+                    .collect())
+            }
             Order::Reapply(id) => self.reapply(id).map(|()| Vec::new()),
             Order::KillSwitch(_) | Order::Reload => Ok(Vec::new()),
         }

@@ -14,7 +14,7 @@ use stopgap::telemetry::{Alarms, Metrics};
 
 use crate::support::client::{Client, Lost};
 use crate::support::origin::{Origin, Then};
-use crate::support::process::{Daemon, run, stopgap};
+use crate::support::process::{Daemon, replace_file, run, stopgap};
 
 /// One mitigation with two rules, and another one.
 const THREE: &str = r#"<EOCS version="1.0.4" xmlns:sg="urn:stopgap:feed:1">
@@ -285,6 +285,43 @@ fn response_of_what_is_excepted_is_left_alone() {
     instance.ordered("exception delete both").unwrap();
     instance.ordered(&format!("{add} --rule word")).unwrap();
     assert_eq!(get("192.0.2.7", "/owa/x"), text("hidden", "a secret"));
+}
+
+#[test]
+fn reload_takes_the_exceptions_of_the_settings() {
+    let instance = Instance::new("");
+    let daemon = instance.start();
+    let settings = instance.folder.path().join("stopgap.toml");
+    let without = std::fs::read_to_string(&settings).unwrap();
+    let ends = |days: u64| UnixTime::new(stopgap::app::now().seconds() + days * DAY);
+    let with = |days: u64| {
+        format!(
+            "{without}\n[[exception]]\nname = 'own'\nmitigation = 'M70.1'\npath = '/owa'\n\
+             clients = ['192.0.2.0/28']\nowner = 'o'\nreason = 'r'\nexpires = '{}'\n",
+            ends(days)
+        )
+    };
+    let check = format!("config check --config {}", settings.display());
+    replace_file(&settings, &with(91));
+    let (code, why) = instance.ordered(&check).unwrap_err();
+    assert_eq!(code, Some(3), "{why}");
+    assert!(
+        why.contains("[[exception]] own: ") && why.contains("too far ahead"),
+        "{why}"
+    );
+    let (_, why) = instance.ordered("reload").unwrap_err();
+    assert!(why.contains("[[exception]] own: "), "{why}");
+    assert!(!passes(&daemon, "192.0.2.7", "/owa/evil"));
+
+    replace_file(&settings, &with(30));
+    instance.ordered(&check).unwrap();
+    instance.ordered("reload").unwrap();
+    assert!(passes(&daemon, "192.0.2.7", "/owa/evil"));
+    assert_eq!(instance.list()[0]["origin"], "settings");
+    replace_file(&settings, &without);
+    instance.ordered("reload").unwrap();
+    assert!(!passes(&daemon, "192.0.2.7", "/owa/evil"));
+    assert!(instance.list().is_empty());
 }
 
 #[test]
