@@ -40,6 +40,9 @@ const FRAMING_FIELDS: &[&str] = &[
 /// a clause, each with its places in a table, and the parts of the rule itself.
 const RULE_BYTES: usize = 2 * 1024;
 
+/// What tells one pattern from another.
+type PatternKey = (Arc<str>, PatternSyntax, PatternOptions);
+
 /// Inputs that are compared before one is looked up.
 const FEW_INPUTS: usize = 8;
 
@@ -53,7 +56,9 @@ pub(crate) struct Compiler {
     /// About how many bytes the rules occupy, and how many they may.
     memory: usize,
     memory_limit: usize,
-    patterns: HashMap<(Arc<str>, PatternSyntax, PatternOptions), u32>,
+    patterns: HashMap<PatternKey, u32>,
+    /// The one that was asked for again last: most rules have the same pattern for the URL.
+    repeated: Option<(PatternKey, u32)>,
     /// What each pattern requires of its input, until the index is made.
     requirements: Vec<Option<Requirement>>,
     weights: Weights,
@@ -116,6 +121,7 @@ impl Compiler {
         let count = source.most_rules();
         self.infos.reserve_exact(count);
         self.plan.request_rules.reserve_exact(count);
+        self.patterns.reserve(count);
         let mut lists = [0..0, 0..0];
         for (list, (rules, is_global)) in lists.iter_mut().zip(requests.iter().zip([true, false])) {
             let start = self.plan.request_rules.len();
@@ -236,9 +242,16 @@ impl Compiler {
             dot_matches_line_breaks: manner.hardened,
             substring: manner.substring,
         };
-        let key = (Arc::from(text.text.as_str()), manner.syntax, options);
-        if let Some(number) = self.patterns.get(&key) {
+        if let Some(((known, syntax, known_options), number)) = &self.repeated
+            && **known == *text.text
+            && (*syntax, *known_options) == (manner.syntax, options)
+        {
             return Ok(*number);
+        }
+        let key = (Arc::from(text.text.as_str()), manner.syntax, options);
+        if let Some(&number) = self.patterns.get(&key) {
+            self.repeated = Some((key, number));
+            return Ok(number);
         }
         let (pattern, tree) =
             Pattern::with_tree(&key.0, manner.syntax, options).map_err(|error| {

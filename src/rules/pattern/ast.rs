@@ -66,10 +66,18 @@ pub(in crate::rules) struct Ast {
 
 impl Ast {
     pub(super) fn new(ignore_case: bool) -> Self {
+        // Most patterns fit, and to grow step by step takes longer than to read them.
         Self {
+            nodes: Vec::with_capacity(64),
+            kids: Vec::with_capacity(64),
             ignore_case,
             ..Self::default()
         }
+    }
+
+    /// How many nodes there are.
+    pub(in crate::rules) const fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// The node that stands for the whole pattern.

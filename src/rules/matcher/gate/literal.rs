@@ -38,7 +38,7 @@ struct Parts {
     all: Vec<Part>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Part {
     /// Every text the part can take, if they are few: then one of them stands where the part matched.
     exact: Option<Vec<Vec<u8>>>,
@@ -47,7 +47,9 @@ struct Part {
 
 impl Parts {
     fn of(ast: &Ast) -> Self {
-        let mut parts = Self { all: Vec::new() };
+        let mut parts = Self {
+            all: Vec::with_capacity(ast.len()),
+        };
         for (_, node) in ast.nodes() {
             let part = parts.part(ast, node);
             parts.all.push(part);
@@ -55,7 +57,8 @@ impl Parts {
         parts
     }
 
-    fn part(&self, ast: &Ast, node: Node) -> Part {
+    /// What is known of a node; what was known of its children is used up, since each has one parent.
+    fn part(&mut self, ast: &Ast, node: Node) -> Part {
         match node {
             Node::Alternate(kids) => self.alternate(ast, ast.kids(kids)),
             Node::Backreference(_) => Part::default(),
@@ -75,13 +78,13 @@ impl Parts {
         }
     }
 
-    fn kid(&self, ast: &Ast, id: NodeId) -> Part {
+    fn kid(&mut self, ast: &Ast, id: NodeId) -> Part {
         match ast.node(id) {
             Node::Unit(unit) => Part {
                 exact: ascii(unit).map(|byte| vec![vec![byte]]),
                 clause: None,
             },
-            _ => self.all[id as usize].clone(),
+            _ => std::mem::take(&mut self.all[id as usize]),
         }
     }
 
@@ -91,7 +94,7 @@ impl Parts {
         best(part.clause, part.exact.and_then(usable))
     }
 
-    fn alternate(&self, ast: &Ast, kids: &[NodeId]) -> Part {
+    fn alternate(&mut self, ast: &Ast, kids: &[NodeId]) -> Part {
         let mut exact = Some(Vec::new());
         let mut clause = Some(Vec::new());
         for kid in kids {
@@ -106,7 +109,7 @@ impl Parts {
         Part { exact, clause }
     }
 
-    fn concat(&self, ast: &Ast, kids: &[NodeId]) -> Part {
+    fn concat(&mut self, ast: &Ast, kids: &[NodeId]) -> Part {
         let mut run = Run::default();
         for kid in kids {
             match ast.node(*kid) {
@@ -115,13 +118,13 @@ impl Parts {
                     None => run.end(),
                 },
                 _ => {
-                    let part = &self.all[*kid as usize];
+                    let part = std::mem::take(&mut self.all[*kid as usize]);
                     match &part.exact {
                         Some(strings) => run.multiply(strings),
                         None => run.end(),
                     }
-                    if let Some(clause) = &part.clause {
-                        run.offer(clause.clone());
+                    if let Some(clause) = part.clause {
+                        run.offer(clause);
                     }
                 }
             }
@@ -129,7 +132,7 @@ impl Parts {
         run.finish()
     }
 
-    fn repeat(&self, ast: &Ast, sub: NodeId, min: u32, max: u32) -> Part {
+    fn repeat(&mut self, ast: &Ast, sub: NodeId, min: u32, max: u32) -> Part {
         let part = self.kid(ast, sub);
         if min == 0 {
             let exact = part.exact.filter(|_| max == 1);
