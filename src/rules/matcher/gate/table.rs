@@ -1,5 +1,7 @@
 //! Finds the places of an input at which one of many texts may stand, by hashing a few bytes at every so many.
 
+use std::cmp::Ordering;
+
 /// The longest stride: a text must be long enough to be met wherever it begins.
 const MAX_STRIDE: usize = 8;
 
@@ -44,6 +46,10 @@ pub(super) struct Entry {
     to_check: i8,
 }
 
+/// Entries of a bucket that are compared one by one; more are kept in order and searched, since texts that share all their
+/// places would otherwise make an input of nothing but these slow.
+const CROWD: usize = 8;
+
 /// Bytes that are compared before a text is.
 const CHECKED: usize = 4;
 
@@ -53,10 +59,17 @@ const UNCHECKED: i8 = i8::MIN;
 pub(super) const MAX_TEXT: usize = 64;
 
 impl Entry {
-    fn new(tag: u32, number: u32, text: &[u8], offset: usize) -> Self {
+    fn new(tag: u32, number: u32, text: &[u8], offset: usize, ends: &Ends) -> Self {
         let last = text.len().checked_sub(CHECKED);
-        // The end that is farther from what was hashed.
-        let place = last.map(|last| if offset > last / 2 { 0 } else { last });
+        let place = last.map(|last| {
+            // The end that fewer texts share, or that is farther from what was hashed.
+            let shared = ends.of(text);
+            match shared.0.cmp(&shared.1) {
+                Ordering::Less => 0,
+                Ordering::Equal if offset > last / 2 => 0,
+                Ordering::Equal | Ordering::Greater => last,
+            }
+        });
         Self {
             tag,
             text: number,
@@ -111,9 +124,11 @@ impl Table {
         let bucket_shift = 32 - buckets;
         let mut starts = vec![0; (1 << buckets) + 1].into_boxed_slice();
         let mut crowd = Crowd::new();
+        let mut text_ends = Ends(Crowd::new(), Crowd::new());
         for (_, text) in texts.clone() {
             let first = quietest(text, width, stride, &crowd);
             firsts.push(first as u8);
+            text_ends.add(text);
             for offset in first..first + stride {
                 let key = key(&text[offset..], width);
                 let hash = hash(key);
@@ -135,12 +150,18 @@ impl Table {
                 let tag = hash(key(&text[offset..], width));
                 let end = &mut starts[(tag >> bucket_shift) as usize + 1];
                 *end -= 1;
-                entries[*end as usize] = Entry::new(tag, number, text, offset);
+                entries[*end as usize] = Entry::new(tag, number, text, offset, &text_ends);
             }
         }
         starts.rotate_left(1);
         if let Some(end) = starts.last_mut() {
             *end = entries.len() as u32;
+        }
+        for ends in starts.windows(2) {
+            let bucket = &mut entries[ends[0] as usize..ends[1] as usize];
+            if bucket.len() > CROWD {
+                bucket.sort_unstable_by_key(|entry| (entry.tag, entry.to_check, entry.check));
+            }
         }
         Self {
             stride,
@@ -195,7 +216,7 @@ impl Table {
             let hash = hash(key);
             let word = filter[(hash >> (u32::BITS - WORDS.ilog2())) as usize];
             if word >> (key & 31) & 1 != 0 {
-                self.look_up(key, at, meet);
+                self.look_up(key, input, at, meet);
             }
         };
         let places = const { (BLOCK - GRAM) / STRIDE + 1 };
@@ -219,15 +240,23 @@ impl Table {
     }
 
     #[cold]
-    fn look_up(&self, key: u32, at: usize, meet: &mut impl FnMut(&Entry, usize)) {
+    fn look_up(&self, key: u32, input: &[u8], at: usize, meet: &mut impl FnMut(&Entry, usize)) {
         let tag = hash(key);
-        let bucket = (tag >> self.bucket_shift) as usize;
-        let entries = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
-        for entry in &self.entries[entries] {
+        let entries = self.bucket(tag);
+        if entries.len() > CROWD {
+            return search(entries, tag, input, at, meet);
+        }
+        for entry in entries {
             if entry.tag == tag {
                 meet(entry, at);
             }
         }
+    }
+
+    /// The entries among which those of a hash are.
+    fn bucket(&self, tag: u32) -> &[Entry] {
+        let bucket = (tag >> self.bucket_shift) as usize;
+        &self.entries[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
     }
 
     /// How many bytes it occupies.
@@ -236,6 +265,35 @@ impl Table {
             + size_of_val(&*self.filter)
             + size_of_val(&*self.starts)
             + size_of_val(&*self.entries)
+    }
+}
+
+/// Looks up a hash in a bucket in order, by the bytes that are checked at each distance from the place.
+#[inline(never)]
+fn search(
+    entries: &[Entry],
+    tag: u32,
+    input: &[u8],
+    at: usize,
+    meet: &mut impl FnMut(&Entry, usize),
+) {
+    let (_, mut rest) = entries.split_at(entries.partition_point(|entry| entry.tag < tag));
+    while let Some(first) = rest.first().filter(|entry| entry.tag == tag) {
+        let alike = |entry: &Entry| (entry.tag, entry.to_check) == (tag, first.to_check);
+        let (mut alike, others) = rest.split_at(rest.partition_point(alike));
+        rest = others;
+        if first.to_check != UNCHECKED {
+            let place = at.checked_add_signed(first.to_check.into());
+            let there = place.and_then(|place| input.get(place..));
+            let Some(there) = there.filter(|there| there.len() >= CHECKED).map(folded) else {
+                continue;
+            };
+            alike = &alike[alike.partition_point(|entry| entry.check < there)..];
+            alike = &alike[..alike.partition_point(|entry| entry.check == there)];
+        }
+        for entry in alike {
+            meet(entry, at);
+        }
     }
 }
 
@@ -254,6 +312,27 @@ impl Crowd {
     fn add(&mut self, hash: u32) {
         let count = &mut self.0[(hash >> 16) as usize];
         *count = count.saturating_add(1);
+    }
+}
+
+/// How many texts begin, and how many end with the same bytes, roughly.
+struct Ends(Crowd, Crowd);
+
+impl Ends {
+    fn hashes(text: &[u8]) -> (u32, u32) {
+        let last = &text[text.len().saturating_sub(CHECKED)..];
+        (hash(folded(text)), hash(folded(last)))
+    }
+
+    fn of(&self, text: &[u8]) -> (u32, u32) {
+        let (first, last) = Self::hashes(text);
+        (self.0.of(first), self.1.of(last))
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        let (first, last) = Self::hashes(text);
+        self.0.add(first);
+        self.1.add(last);
     }
 }
 
@@ -393,7 +472,7 @@ mod tests {
         assert!(most <= 8, "{most}");
     }
 
-    /// What a scan does: places looked at, filter hits, and entries compared.
+    /// What a scan does: places looked at, buckets opened, and entries compared.
     fn steps(table: &Table, input: &[u8]) -> usize {
         let mut steps = 0;
         for at in (0..=input.len() - table.width).step_by(table.stride) {
@@ -402,18 +481,49 @@ mod tests {
             let word = table.filter[(hash >> (32 - table.filter.len().ilog2())) as usize];
             steps += 1;
             if word >> (key & 31) & 1 != 0 {
-                let bucket = (hash >> table.bucket_shift) as usize;
-                steps += 1 + (table.starts[bucket + 1] - table.starts[bucket]) as usize;
+                let bucket = table.bucket(hash);
+                let mut distances: Vec<_> = bucket
+                    .iter()
+                    .filter(|entry| entry.tag == hash)
+                    .map(|entry| entry.to_check)
+                    .collect();
+                distances.sort_unstable();
+                distances.dedup();
+                // A search halves the bucket for the hash, and for each distance for its end and the bytes there.
+                let halvings = bucket.len().max(1).ilog2() as usize + 1;
+                steps += match bucket.len() > CROWD {
+                    true => 1 + halvings * (1 + 3 * distances.len()),
+                    false => 1 + bucket.len(),
+                };
             }
         }
-        steps
+        let mut met = 0;
+        table.scan(input, &mut |_, _| met += 1);
+        steps + 2 * met
     }
 
-    /// An input that a client who knows the rules would send: nothing but one text, one end of which is changed.
-    fn near_misses(text: &[u8], length: usize, at: usize) -> Vec<u8> {
-        let mut miss = text.to_vec();
-        miss[at] ^= 1;
-        miss.iter().copied().cycle().take(length).collect()
+    /// The worst of all inputs that a client who knows the texts would send: nothing but one of them, one character of
+    /// which is changed, so that the bytes that are hashed and those that are checked stay; in a row and at every distance
+    /// from the places that are looked at. Steps for each byte.
+    fn worst(texts: &[String]) -> f64 {
+        let table = Table::new((0..).zip(texts.iter().map(String::as_bytes)));
+        let mut worst = 0.0_f64;
+        for text in texts {
+            for changed in [0, text.len() / 2, text.len() - 1] {
+                let mut miss = text.clone().into_bytes();
+                miss[changed] ^= 1;
+                let aligned = miss.len().next_multiple_of(table.stride);
+                for length in [miss.len(), aligned] {
+                    miss.resize(length, b'.');
+                    for shift in 0..table.stride {
+                        let input = miss.iter().copied().cycle().skip(shift);
+                        let input: Vec<u8> = input.take(512).collect();
+                        worst = worst.max(steps(&table, &input) as f64 / 512.0);
+                    }
+                }
+            }
+        }
+        worst
     }
 
     #[test]
@@ -426,22 +536,56 @@ mod tests {
             };
             (0..length).map(letter).collect()
         };
-        let mut texts = Vec::new();
-        for number in 0..1_000 {
-            let word = word(7 + number % 5);
-            texts.push(match number % 4 {
-                0 => format!("x-{word}="),
-                1 => format!("{word}="),
-                2 => format!("resource={word}"),
-                _ => format!("jndi:ldap://{word}"),
-            });
-        }
+        let mut shapes = |count: u32| -> Vec<String> {
+            (0..count)
+                .map(|number| match number % 6 {
+                    0 => format!("x-{}=", word(7 + number % 5)),
+                    1 => format!("{}=", word(7 + number % 5)),
+                    2 => format!("resource={}", word(7 + number % 5)),
+                    3 => format!("/{}/auth/", word(4 + number % 3)),
+                    4 => format!("/{}/{}.aspx?", word(7), word(7)),
+                    _ => format!("jndi:ldap://{}", word(7 + number % 5)),
+                })
+                .collect()
+        };
+        let (few, many) = (worst(&shapes(200)), worst(&shapes(1_200)));
+        assert!(few <= 4.0 && many <= 8.0, "{few} {many}");
+    }
+
+    #[test]
+    fn texts_that_share_every_place_cost_no_more_than_a_search() {
+        let texts = |count: u32| -> Vec<String> {
+            let letter = |number: u32| char::from(b'a' + (number % 26) as u8);
+            (0..count)
+                .map(|number| {
+                    let end: String = [number, number / 26, number / 676]
+                        .map(letter)
+                        .iter()
+                        .collect();
+                    format!("resource={end}")
+                })
+                .collect()
+        };
+        let (few, many) = (worst(&texts(20)), worst(&texts(400)));
+        assert!(few <= 8.0 && many <= 16.0, "{few} {many}");
+    }
+
+    #[test]
+    fn crowded_texts_are_met_wherever_they_stand() {
+        let texts: Vec<String> = (100..900)
+            .map(|number| format!("resource={number}"))
+            .collect();
         let table = Table::new((0..).zip(texts.iter().map(String::as_bytes)));
-        for text in &texts {
-            for at in [0, text.len() - 1] {
-                let input = near_misses(text.as_bytes(), 4_096, at);
-                let steps = steps(&table, &input);
-                assert!(steps <= 3 * input.len(), "{text}: {steps}");
+        for (number, text) in (0..).zip(&texts).step_by(7) {
+            let upper = text.to_ascii_uppercase();
+            for before in 0..8 {
+                let input = [&b"........"[..before], upper.as_bytes(), b"...."];
+                let mut found = Vec::new();
+                meet(&table, &input.concat(), |text, at| found.push((text, at)));
+                assert!(
+                    found.contains(&(number, before)),
+                    "{text} {before} {found:?}"
+                );
             }
         }
     }
