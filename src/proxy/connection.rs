@@ -116,44 +116,54 @@ pub(super) async fn introduced(core: &Core, stream: &mut TcpStream) -> Option<Op
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
+///
+/// What stays for as long as the connection is made before the future is first polled: of many connections that come
+/// at once it lies together, and the memory between, which each needs for a moment, can be given back whole.
+pub(super) fn serve(
     core: Rc<Core>,
-    mut stream: Stream,
+    stream: Stream,
     ends: Ends,
     terms: Rc<Terms>,
-    _admitted: Admitted,
-) {
-    let _counted = core.shared.meters.connection();
-    let (deadlines, _registration) = core.clock.register();
-    let refusals = terms.refusals;
-    let early = match terms.http2 && !stream.is_secure() {
+    admitted: Admitted,
+) -> impl Future<Output = ()> {
+    let counted = core.shared.meters.connection();
+    let (deadlines, registration) = core.clock.register();
+    let caller = Caller::of_connection(ends, stream.is_secure(), &core.shared.config.forwarding);
+    let client = Rc::new(Client {
+        link: Link::new(Rc::clone(&deadlines)),
+        caller: Rc::new(caller),
+        believed: terms.trusts(&ends).then(|| Rc::clone(&terms)),
+        refusals: terms.refusals,
+        bonds: Rc::new(Bonds::default()),
+        recent: Rc::default(),
+        multiplexed: false,
+        tunnel: RefCell::new(None),
+        core,
+    });
+    async move {
+        let _held = (admitted, counted, registration);
+        attend(client, stream, &terms, deadlines).await;
+    }
+}
+
+async fn attend(client: Rc<Client>, mut stream: Stream, terms: &Terms, deadlines: Rc<Deadlines>) {
+    let (core, link) = (Rc::clone(&client.core), client.link.clone());
+    let limits = &core.shared.config.limits;
+    let secure = stream.is_secure();
+    let early = match terms.http2 && !secure {
         true => preface(&core, &mut stream, &deadlines).await,
         false => Vec::new(),
     };
-    let http2 = stream.is_http2() || early == HTTP2_PREFACE;
-    let link = Link::new(Rc::clone(&deadlines));
-    let limits = &core.shared.config.limits;
-    let secure = stream.is_secure();
-    let client = Client {
-        core: Rc::clone(&core),
-        link: link.clone(),
-        caller: Rc::new(Caller::of_connection(
-            ends,
-            secure,
-            &core.shared.config.forwarding,
-        )),
-        believed: terms.trusts(&ends).then(|| Rc::clone(&terms)),
-        refusals,
-        bonds: Rc::new(Bonds::default()),
-        recent: Rc::new(RefCell::new(match http2 {
+    if stream.is_http2() || early == HTTP2_PREFACE {
+        let Some(client) = Rc::into_inner(client) else {
+            return;
+        };
+        let client = Client {
+            multiplexed: true,
             // It is kept while nothing goes on, too.
-            true => Recent::within(RESTING_BYTES),
-            false => Recent::default(),
-        })),
-        multiplexed: http2,
-        tunnel: RefCell::new(None),
-    };
-    if http2 {
+            recent: Rc::new(RefCell::new(Recent::within(RESTING_BYTES))),
+            ..client
+        };
         // In a box of its own, so that connections by HTTP/1.1 do not carry its size.
         return Box::pin(http2::serve(client, stream, early, deadlines)).await;
     }
@@ -161,11 +171,10 @@ pub(super) async fn serve(
         stream,
         link.clone(),
         limits.head,
-        refusals.fragment,
+        client.refusals.fragment,
         timeouts(limits),
     )
     .with_early(early);
-    let client = Rc::new(client);
     let (ending, early) = loop {
         let mut connection = Box::new(library(&client, inbound));
         let ending = run(&client, &mut connection).await;
