@@ -270,6 +270,9 @@ impl Text {
         };
         let members: Vec<String> = group.members.iter().map(member).collect();
         self.value("servers", format!("[{}]", members.join(", ")));
+        if group.servers().all(|server| server.http2) {
+            self.value("http2", true);
+        }
         let tls = group.servers().find_map(|server| server.tls.as_ref());
         self.tls(tls, "ca", "server_name");
         self.value("balance", quoted(group.balance.word()));

@@ -155,7 +155,14 @@ pub(super) const SITE_KEYS: &[Key] = &[
         "servers",
         r#"["https://10.0.0.11", { url = "https://10.0.0.12", weight = 2, backup = false }]"#,
         "required",
-        "At most 64. A weight is 1 to 1000; a backup gets requests only while no other server is fit.",
+        "At most 64; https:// and h2:// for TLS, h2c:// for HTTP/2 without, unix:/PATH for a Unix socket. A weight is 1 to 1000; a backup gets requests only while no other server is fit.",
+    ),
+    at(
+        "upstream",
+        "http2",
+        "true",
+        "false",
+        "Speak HTTP/2 to all of them: within TLS to those that agree to it, without TLS from the first byte. Logins of connections (NTLM, Negotiate) and websockets go by HTTP/1.1 all the same.",
     ),
     at(
         "upstream",

@@ -28,6 +28,8 @@ const WEIGHT: u16 = 1_000;
 pub(super) struct FileUpstream {
     name: Spanned<String>,
     servers: Spanned<Vec<Spanned<FileMember>>>,
+    #[serde(default)]
+    http2: bool,
     ca: Option<Spanned<PathBuf>>,
     server_name: Option<Spanned<Parsed<HostName>>>,
     balance: Option<Parsed<BalanceWord>>,
@@ -220,6 +222,7 @@ fn group(upstream: FileUpstream, document: &Document<'_>) -> Result<ServerGroup,
     let secured = |member: Member| Member {
         server: Server {
             tls: member.server.tls.map(|_| tls.clone()),
+            http2: member.server.http2 || upstream.http2,
             ..member.server
         },
         ..member

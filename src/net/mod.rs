@@ -34,7 +34,8 @@ pub use exchange::{ExchangeError, exchange};
 pub use framing::{HeadLimits, Malformed};
 pub use handover::{Handover, Received, activated};
 pub use http2::{
-    HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts, Http2Watch, StreamReset,
+    ClientSession, ClientStream, HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts,
+    Http2Watch, StreamReset, ask_http2,
 };
 pub use inbound::{Inbound, InboundTimeouts};
 pub use inherited::{Inherited, share_out};

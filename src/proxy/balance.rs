@@ -17,6 +17,7 @@ use crate::net::Clock;
 pub(super) struct Servers {
     pub(super) group: Arc<Group>,
     servers: Vec<Rc<Server>>,
+    http2: bool,
     /// Where a choice among equals begins.
     turn: Cell<usize>,
 }
@@ -80,6 +81,7 @@ impl Servers {
         };
         let servers = Self {
             servers: members.map(server).collect(),
+            http2: settings.servers().any(|server| server.http2),
             group: Arc::clone(group),
             turn: Cell::new(start),
         };
@@ -88,6 +90,11 @@ impl Servers {
             servers.all(None, 0).best();
         }
         servers
+    }
+
+    /// Whether any of them is spoken to by HTTP/2.
+    pub(super) fn speak_http2(&self) -> bool {
+        self.http2
     }
 
     /// The servers for a request of this client; waits for its turn when all have as many connections as they may.

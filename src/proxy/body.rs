@@ -11,9 +11,10 @@ use hyper::body::Incoming;
 use super::ProxyError;
 use super::bond::Lease;
 use super::exchange::Exchange;
+use super::headers::forward_trailers;
 use crate::filter::{BodyTransform, BodyWatch};
 
-/// A client's body on its way to a server. Trailers are left behind: no server here asks for them.
+/// A client's body on its way to a server, and what trails it.
 ///
 /// A client that sent `Expect: 100-continue` gets its 100 when this is polled first, which is once a server is
 /// connected and has been sent the head; the server's own 100 comes to nothing (RFC 9110 section 10.1.1).
@@ -63,7 +64,14 @@ impl Body for RequestBody {
                     }
                     Poll::Ready(Some(Ok(frame)))
                 }
-                Poll::Ready(Some(Ok(_))) => continue,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
+                    Ok(mut fields) => {
+                        forward_trailers(&mut fields);
+                        this.exchange.end_request();
+                        Poll::Ready(Some(Ok(Frame::trailers(fields))))
+                    }
+                    Err(_) => continue,
+                },
                 Poll::Ready(Some(Err(error))) => {
                     Poll::Ready(Some(Err(ProxyError::request_body(error))))
                 }

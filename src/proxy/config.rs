@@ -153,6 +153,8 @@ pub struct Server {
     pub port: u16,
     /// The Unix socket that it is spoken to over, rather than at its host and port.
     pub socket: Option<PathBuf>,
+    /// Whether it is spoken to by HTTP/2: within TLS if it agrees, else from the first byte (RFC 9113 section 3).
+    pub http2: bool,
     /// Whom it has to prove to be, when it is spoken to within TLS.
     pub tls: Option<ServerTls>,
 }
@@ -164,6 +166,7 @@ impl Server {
             host: host.to_owned(),
             port,
             socket: None,
+            http2: false,
             tls: None,
         }
     }
@@ -189,7 +192,12 @@ impl fmt::Display for Server {
         if let Some(path) = &self.socket {
             return write!(f, "unix:{}", path.display());
         }
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let scheme = match (self.tls.is_some(), self.http2) {
+            (false, false) => "http",
+            (false, true) => "h2c",
+            (true, false) => "https",
+            (true, true) => "h2",
+        };
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
@@ -209,7 +217,7 @@ impl fmt::Display for InvalidServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "upstream {:?}: {}; write http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH",
+            "upstream {:?}: {}; write http://HOST[:PORT], https://HOST[:PORT], h2:// (HTTP/2 within TLS), h2c:// (without) or unix:/PATH",
             self.text, self.reason
         )
     }
@@ -220,7 +228,8 @@ impl std::error::Error for InvalidServer {}
 impl FromStr for Server {
     type Err = InvalidServer;
 
-    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`, with nothing but a slash after it, or `unix:/PATH`.
+    /// Parses `http://HOST[:PORT]` or `https://HOST[:PORT]`, with nothing but a slash after it, the same with `h2c` and
+    /// `h2` for a server that is spoken to by HTTP/2, or `unix:/PATH`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = |reason| InvalidServer {
             text: text.chars().take(256).collect(),
@@ -235,10 +244,12 @@ impl FromStr for Server {
             });
         }
         let uri: http::Uri = text.parse().map_err(|_| invalid("this is no URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => None,
-            Some("https") => Some(ServerTls::default()),
-            _ => return Err(invalid("the scheme must be http or https")),
+        let (tls, http2) = match uri.scheme_str() {
+            Some("http") => (None, false),
+            Some("https") => (Some(ServerTls::default()), false),
+            Some("h2c") => (None, true),
+            Some("h2") => (Some(ServerTls::default()), true),
+            _ => return Err(invalid("the scheme must be http, https, h2 or h2c")),
         };
         if !matches!(
             uri.path_and_query().map(|rest| rest.as_str()),
@@ -266,6 +277,7 @@ impl FromStr for Server {
         };
         Ok(Self {
             tls,
+            http2,
             ..Self::plain(host, port)
         })
     }
@@ -306,6 +318,8 @@ mod tests {
             ("https://mail.example", Some("https://mail.example:443")),
             ("https://[::1]:444/", Some("https://[::1]:444")),
             ("unix:/run/mail.sock", Some("unix:/run/mail.sock")),
+            ("h2://mail.example", Some("h2://mail.example:443")),
+            ("h2c://mail.example:81", Some("h2c://mail.example:81")),
             ("unix:mail.sock", None),
             ("ftp://mail.example", None),
             ("http://mail.example/owa", None),

@@ -8,21 +8,27 @@ use tokio::net::TcpStream;
 use super::ProxyError;
 use super::core::Core;
 use super::pool::{Connection, Server};
-use crate::net::{ClientConnection, Side, Socket, Stream, connect_unix};
+use crate::net::{ClientConnection, Side, Socket, Stream, TlsClient, connect_unix};
 
 /// Addresses of one host name that are tried.
 const ADDRESSES: usize = 8;
 
 /// Opens a connection.
 pub(super) async fn connect(core: &Core, server: &Server) -> Result<Connection, ProxyError> {
-    let stream = secure(core, server, open(server).await?).await?;
-    Ok(Connection {
-        wire: Box::new(ClientConnection::new(stream)),
-        _counted: core.shared.meters.upstream_connection(),
-    })
+    let stream = secure(core, server, server.tls.as_ref(), open(server).await?).await?;
+    Ok(counted(core, ClientConnection::new(stream)))
 }
 
-async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
+/// A connection that is counted while it exists.
+pub(super) fn counted(core: &Core, wire: ClientConnection) -> Connection {
+    Connection {
+        wire: Box::new(wire),
+        _counted: core.shared.meters.upstream_connection(),
+    }
+}
+
+/// Opens a connection, without TLS so far.
+pub(super) async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
     let timeout = server.connect_timeout;
     if let Some(path) = &server.socket {
         return match tokio::time::timeout(timeout, connect_unix(path)).await {
@@ -60,12 +66,17 @@ async fn open(server: &Server) -> Result<TcpStream, ProxyError> {
 }
 
 /// Shakes hands, if the server is spoken to within TLS.
-async fn secure(core: &Core, server: &Server, stream: TcpStream) -> Result<Stream, ProxyError> {
+pub(super) async fn secure(
+    core: &Core,
+    server: &Server,
+    tls: Option<&TlsClient>,
+    stream: TcpStream,
+) -> Result<Stream, ProxyError> {
     if server.socket.is_none() {
         stream.set_nodelay(true).map_err(ProxyError::connect)?;
     }
     let socket = Socket::new(stream, Side::Server, &core.batch);
-    let Some(tls) = &server.tls else {
+    let Some(tls) = tls else {
         return Ok(Stream::Plain(socket));
     };
     let timeout = server.connect_timeout;

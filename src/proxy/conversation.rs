@@ -4,17 +4,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Method, request, response};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE};
+use http::uri::Scheme;
+use http::{Method, Request, Uri, request, response};
 use http_body::{Body as _, Frame};
 
 use super::ProxyError;
 use super::body::RequestBody;
 use super::pool::Connection;
-use crate::net::{ClientConnection, RequestLength, ResponseError, Stream, encode};
+use crate::net::{ClientSession, ClientStream, RequestLength, ResponseError, Stream, encode};
 
 /// A request that can be sent: its head in bytes, and its body.
 pub(super) struct Outgoing {
     head: Vec<u8>,
+    /// The head in parts, if it may be sent by HTTP/2.
+    parts: Option<Box<request::Parts>>,
     method: Method,
     body: Option<RequestBody>,
     length: RequestLength,
@@ -32,6 +36,7 @@ impl Outgoing {
         };
         Self {
             head: encode(parts, length),
+            parts: None,
             method: parts.method.clone(),
             body: Some(body).filter(|body| !body.is_none()),
             length,
@@ -42,6 +47,32 @@ impl Outgoing {
     pub(super) fn is_repeatable(&self) -> bool {
         let is_safe = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS);
         is_safe && self.length == RequestLength::None
+    }
+
+    /// Lets it be sent by HTTP/2, too.
+    pub(super) fn allow_http2(&mut self, parts: request::Parts) {
+        self.parts = Some(Box::new(parts));
+    }
+
+    /// The request as HTTP/2 has it: its host is that of its target (RFC 9113 section 8.3.1).
+    fn for_http2(&self, scheme: &Scheme) -> Option<Request<()>> {
+        let mut parts = request::Parts::clone(self.parts.as_deref()?);
+        let mut target = http::uri::Parts::default();
+        target.scheme = Some(scheme.clone());
+        target.path_and_query = parts.uri.path_and_query().cloned();
+        let host = parts.headers.remove(HOST)?;
+        target.authority = Some(host.as_bytes().try_into().ok()?);
+        parts.uri = Uri::from_parts(target).ok()?;
+        parts.version = http::Version::HTTP_2;
+        parts.headers.remove(CONTENT_LENGTH);
+        if let RequestLength::Exact(length) = self.length {
+            parts.headers.insert(CONTENT_LENGTH, length.into());
+        }
+        // Whatever a server sends behind its response is passed on, as far as the client's protocol lets it.
+        parts
+            .headers
+            .insert(TE, HeaderValue::from_static("trailers"));
+        Some(Request::from_parts(parts, ()))
     }
 
     /// Takes back its head, to be sent once more.
@@ -60,12 +91,20 @@ fn expects_body(method: &Method) -> bool {
 /// One that was begun and not settled resets its connection when it is dropped, so that the server cannot take half a
 /// request for a whole one.
 pub(super) struct Conversation {
-    connection: Option<Connection>,
+    carrier: Option<Carrier>,
     upload: Option<Upload>,
     /// Why the request is not sent whole.
     failure: Option<ProxyError>,
     /// Whoever waits for the response, or for the request to be sent.
     waiting: Option<Waker>,
+}
+
+/// What an exchange is on.
+enum Carrier {
+    /// A connection of its own, by HTTP/1.1.
+    Connection(Connection),
+    /// One stream among several, by HTTP/2.
+    Stream(Box<ClientStream>),
 }
 
 /// The part of a request that is still to be sent.
@@ -75,6 +114,8 @@ struct Upload {
     left: u64,
     /// Whether nothing was sent so far.
     fresh: bool,
+    /// Whether none of the body was asked for so far.
+    untouched: bool,
 }
 
 /// How sending ended.
@@ -91,20 +132,71 @@ impl Conversation {
         connection
             .wire
             .begin(std::mem::take(&mut outgoing.head), outgoing.method.clone());
+        Self::on(Carrier::Connection(connection), outgoing)
+    }
+
+    /// Begins to send a request that may be sent by HTTP/2, which stays as it is until its body is asked for.
+    ///
+    /// # Errors
+    ///
+    /// When no stream can begin on this connection.
+    pub(super) fn begin_stream(
+        session: &ClientSession,
+        scheme: &Scheme,
+        outgoing: &mut Outgoing,
+    ) -> Result<Self, ResponseError> {
+        let request = outgoing.for_http2(scheme).ok_or(ResponseError::Malformed(
+            "the request has no form in HTTP/2",
+        ))?;
+        let stream = session.open(request, outgoing.body.is_none())?;
+        Ok(Self::on(Carrier::Stream(Box::new(stream)), outgoing))
+    }
+
+    fn on(carrier: Carrier, outgoing: &mut Outgoing) -> Self {
         let upload = Upload {
             body: outgoing.body.take(),
             length: outgoing.length,
             fresh: true,
+            untouched: true,
             left: match outgoing.length {
                 RequestLength::Exact(length) => length,
                 RequestLength::Chunked | RequestLength::None => 0,
             },
         };
         Self {
-            connection: Some(connection),
+            carrier: Some(carrier),
             upload: Some(upload),
             failure: None,
             waiting: None,
+        }
+    }
+
+    /// Whether other requests are on the same connection.
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        matches!(self.carrier, Some(Carrier::Stream(_)))
+    }
+
+    /// Gives the body back to a request with which nobody has done anything; whether it is as it was.
+    pub(super) fn give_back(&mut self, outgoing: &mut Outgoing) -> bool {
+        match self.upload.take() {
+            Some(Upload {
+                body,
+                untouched: true,
+                ..
+            }) => {
+                outgoing.body = body;
+                true
+            }
+            // All was sent, and there is no body.
+            None => outgoing.length == RequestLength::None,
+            Some(_) => false,
+        }
+    }
+
+    /// The server lets it wait too long: nothing new begins on a connection with others.
+    pub(super) fn suspect(&self) {
+        if let Some(Carrier::Stream(stream)) = &self.carrier {
+            stream.retire_session();
         }
     }
 
@@ -115,10 +207,10 @@ impl Conversation {
 
     /// Sends more of the request.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
-        let (Some(upload), Some(connection)) = (&mut self.upload, &mut self.connection) else {
+        let (Some(upload), Some(carrier)) = (&mut self.upload, &mut self.carrier) else {
             return Poll::Ready(Ok(()));
         };
-        let result = ready!(upload.poll(&mut connection.wire, context));
+        let result = ready!(upload.poll(carrier, context));
         self.upload = None;
         if let Err(Unsent::Client) = result {
             self.failure = Some(ProxyError::broken_request());
@@ -143,8 +235,9 @@ impl Conversation {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<response::Parts, ResponseError>> {
-        match &mut self.connection {
-            Some(connection) => connection.wire.poll_head(context),
+        match &mut self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.poll_head(context),
+            Some(Carrier::Stream(stream)) => stream.poll_head(context),
             None => Poll::Ready(Err(ResponseError::Ended)),
         }
     }
@@ -160,10 +253,12 @@ impl Conversation {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Some(Err(failure)));
         }
-        let Some(connection) = &mut self.connection else {
-            return Poll::Ready(Some(Err(ProxyError::closed())));
+        let next = match &mut self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.poll_body(context),
+            Some(Carrier::Stream(stream)) => stream.poll_body(context),
+            None => return Poll::Ready(Some(Err(ProxyError::closed()))),
         };
-        match connection.wire.poll_body(context) {
+        match next {
             Poll::Ready(Some(Err(error))) => {
                 // What came before goes to the client first.
                 self.failure = Some(ProxyError::exchange(error));
@@ -176,52 +271,64 @@ impl Conversation {
 
     /// Whether the whole body of the response was read.
     pub(super) fn is_body_ended(&self) -> bool {
-        self.connection
-            .as_ref()
-            .is_some_and(|connection| connection.wire.is_body_ended())
+        match &self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.is_body_ended(),
+            Some(Carrier::Stream(stream)) => stream.is_body_ended(),
+            None => false,
+        }
     }
 
     /// Bytes of the body of the response that are left, if their number was announced.
     pub(super) fn body_left(&self) -> Option<u64> {
-        self.connection
-            .as_ref()
-            .and_then(|connection| connection.wire.body_left())
+        match &self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.body_left(),
+            Some(Carrier::Stream(stream)) => stream.body_left(),
+            None => None,
+        }
     }
 
     /// The head of the request, to be sent on another connection, if nothing of a response has come.
     pub(super) fn take_back(mut self) -> Option<Vec<u8>> {
-        self.connection.as_mut()?.wire.take_back()
+        match &mut self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.take_back(),
+            Some(Carrier::Stream(_)) | None => None,
+        }
     }
 
     /// Whether nothing more can be done on the connection of an exchange that is over; else the task is woken once
     /// that is so.
     pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> bool {
         let sent = self.poll_sent(context).is_ready();
-        match &mut self.connection {
-            Some(connection) => {
+        match &mut self.carrier {
+            Some(Carrier::Connection(connection)) => {
                 let wire = &mut connection.wire;
                 (sent && !wire.may_settle()) || wire.poll_unusable(context).is_ready()
             }
-            None => true,
+            // None of these is kept for a client.
+            Some(Carrier::Stream(_)) | None => true,
         }
     }
 
     /// The connection, if it can carry another exchange.
     pub(super) fn settle(&mut self) -> Option<Connection> {
-        let usable = !self.is_sending() && self.failure.is_none();
-        let mut connection = self.connection.take_if(|_| usable)?;
-        if connection.wire.settle() {
-            return Some(connection);
+        if self.is_sending() || self.failure.is_some() {
+            return None;
         }
-        self.connection = Some(connection);
-        None
+        let settled = match &mut self.carrier {
+            Some(Carrier::Connection(connection)) => connection.wire.settle(),
+            Some(Carrier::Stream(_)) | None => false,
+        };
+        match self.carrier.take_if(|_| settled) {
+            Some(Carrier::Connection(connection)) => Some(connection),
+            Some(Carrier::Stream(_)) | None => None,
+        }
     }
 
     /// Ends it at once, wherever it is.
     pub(super) fn abandon(&mut self) {
         self.upload = None;
-        if let Some(connection) = self.connection.take() {
-            connection.wire.reset_when_dropped();
+        if let Some(mut carrier) = self.carrier.take() {
+            carrier.reset();
         }
         if let Some(waiting) = self.waiting.take() {
             waiting.wake();
@@ -230,18 +337,57 @@ impl Conversation {
 
     /// The stream and what came behind the response, once the server has changed to another protocol.
     pub(super) fn into_tunnel(mut self) -> Option<(Stream, Bytes)> {
-        self.connection
-            .take()
-            .map(|connection| connection.wire.into_parts())
+        match self.carrier.take() {
+            Some(Carrier::Connection(connection)) => Some(connection.wire.into_parts()),
+            Some(Carrier::Stream(_)) | None => None,
+        }
     }
 }
 
 impl Drop for Conversation {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection
-            && (self.is_sending() || self.failure.is_some() || !connection.wire.is_body_ended())
-        {
-            connection.wire.reset_when_dropped();
+        let whole = !self.is_sending() && self.failure.is_none() && self.is_body_ended();
+        if !whole && let Some(carrier) = &mut self.carrier {
+            carrier.reset();
+        }
+    }
+}
+
+impl Carrier {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        let sent = match self {
+            Self::Connection(connection) => connection.wire.poll_send(context),
+            Self::Stream(stream) => stream.poll_send(context),
+        };
+        sent.map_err(|_| Unsent::Server)
+    }
+
+    fn push(&mut self, piece: Bytes, length: RequestLength) {
+        match self {
+            Self::Connection(connection) => {
+                let chunked = length == RequestLength::Chunked;
+                connection.wire.push(piece, chunked);
+            }
+            Self::Stream(stream) => stream.push(piece),
+        }
+    }
+
+    /// Ends a body of this kind, and gives what trails it. One of a known length ends by itself on a connection.
+    fn push_end(&mut self, trailers: Option<HeaderMap>, length: RequestLength) {
+        match self {
+            Self::Connection(connection) if length == RequestLength::Chunked => {
+                connection.wire.push_end(trailers.as_ref());
+            }
+            Self::Connection(_) => {}
+            Self::Stream(stream) => stream.push_end(trailers),
+        }
+    }
+
+    /// Has it end so that the server takes nothing half for something whole.
+    fn reset(&mut self) {
+        match self {
+            Self::Connection(connection) => connection.wire.reset_when_dropped(),
+            Self::Stream(stream) => stream.reset(),
         }
     }
 }
@@ -249,41 +395,47 @@ impl Drop for Conversation {
 impl Upload {
     fn poll(
         &mut self,
-        connection: &mut ClientConnection,
+        carrier: &mut Carrier,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Unsent>> {
         loop {
             // What has arrived of the body leaves together with the head.
             if self.body.is_none() || !std::mem::take(&mut self.fresh) {
-                ready!(connection.poll_send(context)).map_err(|_| Unsent::Server)?;
+                ready!(carrier.poll_send(context))?;
             }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(()));
             };
-            match Pin::new(body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
+            let next = Pin::new(body).poll_frame(context);
+            self.untouched &= next.is_pending();
+            match next {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
                         self.count(&data)?;
-                        connection.push(data, self.length == RequestLength::Chunked);
+                        carrier.push(data, self.length);
+                        if self.length != RequestLength::Chunked && self.left == 0 {
+                            self.end(carrier, None);
+                        }
                     }
-                    if self.length != RequestLength::Chunked && self.left == 0 {
-                        self.body = None;
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok();
+                        self.end(carrier, trailers);
                     }
-                }
+                },
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Unsent::Client)),
                 Poll::Ready(None) if self.left > 0 => return Poll::Ready(Err(Unsent::Client)),
-                Poll::Ready(None) => {
-                    self.body = None;
-                    if self.length == RequestLength::Chunked {
-                        connection.push_end();
-                    }
-                }
+                Poll::Ready(None) => self.end(carrier, None),
                 Poll::Pending => {
-                    ready!(connection.poll_send(context)).map_err(|_| Unsent::Server)?;
+                    ready!(carrier.poll_send(context))?;
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    fn end(&mut self, carrier: &mut Carrier, trailers: Option<HeaderMap>) {
+        self.body = None;
+        carrier.push_end(trailers, self.length);
     }
 
     /// A body is exactly as long as was said, whoever counted before.

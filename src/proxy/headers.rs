@@ -165,6 +165,38 @@ fn forwarded_value(forwarded: &Forwarded, host: &HeaderValue) -> Option<HeaderVa
     HeaderValue::try_from(value).ok()
 }
 
+/// Fields that must not trail a body, since servers that take them for part of the head would read another request
+/// than was judged (RFC 9110 section 6.5.1).
+const NOT_TRAILING: [&str; 17] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "set-cookie",
+    "user-agent",
+    "www-authenticate",
+];
+
+const NOT_TRAILING_LENGTHS: u64 = lengths(&NOT_TRAILING);
+
+/// Turns the fields that trail a client's body into those that go upstream.
+pub(super) fn forward_trailers(fields: &mut HeaderMap) {
+    remove_any(fields, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS);
+    remove_any(fields, &NOT_TRAILING, NOT_TRAILING_LENGTHS);
+    remove_misleading(fields);
+    remove_claims(fields, false);
+}
+
 /// Turns an upstream's fields into those that go to the client.
 pub(super) fn forward_response(parts: &mut response::Parts, upgrade: bool) {
     // A server that names a field of framing here gets its way with the others; nothing is refused.
@@ -368,6 +400,26 @@ mod tests {
         forward_response(&mut parts, false);
         let names: Vec<&str> = parts.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-length", "x-own"]);
+    }
+
+    #[test]
+    fn nothing_that_belongs_to_a_head_trails() {
+        let mut fields = HeaderMap::new();
+        let forbidden = [
+            "Host",
+            "cookie",
+            "transfer-encoding",
+            "x-original-url",
+            "x-forwarded-for",
+        ];
+        for name in forbidden.into_iter().chain(["x-checksum", "grpc-status"]) {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            fields.append(name, HeaderValue::from_static("1"));
+        }
+        forward_trailers(&mut fields);
+        let mut names: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["grpc-status", "x-checksum"]);
     }
 
     #[test]

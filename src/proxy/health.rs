@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::running::Order;
 use super::standing::{Check, Group};
 use super::{HealthCheck, Server};
-use crate::net::{Stream, connect_unix};
+use crate::net::{Stream, ask_http2, connect_unix};
 
 /// What checks call themselves.
 const AGENT: HeaderValue = HeaderValue::from_static("stopgap-health-check");
@@ -95,7 +95,11 @@ impl Record {
 /// One check; the error says what was wrong.
 async fn ask(group: &Group, server: usize, check: &HealthCheck) -> Result<(), String> {
     let Server {
-        host, port, socket, ..
+        host,
+        port,
+        socket,
+        http2,
+        ..
     } = &group.settings.members[server].server;
     let socket = match socket {
         Some(path) => connect_unix(path).await,
@@ -104,25 +108,63 @@ async fn ask(group: &Group, server: usize, check: &HealthCheck) -> Result<(), St
     let socket = socket.map_err(|error| format!("no connection: {error}"))?;
     // Fails only on a socket that is gone, which shows at once, or that has no delay.
     let _ = socket.set_nodelay(true);
-    let stream = match &group.tls[server] {
-        Some(tls) => tls.connect(socket).await,
-        None => Ok(Stream::Plain(socket)),
+    let tls = group.tls[server].as_ref();
+    let stream = match (tls, http2) {
+        (Some(tls), true) => tls.with_http2().connect(socket).await,
+        (Some(tls), false) => tls.connect(socket).await,
+        (None, _) => Ok(Stream::Plain(socket)),
     };
     let stream = stream.map_err(|error| format!("no TLS: {error}"))?;
+    let request = request(group, server, check)?;
+    let status = match *http2 && (stream.is_http2() || tls.is_none()) {
+        true => by_http2(stream, request, tls.is_some()).await?,
+        false => by_http1(stream, request).await?,
+    };
+    match check.expects(status) {
+        true => Ok(()),
+        false => Err(format!("answered with {status}")),
+    }
+}
+
+async fn by_http1(
+    stream: Stream<TcpStream>,
+    request: Request<Empty<Bytes>>,
+) -> Result<u16, String> {
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| because(&error))?;
-    let mut answer = pin!(requests.send_request(request(group, server, check)?));
+    let mut answer = pin!(requests.send_request(request));
     let answered = tokio::select! {
         answered = &mut answer => answered,
         // It may have brought the answer before it ended.
         _ = connection => answer.await,
     };
-    let status = answered.map_err(|error| because(&error))?.status().as_u16();
-    match check.expects(status) {
-        true => Ok(()),
-        false => Err(format!("answered with {status}")),
-    }
+    let answered = answered.map_err(|error| because(&error))?;
+    Ok(answered.status().as_u16())
+}
+
+/// The host is that of the target (RFC 9113 section 8.3.1), and nothing speaks of the connection.
+async fn by_http2(
+    stream: Stream<TcpStream>,
+    request: Request<Empty<Bytes>>,
+    secure: bool,
+) -> Result<u16, String> {
+    let (mut parts, _) = request.into_parts();
+    parts.headers.remove(CONNECTION);
+    let host = parts.headers.remove(HOST);
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let uri = Uri::builder()
+        .scheme(if secure { "https" } else { "http" })
+        .authority(host.as_ref().map_or(&b""[..], HeaderValue::as_bytes))
+        .path_and_query(target);
+    parts.uri = uri.build().map_err(|error| error.to_string())?;
+    parts.version = http::Version::HTTP_2;
+    let answered = ask_http2(stream, Request::from_parts(parts, ())).await;
+    let status = answered.map_err(|error| because(&error))?;
+    Ok(status.as_u16())
 }
 
 fn request(
@@ -150,7 +192,7 @@ fn request(
         .map_err(|error| error.to_string())
 }
 
-fn because(error: &hyper::Error) -> String {
+fn because(error: &dyn Error) -> String {
     match error.source() {
         Some(source) => format!("no proper answer: {error}: {source}"),
         None => format!("no proper answer: {error}"),

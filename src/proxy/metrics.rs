@@ -133,6 +133,8 @@ impl Label for Reason {
 pub(super) enum Retry {
     /// It may be sent twice, and was lost on a connection that had been idle.
     Lost,
+    /// Its server said that it did nothing with it.
+    Refused,
     /// Its server could not be reached.
     Unreachable,
 }
@@ -143,6 +145,7 @@ impl Label for Retry {
     fn value(&self) -> &str {
         match self {
             Self::Lost => "lost",
+            Self::Refused => "refused",
             Self::Unreachable => "unreachable",
         }
     }

@@ -37,6 +37,7 @@ mod respond;
 mod route;
 mod running;
 mod service;
+mod sessions;
 mod standing;
 mod upgrade;
 mod worker;

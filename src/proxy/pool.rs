@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::balance::Seat;
 use super::metrics::Counted;
+use super::sessions::Sessions;
 use super::{Limits, Member, ServerGroup};
 use crate::net::{ClientConnection, Clock, TlsClient};
 
@@ -33,6 +34,8 @@ pub(super) struct Server {
     pub(super) address: Option<SocketAddr>,
     /// How it is spoken to within TLS, if it is.
     pub(super) tls: Option<TlsClient>,
+    /// Its connections by HTTP/2, if it is spoken to by that.
+    pub(super) http2: Option<Sessions>,
     /// Its place in its group.
     pub(super) seat: Seat,
     pub(super) connect_timeout: Duration,
@@ -63,6 +66,7 @@ impl Server {
             socket: server.socket.clone(),
             address: address.map(|address| SocketAddr::new(address, server.port)),
             tls: tls.clone(),
+            http2: server.http2.then(|| Sessions::new(tls.as_ref())),
             seat,
             connect_timeout: group.connect_timeout.unwrap_or(limits.connect_timeout),
             limit: group
@@ -75,6 +79,9 @@ impl Server {
 
     /// Closes connections that were idle since before the tick `oldest`, and has those rest that are idle for long.
     pub(super) fn close_idle(&self, oldest: u64, now: u64) {
+        if let Some(sessions) = &self.http2 {
+            sessions.close_idle(oldest, now);
+        }
         self.idle.borrow_mut().retain_mut(|idle| {
             let wire = &mut idle.connection.wire;
             if idle.since + RESTS < now {

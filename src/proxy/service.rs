@@ -19,7 +19,7 @@ use super::caller::Caller;
 use super::conversation::Outgoing;
 use super::core::{Core, LocalUpstream};
 use super::exchange::{Exchange, Patience};
-use super::forward::{self, Unanswered, forward, forward_bound};
+use super::forward::{self, Sharing, Unanswered, forward, forward_bound};
 use super::headers;
 use super::http2;
 use super::metrics::{Outcome, Reason};
@@ -302,10 +302,14 @@ impl Client {
             }
             self.bonds.bind();
         }
+        let mut request = Outgoing::new(&parts, RequestBody::new(body, &exchange));
+        if servers.speak_http2() {
+            request.allow_http2(parts);
+        }
         Ok(Begun::Forward(Errand {
             upstream,
             servers: Rc::clone(servers),
-            request: Outgoing::new(&parts, RequestBody::new(body, &exchange)),
+            request,
             response_filter: response_filter.map(Box::new),
             exchange,
             upgrade,
@@ -322,15 +326,8 @@ impl Client {
             exchange,
             upgrade,
         } = errand;
-        let answered = match self.bonds.take(upstream) {
-            _ if self.bonds.has_ended() => Err(Unanswered::Ended),
-            // In a box, so that the requests of clients without a login do not carry its size.
-            Some(talk) => Box::pin(forward_bound(&talk, request, &exchange)).await,
-            None => {
-                let shared = !self.bonds.is_bound();
-                forward(&self.core, &servers, shared, request, &exchange).await
-            }
-        };
+        let to = (upstream, &*servers);
+        let answered = self.ask(to, request, &exchange, upgrade).await;
         let answer = match answered {
             Ok(answer) => answer,
             Err(unanswered) => return self.unanswered(unanswered, exchange),
@@ -350,7 +347,7 @@ impl Client {
             }
             self.bonds.bind();
         }
-        let (home, ends) = match self.bonds.is_bound() {
+        let (home, ends) = match self.bonds.is_bound() && !conversation.is_multiplexed() {
             true => (
                 Home::Client(Rc::clone(&self.bonds), upstream),
                 headers::closes(&parts),
@@ -381,6 +378,30 @@ impl Client {
             respond::close(&mut response);
         }
         Ok(response)
+    }
+
+    /// Sends a request where it may go, and waits for the head of its response.
+    async fn ask(
+        &self,
+        (upstream, servers): (usize, &Servers),
+        request: Outgoing,
+        exchange: &Exchange,
+        upgrade: bool,
+    ) -> Result<forward::Answer, Unanswered> {
+        match self.bonds.take(upstream) {
+            _ if self.bonds.has_ended() => Err(Unanswered::Ended),
+            // In a box, so that the requests of clients without a login do not carry its size.
+            Some(talk) => Box::pin(forward_bound(&talk, request, exchange)).await,
+            None => {
+                let sharing = match self.bonds.is_bound() {
+                    true => Sharing::Nothing,
+                    // Another protocol takes a connection over whole.
+                    false if upgrade => Sharing::Pool,
+                    false => Sharing::Streams,
+                };
+                forward(&self.core, servers, sharing, request, exchange).await
+            }
+        }
     }
 
     /// Sends the client to HTTP/1.1, where its login gets a connection of its own (RFC 9113 section 9.1 and 7).

@@ -45,6 +45,7 @@ mod prove;
 mod proxy;
 mod proxy_auth;
 mod proxy_forwarding;
+mod proxy_http2;
 mod proxy_limits;
 mod proxy_malformed;
 mod proxy_protocol;

@@ -250,6 +250,9 @@ fn large_bodies_pass_whole() {
     client.send(&chunked).unwrap();
     assert!(client.reply("POST").unwrap().body == body);
     assert_eq!(origin.connections(), 1);
+    let trailers = |_| origin.next().trailers;
+    let trailers: Vec<Vec<String>> = (0..3).map(trailers).collect();
+    assert_eq!(trailers, [vec![], vec![], vec!["x-trailer: 1".to_owned()]]);
 }
 
 #[test]

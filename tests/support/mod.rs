@@ -9,6 +9,7 @@ pub(crate) mod ecmascript;
 pub(crate) mod encoding;
 pub(crate) mod feed_server;
 pub(crate) mod http2;
+pub(crate) mod http2_origin;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod product;

@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) fields: Vec<(String, String)>,
     /// The body, if it was read and arrived whole.
     pub(crate) body: Option<Vec<u8>>,
+    /// The lines that trailed it.
+    pub(crate) trailers: Vec<String>,
 }
 
 /// What a connection does after an answer.
@@ -46,6 +48,7 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     tell: SyncSender<Seen>,
     requests: usize,
+    trailers: Vec<String>,
 }
 
 impl Seen {
@@ -102,6 +105,7 @@ impl Origin {
                         stream: BufReader::new(stream),
                         tell,
                         requests: 0,
+                        trailers: Vec::new(),
                     };
                     while let Some(seen) = connection.head(number) {
                         match behave(&mut connection, seen) {
@@ -175,6 +179,7 @@ impl Connection {
                         line,
                         fields,
                         body: None,
+                        trailers: Vec::new(),
                     });
                 }
             }
@@ -192,6 +197,7 @@ impl Connection {
     pub(crate) fn take(&mut self, mut seen: Seen) -> Option<Vec<u8>> {
         let body = self.body(&seen);
         seen.body.clone_from(&body);
+        seen.trailers = std::mem::take(&mut self.trailers);
         self.record(seen);
         body
     }
@@ -208,14 +214,21 @@ impl Connection {
             loop {
                 let line = self.line()?;
                 let length = usize::from_str_radix(&line, 16).ok()?;
+                if length == 0 {
+                    self.trailers.clear();
+                    loop {
+                        let line = self.line()?;
+                        if line.is_empty() {
+                            return Some(body);
+                        }
+                        self.trailers.push(line);
+                    }
+                }
                 let mut chunk = vec![0; length];
                 self.stream.read_exact(&mut chunk).ok()?;
                 body.extend_from_slice(&chunk);
                 if !self.line()?.is_empty() {
                     return None;
-                }
-                if length == 0 {
-                    return Some(body);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::header::HeaderMap;
 use http::{Method, StatusCode, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -125,10 +126,15 @@ impl ClientConnection {
         self.output.piece = piece;
     }
 
-    /// Gives the end of a chunked request body.
-    pub fn push_end(&mut self) {
+    /// Gives the end of a chunked request body, and the fields that trail it (RFC 9112 section 7.1.2).
+    pub fn push_end(&mut self, trailers: Option<&HeaderMap>) {
         self.output.make_room();
-        self.output.text.extend_from_slice(b"0\r\n\r\n");
+        let text = &mut self.output.text;
+        text.extend_from_slice(b"0\r\n");
+        for (name, value) in trailers.into_iter().flatten() {
+            head::field(text, name.as_str(), value.as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
     }
 
     /// Sends what was given.

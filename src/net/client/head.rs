@@ -62,7 +62,8 @@ pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
     head
 }
 
-fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Writes one field.
+pub(super) fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     head.extend_from_slice(name.as_bytes());
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);

@@ -1,14 +1,17 @@
-//! Watches the frames of an HTTP/2 connection on their way to and from the HTTP library, and holds what it does not.
+//! HTTP/2: watches the frames of a client's connection on their way to and from the HTTP library, and holds what it
+//! does not; and speaks it to servers.
 //!
-//! Layer 1. Part of net; calls clock only.
+//! Layer 1. Part of net; calls clock and stream only.
 //! Holds: frames are counted, never changed; what a connection may cost without getting anything done is bounded;
 //!        no wait for a client is without a bound.
 //! See `guide::threat_model` for the attacks.
 
+mod client;
 mod frames;
 mod inbound;
 mod reset;
 
+pub use client::{ClientSession, ClientStream, ask_http2};
 pub use inbound::{Http2Awaited, Http2Inbound, Http2Timeouts, Http2Watch};
 pub use reset::StreamReset;
 

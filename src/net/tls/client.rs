@@ -64,6 +64,16 @@ impl TlsClient {
         })
     }
 
+    /// The same, but agrees to HTTP/2 if the server does.
+    pub fn with_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = protocols(true);
+        Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            name: self.name.clone(),
+        }
+    }
+
     /// Takes whatever certificate is shown: for connections of a process to its own listeners, whose certificates are
     /// for names that clients know it by.
     ///
