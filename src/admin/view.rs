@@ -1,6 +1,6 @@
 //! What is shown, to whoever asks: the read-only address, the control socket, and clients of the welcome page.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
@@ -21,7 +21,7 @@ pub struct View {
 struct Inner {
     control: ControlHandle,
     metrics: Metrics,
-    about: OnceLock<About>,
+    about: RwLock<Option<About>>,
     reloads: OnceLock<mpsc::Sender<ReloadOrder>>,
     ready: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     upstreams: OnceLock<Box<dyn Fn() -> Vec<UpstreamReport> + Send + Sync>>,
@@ -35,7 +35,7 @@ pub type ReloadOrder = oneshot::Sender<Vec<String>>;
 struct Document<'a> {
     #[serde(flatten)]
     status: &'a Status,
-    process: Option<&'a About>,
+    process: Option<About>,
     upstreams: Vec<UpstreamReport>,
 }
 
@@ -46,7 +46,7 @@ impl View {
             inner: Arc::new(Inner {
                 control,
                 metrics,
-                about: OnceLock::new(),
+                about: RwLock::default(),
                 reloads: OnceLock::new(),
                 ready: OnceLock::new(),
                 upstreams: OnceLock::new(),
@@ -54,12 +54,29 @@ impl View {
         }
     }
 
-    /// Says where the process listens, and how to find out whether it can serve traffic; once, later calls change
-    /// nothing.
+    /// Says where the process listens, and how to find out whether it can serve traffic; the way to find out once, later
+    /// calls do not change it.
     pub fn started(&self, about: About, ready: impl Fn() -> bool + Send + Sync + 'static) {
+        *self.write_about() = Some(about);
         // Set by an earlier call already: that one stays.
-        let _ = self.inner.about.set(about);
         let _ = self.inner.ready.set(Box::new(ready));
+    }
+
+    /// Changes what is said of the process.
+    pub fn renew(&self, change: impl FnOnce(&mut About)) {
+        if let Some(about) = &mut *self.write_about() {
+            change(about);
+        }
+    }
+
+    fn write_about(&self) -> RwLockWriteGuard<'_, Option<About>> {
+        let about = &self.inner.about;
+        about.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn about(&self) -> Option<About> {
+        let about = &self.inner.about;
+        about.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The orders to read settings again, each with where to say what of them was refused; once, later calls get none.
@@ -111,7 +128,7 @@ impl View {
     /// The page; without a history for anybody.
     fn page_with(&self, history: Option<&[TransitionReport]>) -> Response<Bytes> {
         let status = self.inner.control.status();
-        let page = page::render(self.inner.about.get(), &status, history);
+        let page = page::render(self.about().as_ref(), &status, history);
         let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", page);
         let fields = response.headers_mut();
         fields.insert(
@@ -130,7 +147,7 @@ impl View {
         let status = self.inner.control.status();
         let document = Document {
             status: &status,
-            process: self.inner.about.get(),
+            process: self.about(),
             upstreams: self
                 .inner
                 .upstreams

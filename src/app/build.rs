@@ -77,7 +77,7 @@ pub fn build(config: Config, inheritance: Inheritance) -> Result<App, AppError> 
     let alarms = Alarms::new(&metrics);
     let (mut received, handover) = inheritance.into_parts();
     let state = open_state(&config, &alarms, received.lock)?;
-    let mut controller = Controller::start(
+    let controller = Controller::start(
         config.control.clone(),
         &state,
         &metrics,

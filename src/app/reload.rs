@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::build::{App, Logs, proxy_config};
+use super::build::{App, Logs, proof_targets, proxy_config};
 use super::error::AppError;
 use crate::config::{Config, Overrides};
 use crate::control::Order;
@@ -66,7 +66,8 @@ impl App {
                 .versions
                 .clone_from(&self.config.control.versions);
         }
-        if data_plane(&new) != data_plane(&self.config) {
+        let replaced = data_plane(&new) != data_plane(&self.config);
+        if replaced {
             match self.replace_proxy(&new).await {
                 Ok(()) => tracing::info!("settings of listeners, sites and limits are in force"),
                 Err(error) => {
@@ -96,6 +97,11 @@ impl App {
         self.config.forwarding = new.forwarding;
         self.config.log = new.log;
         self.config.drain_timeout = new.drain_timeout;
+        if replaced {
+            self.controller
+                .prove(proof_targets(&self.config, &self.running));
+            self.view.renew(|about| self.describe_traffic(about));
+        }
         notes
     }
 

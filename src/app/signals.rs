@@ -21,6 +21,7 @@ use crate::admin::{
     About, ControlSocket, ServerReport, SiteAbout, UpstreamReport, serve_address, serve_socket,
 };
 use crate::control::Order;
+use crate::net::ServiceManager;
 use crate::proxy::{Running, ServerStatus, UpstreamStatus};
 use crate::telemetry::AlarmKind;
 
@@ -29,6 +30,9 @@ const CERTIFICATES: &str = "certificates";
 
 /// The first of the real-time signals that a program may use: the C library keeps some for itself (signal(7)).
 const SIGRTMIN: i32 = if cfg!(target_env = "musl") { 35 } else { 34 };
+/// Where a service manager says that it wants to be told.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
 /// How long clients of the admin side get at the end.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,8 @@ impl App {
             upstreams.into_iter().map(report).collect()
         });
         greet(&about, &self.controller.handle().status());
+        let mut manager = service_manager();
+        manager.ready();
         tokio::spawn(warn_of_certificates(self.config.clone()));
         let mut watch = tokio::time::interval(self.config.control.watch_interval);
         let next = loop {
@@ -85,7 +91,11 @@ impl App {
                         }
                     }
                     Asked::KillSwitch => self.throw_kill_switch(),
-                    Asked::Reload => drop(self.reload(source).await),
+                    Asked::Reload => {
+                        manager.reloading();
+                        drop(self.reload(source).await);
+                        manager.ready();
+                    }
                 },
                 Some(answer) = reloads.recv() => {
                     // Whoever asked may have gone.
@@ -96,10 +106,14 @@ impl App {
         };
         draining.store(true, Ordering::Relaxed);
         if let Some(next) = &next {
+            manager.succeeded_by(next.process);
+            // What else this process says is of no interest any more.
+            manager = ServiceManager::default();
             tracing::info!(process = next.process, "the next process serves");
             end_admin(&stop, &mut admin).await;
             next.release();
         }
+        manager.stopping();
         let deadline = self.config.drain_timeout;
         tracing::info!(
             deadline_seconds = deadline.as_secs(),
@@ -180,6 +194,21 @@ impl App {
     }
 
     fn about(&self, admin: &Admin) -> About {
+        let mut about = About {
+            listeners: Vec::new(),
+            tls_listeners: Vec::new(),
+            workers: 0,
+            sites: Vec::new(),
+            admin: admin.address,
+            state_dir: self.state.path().map(|path| path.display().to_string()),
+            stopped_example: stopped_example(&self.controller.handle().status()),
+        };
+        self.describe_traffic(&mut about);
+        about
+    }
+
+    /// Says where traffic comes in now, and where it goes.
+    pub(super) fn describe_traffic(&self, about: &mut About) {
         let sites = self.config.sites.iter().map(|site| SiteAbout {
             name: site.name.clone(),
             hosts: site.hosts.clone(),
@@ -190,15 +219,10 @@ impl App {
             .iter()
             .zip(&self.config.listeners)
             .filter(|(_, listener)| !listener.tls.is_empty());
-        About {
-            listeners: listeners.to_vec(),
-            tls_listeners: secure.map(|(address, _)| address.clone()).collect(),
-            workers: self.running.workers(),
-            sites: sites.collect(),
-            admin: admin.address,
-            state_dir: self.state.path().map(|path| path.display().to_string()),
-            stopped_example: stopped_example(&self.controller.handle().status()),
-        }
+        about.tls_listeners = secure.map(|(address, _)| address.clone()).collect();
+        about.listeners = listeners.to_vec();
+        about.workers = self.running.workers();
+        about.sites = sites.collect();
     }
 
     /// Looks whether the certificates of TLS listeners have changed.
@@ -250,6 +274,17 @@ impl App {
             }
         });
     }
+}
+
+/// Whoever started this process, and wants to be told of it.
+fn service_manager() -> ServiceManager {
+    let Some(name) = std::env::var_os(NOTIFY_SOCKET) else {
+        return ServiceManager::default();
+    };
+    ServiceManager::at(&name).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager cannot be told");
+        ServiceManager::default()
+    })
 }
 
 fn report(upstream: UpstreamStatus) -> UpstreamReport {

@@ -157,6 +157,7 @@ fn listeners(
             refusals: refusals(&[all, &listener.refusals]),
             clients,
             http2: listener.http2.unwrap_or(!tls.is_empty()),
+            health_path: listener.health_path.map(|path| path.into_inner().0.0),
             proxies: proxies(&listener.proxy_protocol),
             trusted: listener
                 .trusted_proxies

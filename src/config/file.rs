@@ -64,6 +64,7 @@ pub(super) struct FileListener {
     pub(super) client_ca: Option<Spanned<PathBuf>>,
     pub(super) client_certificates: Option<Spanned<Parsed<ClientWord>>>,
     pub(super) http2: Option<bool>,
+    pub(super) health_path: Option<Spanned<Parsed<PathPrefix>>>,
     #[serde(default)]
     pub(super) proxy_protocol: Vec<Parsed<ProxyWord>>,
     pub(super) trusted_proxies: Option<Vec<Parsed<ProxyWord>>>,

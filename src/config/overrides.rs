@@ -113,6 +113,7 @@ impl Overrides {
             refusals,
             clients: None,
             http2: !tls.is_empty(),
+            health_path: None,
             proxies: TrustedProxies::default(),
             trusted: trusted.clone(),
             tls,

@@ -150,6 +150,9 @@ impl Text {
             self.value("client_certificates", quoted(word));
         }
         self.value("http2", listener.http2);
+        if let Some(path) = &listener.health_path {
+            self.value("health_path", quoted(path));
+        }
         self.value("proxy_protocol", list(&listener.proxies.names()));
         self.value("trusted_proxies", list(&listener.trusted.names()));
     }

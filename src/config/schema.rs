@@ -322,6 +322,13 @@ const GENERAL: &[Key] = &[
     ),
     at(
         "listener",
+        "health_path",
+        r#""/stopgap-health""#,
+        "none",
+        "The path of health checks of a balancer in front: answered here before any rule, 200 while this proxy takes requests and 503 while it drains; not counted and not logged.",
+    ),
+    at(
+        "listener",
         "proxy_protocol",
         r#"["10.0.0.0/8"]"#,
         "none",

@@ -43,7 +43,7 @@ pub struct Controller {
     versions: Versions,
     notifier: Notifier,
     runtime: RuntimeHandle,
-    targets: Option<oneshot::Sender<ProofTargets>>,
+    targets: watch::Sender<Option<ProofTargets>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -95,7 +95,7 @@ impl Controller {
         );
         let versions = engine.versions();
         let (stop, stopped) = oneshot::channel();
-        let (targets, told) = oneshot::channel();
+        let (targets, told) = watch::channel(None);
         let probes = secret_probes()?;
         let proving = Proving {
             probes: probes.clone(),
@@ -132,7 +132,7 @@ impl Controller {
             versions,
             notifier,
             runtime: handle_of_runtime,
-            targets: Some(targets),
+            targets,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -148,12 +148,10 @@ impl Controller {
         self.probes.clone()
     }
 
-    /// Has everything proven that is in force: now, after each swap, and each minute. Only the first call counts.
-    pub fn prove(&mut self, targets: ProofTargets) {
-        if let Some(told) = self.targets.take() {
-            // It has stopped: nothing is left to prove.
-            let _ = told.send(targets);
-        }
+    /// Has everything proven that is in force: now, after each swap, and each minute; through other listeners once they
+    /// are told.
+    pub fn prove(&self, targets: ProofTargets) {
+        self.targets.send_replace(Some(targets));
     }
 
     /// Has these servers asked for their builds from now on. One that is new, or asked in another way, is of an unknown
@@ -258,7 +256,7 @@ struct Polled {
 /// What proving begins with.
 struct Proving {
     probes: Probes,
-    targets: oneshot::Receiver<ProofTargets>,
+    targets: watch::Receiver<Option<ProofTargets>>,
 }
 
 struct Tasks {
@@ -457,20 +455,36 @@ async fn prove(
     mut view: watch::Receiver<Arc<View>>,
     proved: mpsc::Sender<(Revision, Vec<Proof>)>,
 ) {
-    let Ok(targets) = proving.targets.await else {
-        return;
-    };
-    let prover = Prover::new(targets, proving.probes);
+    let Proving {
+        probes,
+        mut targets,
+    } = proving;
     loop {
-        let current = Arc::clone(&view.borrow_and_update());
-        let proofs = prover.round(&current).await;
-        if proved.send((current.revision, proofs)).await.is_err() {
-            return;
+        let known = targets.borrow_and_update().clone();
+        let Some(known) = known else {
+            match targets.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        };
+        let prover = Prover::new(known, probes.clone());
+        loop {
+            let current = Arc::clone(&view.borrow_and_update());
+            let proofs = prover.round(&current).await;
+            if proved.send((current.revision, proofs)).await.is_err() {
+                return;
+            }
+            let swapped = view.wait_for(|view| view.revision != current.revision);
+            // Whichever comes first; a control side that has gone ends this with the next send.
+            let moved = tokio::select! {
+                Ok(()) = targets.changed() => true,
+                _ = tokio::time::timeout(PROOF_INTERVAL, swapped) => false,
+            };
+            tokio::time::sleep(prove::PAUSE).await;
+            if moved {
+                break;
+            }
         }
-        let swapped = view.wait_for(|view| view.revision != current.revision);
-        // Whichever comes first; a control side that has gone ends this with the next send.
-        let _ = tokio::time::timeout(PROOF_INTERVAL, swapped).await;
-        tokio::time::sleep(prove::PAUSE).await;
     }
 }
 

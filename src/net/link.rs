@@ -1,11 +1,12 @@
 //! What the transport and the service of one client connection tell each other.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::clock::{Deadlines, Registration, Slot};
 use super::framing::Malformed;
+use super::pace::Pace;
 
 /// The state that [`Inbound`](super::Inbound) shares with whoever answers its requests.
 ///
@@ -28,7 +29,15 @@ struct Shared {
     /// Whether a read was put off until the exchange ends; nothing but this link would wake its task then.
     put_off: Cell<bool>,
     /// Of one stream among several on its connection, which has deadlines of its own.
-    stream: Option<Registration>,
+    stream: Option<StreamState>,
+}
+
+/// What a stream has beside what a connection has.
+#[derive(Debug)]
+struct StreamState {
+    _registration: Registration,
+    /// How fast its request body has to come.
+    reading: RefCell<Pace>,
 }
 
 /// How far the current exchange is.
@@ -63,12 +72,17 @@ impl Link {
         Self::with(deadlines, None)
     }
 
-    /// The link of one stream among several on its connection.
-    pub fn of_stream(deadlines: Rc<Deadlines>, registration: Registration) -> Self {
-        Self::with(deadlines, Some(registration))
+    /// The link of one stream among several on its connection. `least` bytes of its request body have to come within the
+    /// time for one, unless it has a time of its own.
+    pub fn of_stream(deadlines: Rc<Deadlines>, registration: Registration, least: usize) -> Self {
+        let state = StreamState {
+            _registration: registration,
+            reading: RefCell::new(Pace::new(Slot::Read, least)),
+        };
+        Self::with(deadlines, Some(state))
     }
 
-    fn with(deadlines: Rc<Deadlines>, stream: Option<Registration>) -> Self {
+    fn with(deadlines: Rc<Deadlines>, stream: Option<StreamState>) -> Self {
         Self {
             shared: Rc::new(Shared {
                 deadlines,
@@ -148,14 +162,27 @@ impl Link {
 
     /// It is the client's turn to send more of the body of a stream, within this time.
     pub fn await_body(&self, timeout: Duration) {
-        if self.shared.stream.is_some() && !self.deadlines().is_set(Slot::Read) {
+        if let Some(stream) = &self.shared.stream
+            && !self.deadlines().is_set(Slot::Read)
+        {
             self.set_awaited(Awaited::Body);
-            self.deadlines().set(Slot::Read, timeout);
+            stream.reading.borrow_mut().wait(self.deadlines(), timeout);
         }
     }
 
-    /// More of the body of a stream has come, or its end.
-    pub fn got_body(&self) {
+    /// So many bytes more of the body of a stream have come.
+    pub fn got_body(&self, count: usize) {
+        if let Some(stream) = &self.shared.stream {
+            let mut reading = stream.reading.borrow_mut();
+            reading.moved(self.deadlines(), count);
+            if self.body_timeout().is_some() {
+                reading.reset();
+            }
+        }
+    }
+
+    /// The whole body of a stream has come.
+    pub fn end_body(&self) {
         if self.shared.stream.is_some() {
             self.deadlines().clear(Slot::Read);
         }

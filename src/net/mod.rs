@@ -22,6 +22,7 @@ mod pace;
 mod platform;
 mod private_socket;
 mod proxy_protocol;
+mod service_manager;
 mod socket;
 mod stream;
 mod tls;
@@ -44,6 +45,7 @@ pub use listener::{Acceptor, BoundSocket, Queue, SOCKET_MODE, bind, connect_unix
 pub use platform::give_memory_back;
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
 pub use proxy_protocol::{ProxiedEnds, read_proxy_header};
+pub use service_manager::ServiceManager;
 pub use socket::{Batch, Side, Socket};
 pub use stream::Stream;
 pub use tls::{

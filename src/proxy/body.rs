@@ -28,7 +28,7 @@ impl RequestBody {
     pub(super) fn new(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
         match incoming {
-            Some(_) => exchange.await_server(),
+            Some(_) => exchange.await_server(0),
             None => exchange.end_request(),
         }
         Self {
@@ -58,7 +58,8 @@ impl Body for RequestBody {
         loop {
             return match Pin::new(&mut *incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                    this.exchange.await_server();
+                    let count = frame.data_ref().map_or(0, Bytes::len);
+                    this.exchange.await_server(count);
                     if incoming.is_end_stream() {
                         this.exchange.end_request();
                     }
@@ -214,6 +215,35 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
+        let next = this.poll_next(context);
+        if let Poll::Ready(Some(Err(error))) = &next {
+            this.exchange.blame(error.party());
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Server(body) => body.transform.is_none() && body.lease.is_body_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Server(body) if body.transform.is_some() => SizeHint::default(),
+            Kind::Server(body) => body.lease.size_hint(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let this = self;
         let body = match &mut this.kind {
             Kind::Full(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Kind::Full(bytes) => {
@@ -250,21 +280,6 @@ impl Body for ResponseBody {
                 this.exchange.await_response();
                 Poll::Pending
             }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Server(body) => body.transform.is_none() && body.lease.is_body_ended(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Server(body) if body.transform.is_some() => SizeHint::default(),
-            Kind::Server(body) => body.lease.size_hint(),
         }
     }
 }

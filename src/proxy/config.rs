@@ -71,6 +71,9 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken here: with clients that agree to it within TLS, or that begin with it on a plain
     /// listener (RFC 9113 section 3.3).
     pub http2: bool,
+    /// The path of health checks of whoever spreads connections over proxies: answered here, by whether this proxy takes
+    /// requests.
+    pub health_path: Option<String>,
     /// Proxies in front, which begin each connection by saying who its client is (the PROXY protocol). Nobody else is
     /// believed.
     pub proxies: TrustedProxies,
@@ -89,6 +92,7 @@ impl Listener {
             tls: Vec::new(),
             clients: None,
             http2: false,
+            health_path: None,
             proxies: TrustedProxies::default(),
             trusted: TrustedProxies::default(),
         }

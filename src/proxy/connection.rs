@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Limits;
 use super::bond::Bonds;
 use super::caller::Caller;
 use super::core::Core;
@@ -25,6 +24,7 @@ use super::respond;
 use super::service::{Client, ClientService};
 use super::upgrade;
 use super::worker::Terms;
+use super::{Limits, Party};
 use crate::filter::Recent;
 use crate::net::{
     self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
@@ -132,8 +132,8 @@ pub(super) fn serve(
     let client = Rc::new(Client {
         link: Link::new(Rc::clone(&deadlines)),
         caller: Rc::new(caller),
-        believed: terms.trusts(&ends).then(|| Rc::clone(&terms)),
-        refusals: terms.refusals,
+        believed: terms.trusts(&ends),
+        terms: Rc::clone(&terms),
         bonds: Rc::new(Bonds::default()),
         recent: Rc::default(),
         multiplexed: false,
@@ -171,7 +171,7 @@ async fn attend(client: Rc<Client>, mut stream: Stream, terms: &Terms, deadlines
         stream,
         link.clone(),
         limits.head,
-        client.refusals.fragment,
+        client.terms.refusals.fragment,
         timeouts(limits),
     )
     .with_early(early);
@@ -429,6 +429,7 @@ fn refuse(client: &Client, reason: Reason, pending: &[u8]) -> Vec<u8> {
             status: reason.status(),
             bytes: answer.body().len() as u64,
             verdict: Outcome::Refused.name(),
+            party: Some(Party::Downstream),
         };
         let entry = AccessEntry::unread(id, client.caller.address, pending, core.time.get());
         recorder.access(&entry, answered);

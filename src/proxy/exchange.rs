@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Party;
 use super::caller::Caller;
 use super::core::Core;
 use super::metrics::Outcome;
@@ -24,6 +25,8 @@ pub(super) struct Exchange {
     place: OnceCell<Admitted>,
     access: Option<AccessEntry>,
     outcome: Cell<Outcome>,
+    /// Who is at fault, if anybody is.
+    party: Cell<Option<Party>>,
     status: Cell<u16>,
     bytes: Cell<u64>,
     patience: Cell<Patience>,
@@ -64,6 +67,7 @@ impl Exchange {
             place: OnceCell::new(),
             access,
             outcome: Cell::new(Outcome::Failed),
+            party: Cell::new(None),
             status: Cell::new(0),
             bytes: Cell::new(0),
             patience: Cell::new(patience),
@@ -112,6 +116,11 @@ impl Exchange {
         self.status.set(status);
     }
 
+    /// Says whose fault it is that the client does not get what it asked for.
+    pub(super) fn blame(&self, party: Party) {
+        self.party.set(Some(party));
+    }
+
     /// Counts bytes of the response body.
     pub(super) fn add_bytes(&self, count: usize) {
         self.bytes.set(self.bytes.get() + count as u64);
@@ -123,9 +132,9 @@ impl Exchange {
         tracing::debug!(reason = skip.word(), request = %self.id, "a body was not rewritten");
     }
 
-    /// It is the server's turn to take more of the request.
-    pub(super) fn await_server(&self) {
-        self.link.got_body();
+    /// It is the server's turn to take more of the request, of which so many bytes have come.
+    pub(super) fn await_server(&self, count: usize) {
+        self.link.got_body(count);
         if !self.is_response_in_progress() {
             self.link
                 .deadlines()
@@ -149,7 +158,7 @@ impl Exchange {
     /// All of the request was sent.
     pub(super) fn end_request(&self) {
         self.request_ended.set(true);
-        self.link.got_body();
+        self.link.end_body();
         let deadlines = self.link.deadlines();
         if !self.response_begun.get() {
             deadlines.set(Slot::Upstream, self.patience.get().response);
@@ -163,7 +172,7 @@ impl Exchange {
         self.response_ended.set(true);
         self.link.deadlines().clear(Slot::Upstream);
         if !self.request_ended.get() {
-            self.await_server();
+            self.await_server(0);
         }
         self.link.finish();
     }
@@ -212,6 +221,7 @@ impl Drop for Exchange {
                 status: self.status.get(),
                 bytes: self.bytes.get(),
                 verdict: outcome.name(),
+                party: self.party.get(),
             };
             self.core.recorder.borrow_mut().access(entry, answered);
         }

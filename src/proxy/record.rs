@@ -10,7 +10,7 @@ use http::{Method, Uri, Version, request};
 
 use super::escape::{json_string, quoted};
 use super::request_id::RequestId;
-use super::{AccessFormat, ProxyConfig};
+use super::{AccessFormat, Party, ProxyConfig};
 use crate::filter::Judged;
 use crate::model::UnixTime;
 use crate::rules::Verdict;
@@ -128,6 +128,8 @@ pub(super) struct Answered {
     pub(super) bytes: u64,
     /// One word for what became of it.
     pub(super) verdict: &'static str,
+    /// Whose fault it is, if it is not what was asked for.
+    pub(super) party: Option<Party>,
 }
 
 impl Recorder {
@@ -327,7 +329,12 @@ fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
     let seconds = entry.begun.elapsed().as_secs_f64();
     put(
         out,
-        format_args!("\" {} {} {seconds:.6}\n", entry.id, answered.verdict),
+        format_args!(
+            "\" {} {} {seconds:.6} {}\n",
+            entry.id,
+            answered.verdict,
+            answered.party.map_or("-", Party::name)
+        ),
     );
 }
 
@@ -371,6 +378,11 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
     );
     out.extend_from_slice(b",\"user_agent\":");
     json_string(out, entry.agent.as_ref().map_or(b"", HeaderValue::as_bytes));
+    out.extend_from_slice(b",\"party\":");
+    match answered.party {
+        Some(party) => json_string(out, party.name().as_bytes()),
+        None => out.extend_from_slice(b"null"),
+    }
     let seconds = entry.begun.elapsed().as_secs_f64();
     put(
         out,
@@ -413,6 +425,7 @@ mod tests {
             status: 200,
             bytes: 5,
             verdict: "forwarded",
+            party: None,
         };
         let mut line = Vec::new();
         combined(&mut line, &entry, answered);

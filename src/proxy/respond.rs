@@ -36,6 +36,14 @@ pub(super) fn failed(cause: &ProxyError, id: RequestId) -> Answer {
     error(status, word, id)
 }
 
+/// Says whether this proxy takes requests.
+pub(super) fn health(serves: bool, id: RequestId) -> Answer {
+    match serves {
+        true => answer(StatusCode::OK, Bytes::from_static(b"ok\n"), id),
+        false => error(503, "draining", id),
+    }
+}
+
 /// Says that the pool that serves the path is stopped.
 pub(super) fn paused(id: RequestId) -> Answer {
     let mut answer = error(503, "pool-stopped", id);

@@ -187,6 +187,7 @@ impl Proxy {
                             refusals: listener.refusals,
                             tls: running.tls[index].clone(),
                             http2: listener.http2,
+                            health_path: listener.health_path.clone(),
                             proxies: listener.proxies.clone(),
                             trusted: listener.trusted.clone(),
                         },

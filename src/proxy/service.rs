@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode, request, response};
+use http::{Method, Request, Response, StatusCode, request, response};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 
@@ -28,7 +28,7 @@ use super::respond::{self, Answer};
 use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
-use crate::canon::{self, Refusals};
+use crate::canon;
 use crate::filter::{BodyTransform, BodyWatch, Recent, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 
@@ -43,9 +43,10 @@ pub(super) struct Client {
     pub(super) link: Link,
     /// The client at the other end.
     pub(super) caller: Rc<Caller>,
-    /// How the listener knows whom to believe; only if that client is a proxy that is believed.
-    pub(super) believed: Option<Rc<Terms>>,
-    pub(super) refusals: Refusals,
+    /// How connections of its listener are taken.
+    pub(super) terms: Rc<Terms>,
+    /// Whether that client is a proxy that is believed about its own clients.
+    pub(super) believed: bool,
     /// The upstream connections that are this client's alone.
     pub(super) bonds: Rc<Bonds>,
     /// What the last request of the connection came to.
@@ -151,8 +152,8 @@ impl Client {
             core: Rc::clone(&self.core),
             link,
             caller: Rc::clone(&self.caller),
-            believed: self.believed.clone(),
-            refusals: self.refusals,
+            terms: Rc::clone(&self.terms),
+            believed: self.believed,
             bonds: Rc::default(),
             recent: Rc::clone(&self.recent),
             multiplexed: true,
@@ -198,13 +199,19 @@ impl Client {
             .wants_access()
             .then(|| AccessEntry::new(id, caller.address, &parts, self.core.time.get()));
         let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&caller), entry);
-        if self.believed.is_some() && !exchange.admit() {
+        if self.believed && !exchange.admit() {
             return Ok(self.refused(Reason::TooMany, body, &parts, exchange));
         }
         if let Err(reason) = self.admit(&mut parts) {
             return Ok(self.refused(reason, body, &parts, exchange));
         }
-        if self.refusals.override_fields {
+        if self.is_health_check(&parts) {
+            exchange.leave_uncounted();
+            let answer = respond::health(!self.core.draining.get(), id);
+            let response = self.local(answer, Outcome::BuiltIn, body, &parts, exchange);
+            return Ok(Begun::Answered(response));
+        }
+        if self.terms.refusals.override_fields {
             headers::remove_misleading(&mut parts.headers);
         }
         let site = self
@@ -231,10 +238,12 @@ impl Client {
         match act(&judged, &mut parts, &caller.peer, id) {
             Act::Forward => self.pass_on(site, parts, body, judged.response, exchange),
             Act::Answer(answer, outcome) => {
+                exchange.blame(Party::Policy);
                 let response = self.local(answer, outcome, body, &parts, exchange);
                 Ok(Begun::Answered(response))
             }
             Act::Reset => {
+                exchange.blame(Party::Policy);
                 exchange.settle(Outcome::Aborted, 0);
                 self.link.reset();
                 Err(NoAnswer::unanswered())
@@ -244,16 +253,18 @@ impl Client {
 
     /// Who a request is from.
     fn caller_of(&self, parts: &request::Parts) -> Rc<Caller> {
-        match &self.believed {
-            None => Rc::clone(&self.caller),
-            Some(terms) => {
-                let forwarding = &self.core.shared.config.forwarding;
-                Rc::new(
-                    self.caller
-                        .behind(&parts.headers, &terms.trusted, forwarding),
-                )
-            }
+        if !self.believed {
+            return Rc::clone(&self.caller);
         }
+        let (trusted, forwarding) = (&self.terms.trusted, &self.core.shared.config.forwarding);
+        Rc::new(self.caller.behind(&parts.headers, trusted, forwarding))
+    }
+
+    /// Whether somebody asks how this proxy is, at the path that its listener has for that.
+    fn is_health_check(&self, parts: &request::Parts) -> bool {
+        let asked = self.terms.health_path.as_deref();
+        asked.is_some_and(|path| path == parts.uri.path())
+            && matches!(parts.method, Method::GET | Method::HEAD)
     }
 
     /// Checks a head, whichever protocol it came by.
@@ -261,7 +272,7 @@ impl Client {
         if self.multiplexed {
             http2::check(parts, &self.core.shared.config.limits.head)?;
         }
-        admit(parts, &self.refusals)
+        admit(parts, &self.terms.refusals)
     }
 
     fn pass_on(
@@ -408,6 +419,7 @@ impl Client {
     fn require_http1(&self, exchange: &Exchange) -> NoAnswer {
         let reason = Reason::Inadmissible(Inadmissible::BoundLogin);
         self.core.shared.meters.refusal(reason);
+        exchange.blame(Party::Downstream);
         exchange.settle(Outcome::Refused, 0);
         self.link.reset();
         NoAnswer(StreamReset::http1_required())
@@ -494,6 +506,7 @@ impl Client {
         exchange: Rc<Exchange>,
     ) -> Begun {
         self.core.shared.meters.refusal(reason);
+        exchange.blame(Party::Downstream);
         let answer = respond::refused(reason, exchange.id);
         Begun::Answered(self.local(answer, Outcome::Refused, body, parts, exchange))
     }
@@ -502,6 +515,7 @@ impl Client {
         let meters = &self.core.shared.meters;
         let refuse = |reason| {
             meters.error(Party::Downstream);
+            exchange.blame(Party::Downstream);
             meters.refusal(reason);
             (respond::refused(reason, exchange.id), Outcome::Refused)
         };
@@ -512,11 +526,13 @@ impl Client {
             )),
             Unanswered::Ended => {
                 meters.error(Party::Upstream);
+                exchange.blame(Party::Upstream);
                 self.link.reset();
                 return Err(NoAnswer::unanswered());
             }
             Unanswered::Server(error) => {
                 meters.error(error.party());
+                exchange.blame(error.party());
                 tracing::debug!(%error, request = %exchange.id, "no answer from a server");
                 (respond::failed(&error, exchange.id), Outcome::Failed)
             }

@@ -46,6 +46,8 @@ pub(super) struct Terms {
     pub(super) tls: Option<TlsServer>,
     /// Whether HTTP/2 is spoken with clients that begin with it, or agree to it within TLS.
     pub(super) http2: bool,
+    /// The path of health checks that are answered here.
+    pub(super) health_path: Option<String>,
     /// Proxies that say who their clients are.
     pub(super) proxies: TrustedProxies,
     /// Proxies that say for whom they make a request.

@@ -192,13 +192,17 @@ fn rules_see_the_client_and_its_scheme() {
     let proxy = believing(before(&[&origin]), &["127.0.0.1"])
         .rules(rules)
         .start();
-    let status = |client: &str, scheme: &str| {
+    // All on one connection, as a proxy in front has it.
+    let mut connection = proxy.client();
+    let mut status = |client: &str, scheme: &str| {
         let fields = [("X-Forwarded-For", client), ("X-Forwarded-Proto", scheme)];
-        proxy.client().get("/", &fields).unwrap().status
+        connection.get("/", &fields).unwrap().status
     };
     assert_eq!(status("192.0.2.66", "https"), 403);
     assert_eq!(status("192.0.2.67", "https"), 200);
     assert_eq!(status("192.0.2.67", "http"), 426);
+    assert_eq!(status("192.0.2.66", "https"), 403);
+    assert_eq!(status("192.0.2.67", "https"), 200);
     let own = before(&[&origin]).rules(rules).start();
     let fields = [
         ("X-Forwarded-For", "192.0.2.66"),

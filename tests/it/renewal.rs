@@ -160,6 +160,52 @@ fn owner(state: &Path) -> u32 {
 }
 
 #[test]
+fn reload_changes_what_is_proven_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, state) = (
+        folder.path().join("stopgap.toml"),
+        folder.path().join("state"),
+    );
+    let front = folder.path().join("front");
+    let text = "listen = ['127.0.0.1:0']\n[admin]\naddress = '127.0.0.1:0'\n";
+    std::fs::write(&file, text).unwrap();
+    let config = file.to_str().unwrap();
+    let daemon = Daemon::from_command(stopgap(&state, &["run", "--config", config]));
+    let status = || {
+        let output = stopgap(&state, &["status", "-o", "json"]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(
+        status()["process"]["listeners"].as_array().unwrap().len(),
+        1
+    );
+    let unix = format!("'unix:{}'", front.display());
+    let text = text.replace(
+        "]\n[admin]",
+        &format!(", {unix}]\n[[site]]\nname = 'Mail'\n[admin]"),
+    );
+    replace_file(
+        &file,
+        &text.replace("'Mail'", "'Default Web Site'\nhosts = ['mail.example']"),
+    );
+    daemon.signal("HUP");
+    daemon.logged("\"reloaded\"");
+    let process = status()["process"].clone();
+    assert_eq!(process["listeners"][1], format!("unix:{}", front.display()));
+    assert_eq!(process["sites"][0]["hosts"][0], "mail.example");
+    // Probes go the new way: the socket is there, and whoever listens there is this process.
+    let proven = || {
+        let status = status();
+        let mut mitigations = status["mitigations"].as_array().unwrap().iter();
+        mitigations.any(|one| {
+            let reason = one["reason"].as_str().unwrap_or_default();
+            one["state"] == "Applied" && reason.starts_with("proven at ")
+        })
+    };
+    eventually("mitigations are proven", proven);
+}
+
+#[test]
 fn next_process_takes_over_under_load_and_a_failing_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let (file, state) = (

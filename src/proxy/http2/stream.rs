@@ -31,7 +31,8 @@ impl Service<Request<Incoming>> for StreamService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let core = Rc::clone(&self.client.core);
         let (deadlines, registration) = core.clock.register();
-        let link = Link::of_stream(deadlines, registration);
+        let least = core.shared.config.limits.body_minimum;
+        let link = Link::of_stream(deadlines, registration, least);
         link.begin();
         self.begun.set(Some(link.clone()));
         let client = Rc::new(self.client.of_stream(link));
