@@ -285,7 +285,7 @@ impl Engine {
             let paused = stops::pauses(&sources, &plan.entries, &self.gates);
             let unserved = stops::compile(&paused, count, &self.pools, &mut self.hits);
             // The switch may have been set since; whoever set it asks for another cycle.
-            let watched = plan.compile_watched(&self.gates, &mut self.hits);
+            let watched = plan.compile_watched(&sites, &self.gates, &mut self.hits);
             let changes = |id: &MitigationId| self.hits.of(&changed_owner(&id.to_string()), 0);
             let audit = Audit::new(watched, self.samples.clone(), changes);
             let beside = Beside {

@@ -255,11 +255,17 @@ impl Plan {
         }
     }
 
-    /// Compiles what is only watched, for every site. What does not fit is left out, since nothing depends on it.
-    pub(super) fn compile_watched(&self, gates: &Gates, hits: &mut Hits) -> Vec<RuleSet> {
+    /// Compiles what is only watched, for every site, beside what is enforced there: both cost the same requests. What
+    /// does not fit is left out, since nothing depends on it.
+    pub(super) fn compile_watched(
+        &self,
+        enforced: &[RuleSet],
+        gates: &Gates,
+        hits: &mut Hits,
+    ) -> Vec<RuleSet> {
         let mut sets = Vec::new();
-        for site in 0..gates.site_count() {
-            let mut builder = gates.builder(&[site]);
+        for (site, enforced) in enforced.iter().enumerate() {
+            let mut builder = gates.builder_within(&[site], enforced.headroom());
             for unit in &self.watched {
                 let owner = watched_owner(&unit.owner());
                 let groups = unit.prepared.groups.iter();

@@ -110,7 +110,12 @@ impl Gates {
 
     /// Starts a set for these sites: with the document root of the first if all have one.
     pub(super) fn builder(&self, sites: &[usize]) -> RuleSetBuilder {
-        let builder = RuleSet::builder(RuleLimits::default());
+        self.builder_within(sites, RuleLimits::default())
+    }
+
+    /// Starts a set for these sites within other limits than the usual ones.
+    pub(super) fn builder_within(&self, sites: &[usize], limits: RuleLimits) -> RuleSetBuilder {
+        let builder = RuleSet::builder(limits);
         let roots: Option<Vec<_>> = sites.iter().map(|site| self.roots[*site].clone()).collect();
         match roots.and_then(|roots| roots.into_iter().next()) {
             Some(root) => builder.with_document_root(root.text().to_owned(), Some(root)),

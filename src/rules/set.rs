@@ -183,6 +183,7 @@ pub struct RuleSet {
     plan: Arc<Plan>,
     index: Index,
     rules: Vec<RuleInfo>,
+    headroom: RuleLimits,
 }
 
 impl RuleSet {
@@ -297,6 +298,11 @@ impl RuleSet {
             spares: None,
             watch,
         })
+    }
+
+    /// What the limits of this set leave for another one by which the same requests are judged.
+    pub const fn headroom(&self) -> RuleLimits {
+        self.headroom
     }
 
     /// About how many bytes the index over the request rules occupies.
@@ -513,6 +519,7 @@ impl RuleSetBuilder {
 
     /// The set of everything that was added.
     pub fn build(self) -> RuleSet {
+        let headroom = self.compiler.headroom(self.limits);
         let (plan, requirements, rules) = self.compiler.finish();
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         RuleSet {
@@ -520,6 +527,7 @@ impl RuleSetBuilder {
             index: Index::new(&plan, requirements),
             plan: Arc::new(plan),
             rules,
+            headroom,
         }
     }
 }

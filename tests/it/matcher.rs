@@ -649,6 +649,28 @@ fn inputs_too_long_to_search_count_for_rules_that_refuse() {
 }
 
 #[test]
+fn a_set_tells_what_it_leaves_for_another() {
+    let set = |rules: &str, limits| {
+        let source = RuleSource::parse(rules, &SourceOrigin::named("rules.xml")).unwrap();
+        let mut builder = RuleSet::builder(limits);
+        let added = builder.add(&source, RuleOrigin::local("rules.xml"));
+        added.map(|()| builder.build())
+    };
+    let rules = "<rules><rule name='a'><match url='[0-9]{3}x[a-z]'/><action type='AbortRequest'/></rule>\
+        <rule name='b'><match url='^(?!a)[a-z]{100}'/><action type='AbortRequest'/></rule></rules>";
+    let limits = RuleLimits {
+        steps: 9,
+        ..RuleLimits::default()
+    };
+    let one = set(rules, limits).unwrap();
+    let left = one.headroom();
+    assert_eq!((left.rules, left.steps), (limits.rules - 2, 4));
+    assert!(left.memory < limits.memory && left.states < limits.states - 300);
+    assert!(set(rules, left).is_err());
+    assert_eq!(RuleSet::empty().headroom(), RuleLimits::default());
+}
+
+#[test]
 fn sets_too_heavy_for_requests_without_their_texts_are_refused() {
     let rule = |number: usize, pattern: &str| {
         format!(

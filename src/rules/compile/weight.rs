@@ -100,6 +100,16 @@ impl Weights {
 }
 
 impl Compiler {
+    /// What these limits leave for a further set.
+    pub(crate) fn headroom(&self, limits: RuleLimits) -> RuleLimits {
+        RuleLimits {
+            rules: limits.rules.saturating_sub(self.infos.len()),
+            memory: limits.memory.saturating_sub(self.memory),
+            steps: limits.steps.saturating_sub(self.weights.steps),
+            states: limits.states.saturating_sub(self.weights.states),
+        }
+    }
+
     /// Weighs the rule that was compiled last, and refuses it if the set becomes too heavy by it.
     pub(super) fn weigh(&mut self, place: &Place) -> Result<(), RuleError> {
         if let Some(rule) = self.plan.request_rules.last() {
