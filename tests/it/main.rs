@@ -29,6 +29,7 @@ mod events;
 mod examples;
 mod exceptions;
 mod explain;
+mod faults;
 mod feed;
 mod feed_dsse;
 mod feed_places;

@@ -434,3 +434,48 @@ fn process_shows_new_certificates_without_a_restart() {
     eventually("the newest certificate is shown", || shown() == newest);
     assert_eq!(kept.get("/", &[]).unwrap().status, 200);
 }
+
+#[test]
+fn client_certificates_are_asked_for_and_verified() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (files, _) = authority.write("mail", &["mail.example"]);
+    let origin = Origin::answering("hello");
+    let with = |issuer: &Authority| {
+        let (certificate, key) = issuer.issue(&["client.example"]);
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        Arc::new(config)
+    };
+    let (known, unknown, without) = (with(&authority), with(&stranger), authority.any_client());
+    for required in [true, false] {
+        let proxy = showing(before(&[&origin]), vec![files.clone()])
+            .config(|config| {
+                config.listeners[0].clients = Some(stopgap::net::ClientCertificates {
+                    authorities: authority.path("ca.pem"),
+                    required,
+                });
+            })
+            .start();
+        // By TLS 1.3 a client learns of a refusal with the first thing that it reads.
+        let is_served = |config: &Arc<ClientConfig>| {
+            let connected = Client::connect_tls(proxy.address, Arc::clone(config), "mail.example");
+            let Ok((mut client, _)) = connected else {
+                return false;
+            };
+            let asked = client.send(b"GET / HTTP/1.1\r\nHost: mail.example\r\n\r\n");
+            let mut first = || client.read_exactly(12);
+            asked.is_ok() && first().is_ok_and(|line| line == b"HTTP/1.1 200")
+        };
+        assert!(is_served(&known), "{required}");
+        assert!(!is_served(&unknown), "{required}");
+        assert_eq!(is_served(&without), !required);
+    }
+    assert_eq!(origin.others().len(), 3);
+}
