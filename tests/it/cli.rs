@@ -144,7 +144,7 @@ fn command_line_faults_are_usage() {
             usage(&["run", "--workers", "0"], &["1..=1024"]),
             usage(
                 &["run", "--upstream", "ftp://10.0.0.1"],
-                &["the scheme must be http or https"],
+                &["the scheme must be http, https, h2 or h2c"],
             ),
             usage(&["feed", "verify", "x.xml"], &["--trust microsoft-eocs"]),
             usage(
