@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::build::{App, Logs, proof_targets, proxy_config};
 use super::error::AppError;
 use crate::config::{Config, Overrides};
-use crate::control::Order;
+use crate::control::{ControlConfig, ControlError, Order, ServerSettings};
 
 /// Where settings come from, each time they are read.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +76,11 @@ impl App {
                 }
             }
         }
+        if new.control.sites == self.config.control.sites
+            && let Err(error) = self.replace_servers(&new.control).await
+        {
+            notes.push(explain(&error));
+        }
         if new.control.exceptions != self.config.control.exceptions {
             let order = Order::ExceptBySettings(new.control.exceptions.clone());
             match self.controller.handle().order(order).await {
@@ -85,7 +90,8 @@ impl App {
         }
         if new.control.notify != self.config.control.notify {
             self.controller.notify(&new.control.notify);
-            self.config.control.notify = new.control.notify;
+            let notify = &mut self.config.control.notify;
+            notify.clone_from(&new.control.notify);
         }
         // A server that comes may be of an older build than those that are.
         self.controller.ask_versions(new.control.versions.clone());
@@ -103,6 +109,26 @@ impl App {
             self.view.renew(|about| self.describe_traffic(about));
         }
         notes
+    }
+
+    /// Has other servers, sidecars and pools.
+    async fn replace_servers(&mut self, new: &ControlConfig) -> Result<(), ControlError> {
+        let settings = servers(new);
+        if settings == servers(&self.config.control) {
+            return Ok(());
+        }
+        let order = Order::Servers(Box::new(settings.clone()));
+        let outcome = self.controller.handle().order(order).await?;
+        for note in outcome.notes {
+            tracing::warn!(note, "settings of sidecars");
+        }
+        let control = &mut self.config.control;
+        control.servers = settings.servers;
+        control.server_sites = settings.server_sites;
+        control.sidecars = settings.sidecars;
+        control.pools = settings.pools;
+        tracing::info!("settings of servers, sidecars and pools are in force");
+        Ok(())
     }
 
     /// What has changed and takes effect at the next start only.
@@ -133,16 +159,10 @@ impl App {
                 differ(&control.watch_interval, &new.control.watch_interval),
             ),
             (
-                "[[sidecar]]",
-                differ(&control.sidecars, &new.control.sidecars),
+                "[[sidecar]] and [[pool]], since [[site]] has to wait",
+                control.sites != new.control.sites && servers(control) != servers(&new.control),
             ),
-            ("[[pool]]", differ(&control.pools, &new.control.pools)),
             ("instance", differ(&control.instance, &new.control.instance)),
-            (
-                "the servers that services and pools are stopped on",
-                !control.sidecars.is_empty()
-                    && differ(&control.server_sites, &new.control.server_sites),
-            ),
             ("[admin]", differ(&old.admin, &new.admin)),
             ("state_dir", differ(&old.state_dir, &new.state_dir)),
         ];
@@ -173,6 +193,15 @@ impl App {
         let deadline = new.drain_timeout.max(self.config.limits.long_poll_timeout);
         tokio::spawn(async move { old.drain(deadline).await });
         Ok(())
+    }
+}
+
+fn servers(control: &ControlConfig) -> ServerSettings {
+    ServerSettings {
+        servers: control.servers.clone(),
+        server_sites: control.server_sites.clone(),
+        sidecars: control.sidecars.clone(),
+        pools: control.pools.clone(),
     }
 }
 

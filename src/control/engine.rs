@@ -48,14 +48,14 @@ pub(super) struct Engine {
     pub(super) publisher: Publisher,
     published: Vec<Unit>,
     paused: Vec<Pause>,
-    pools: PoolTable,
-    sidecars: Sidecars,
+    pub(super) pools: PoolTable,
+    pub(super) sidecars: Sidecars,
     versions: Versions,
     /// What is only watched, as it was published last.
     watched: Vec<Unit>,
     samples: Samples,
     /// The revision of what this engine published last; the switch publishes too.
-    revision: Option<Revision>,
+    pub(super) revision: Option<Revision>,
     /// The one of them that was told last.
     told: Option<Revision>,
     alarms: Alarms,

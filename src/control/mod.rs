@@ -53,7 +53,7 @@ pub use notify::{
     NOTIFICATIONS, NOTIFY_DEADLINE, NotifyConfig, NotifyReport, WEBHOOK_ATTEMPTS, WEBHOOK_DEADLINE,
     WEBHOOK_LONGEST_RETRY, WebhookConfig, WebhookSecret,
 };
-pub use order::{Order, Outcome};
+pub use order::{Order, Outcome, ServerSettings};
 pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};

@@ -1,7 +1,10 @@
 //! What an operator can tell the control side to do.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::config::{PoolPaths, SidecarLink};
 use super::exceptions::ExceptionText;
 use crate::mitigation::Decision;
 use crate::model::{Exception, MitigationId};
@@ -23,6 +26,21 @@ pub enum Order {
     Reapply(MitigationId),
     /// Reads rule files again now, and fetches every feed now.
     Reload,
+    /// Has these servers, sidecars and pools instead of those before.
+    Servers(Box<ServerSettings>),
+}
+
+/// What settings say of servers and of what is stopped on them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerSettings {
+    /// As [`ControlConfig::servers`](super::ControlConfig::servers).
+    pub servers: Vec<String>,
+    /// As [`ControlConfig::server_sites`](super::ControlConfig::server_sites).
+    pub server_sites: BTreeMap<String, Vec<String>>,
+    /// As [`ControlConfig::sidecars`](super::ControlConfig::sidecars).
+    pub sidecars: Vec<SidecarLink>,
+    /// As [`ControlConfig::pools`](super::ControlConfig::pools).
+    pub pools: Vec<PoolPaths>,
 }
 
 /// What an order came to.

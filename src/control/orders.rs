@@ -4,8 +4,9 @@ use super::approvals::{self, ApprovalOf};
 use super::engine::Engine;
 use super::error::ControlError;
 use super::exceptions::ExceptionText;
-use super::order::Order;
+use super::order::{Order, ServerSettings};
 use super::retire;
+use super::stops;
 use crate::mitigation::Decision;
 use crate::model::{Exception, MitigationId};
 use crate::rules::RuleSet;
@@ -29,7 +30,28 @@ impl Engine {
             }
             Order::Reapply(id) => self.reapply(id).map(|()| Vec::new()),
             Order::KillSwitch(_) | Order::Reload => Ok(Vec::new()),
+            Order::Servers(settings) => self.set_servers(settings),
         }
+    }
+
+    /// Takes other settings of servers and pools; what to tell whoever changed them.
+    fn set_servers(&mut self, settings: &ServerSettings) -> Result<Vec<String>, ControlError> {
+        let ServerSettings {
+            servers,
+            server_sites,
+            sidecars,
+            pools,
+        } = settings.clone();
+        let notes = self.sidecars.set(&servers, &sidecars)?;
+        (self.config.servers, self.config.server_sites) = (servers, server_sites);
+        self.config.sidecars = sidecars;
+        if self.config.pools != pools {
+            self.config.pools = pools;
+            self.pools = stops::table(&self.config);
+            // What is paused has other paths now, so that the same has to be published anew.
+            self.revision = None;
+        }
+        Ok(notes)
     }
 
     /// Takes a decision of an operator; what to tell whoever made it.

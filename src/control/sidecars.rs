@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::config::{ControlConfig, SidecarPlace};
+use super::config::{ControlConfig, SidecarLink, SidecarPlace};
 use super::error::ControlError;
 use super::sidecar_measures::Measures;
 use super::status::{ServerReport, ServerStanding};
@@ -34,8 +34,6 @@ pub(super) struct Sidecars {
 
 #[derive(Debug)]
 struct Shared {
-    /// In the order of the settings.
-    servers: Vec<Server>,
     /// How holders of ours begin.
     prefix: String,
     clock: fn() -> UnixTime,
@@ -53,13 +51,15 @@ struct Server {
 
 #[derive(Debug)]
 struct Link {
-    place: String,
-    client: Client,
+    settings: SidecarLink,
+    client: Arc<Client>,
 }
 
 /// What is wanted and what is known to be.
 #[derive(Debug)]
 struct Known {
+    /// In the order of the settings.
+    servers: Vec<Server>,
     ledger: Ledger,
     /// What each mitigation is to stop, by server.
     wanted: BTreeMap<String, BTreeMap<String, Stops>>,
@@ -91,24 +91,10 @@ impl Sidecars {
         metrics: &Metrics,
         clock: fn() -> UnixTime,
     ) -> Result<Self, ControlError> {
-        let mut servers = Vec::new();
-        for name in &config.servers {
-            let mut links = config.sidecars.iter();
-            let link = match links.find(|link| link.server == *name) {
-                Some(link) => Some(Link {
-                    place: link.place.to_string(),
-                    client: link.client().map_err(|error| {
-                        ControlError::config(format!("sidecar of {name}: {}", explain(&error)))
-                    })?,
-                }),
-                None => None,
-            };
-            let name = name.clone();
-            servers.push(Server { name, link });
-        }
-        let linked = servers.iter().filter(|server| server.link.is_some());
+        let servers = servers(&config.servers, &config.sidecars)?;
         let known = Known {
-            ledger: Ledger::new(linked.map(|server| server.name.clone())),
+            ledger: Ledger::new(linked(&servers)),
+            servers,
             wanted: BTreeMap::new(),
             decided: None,
             heard: BTreeMap::new(),
@@ -119,7 +105,6 @@ impl Sidecars {
         };
         Ok(Self {
             shared: Arc::new(Shared {
-                servers,
                 prefix,
                 clock,
                 measures: Measures::new(metrics),
@@ -127,6 +112,39 @@ impl Sidecars {
                 wake: Notify::new(),
             }),
         })
+    }
+
+    /// Has these servers and sidecars from now on; what to tell whoever changed them.
+    pub(super) fn set(
+        &self,
+        names: &[String],
+        links: &[SidecarLink],
+    ) -> Result<Vec<String>, ControlError> {
+        let servers = servers(names, links)?;
+        let mut known = self.shared.lock();
+        let Known {
+            ledger,
+            servers: before,
+            ..
+        } = &mut *known;
+        let settings = |servers: &[Server], name: &str| {
+            let mut servers = servers.iter();
+            let link = servers.find(|server| server.name == name)?.link.as_ref();
+            link.map(|link| link.settings.clone())
+        };
+        let anew = |name: &str| settings(before, name) != settings(&servers, name);
+        let gone = ledger.set_servers(linked(&servers), anew);
+        known.heard.retain(|name, _| names.contains(name));
+        known.servers = servers;
+        drop(known);
+        self.shared.wake.notify_one();
+        let notes = gone.iter().map(|name| {
+            format!(
+                "the sidecar of {name} is asked no more, and keeps stopped what it holds: give it back to undo that, or \
+                 undo it by hand"
+            )
+        });
+        Ok(notes.collect())
     }
 
     /// Says what is wanted from now on.
@@ -166,14 +184,14 @@ impl Sidecars {
                 reason: fault.unwrap_or_default(),
             })
         };
-        self.shared.servers.iter().filter_map(standing).collect()
+        known.servers.iter().filter_map(standing).collect()
     }
 
     /// What is missing of a mitigation that is wanted, in one line.
     pub(super) fn missing(&self, holder: &str, stops: &Stops) -> Option<String> {
         let unlinked = {
             let known = self.shared.lock();
-            let mut servers = self.shared.servers.iter();
+            let mut servers = known.servers.iter();
             servers.all(|server| server.link.is_none() || !known.wants(&server.name, holder))
         };
         if unlinked {
@@ -192,7 +210,7 @@ impl Sidecars {
     pub(super) fn faults(&self) -> Vec<(String, String)> {
         let known = self.shared.lock();
         let mut faults = Vec::new();
-        for server in &self.shared.servers {
+        for server in &known.servers {
             if let Some(fault) = known.ledger.fault(&server.name) {
                 faults.push((server.name.clone(), fault.to_owned()));
             } else if let Some(problem) = known
@@ -218,7 +236,10 @@ impl Sidecars {
             let unrestored = known.ledger.unrestored();
             ServerReport {
                 name: server.name.clone(),
-                sidecar: server.link.as_ref().map(|link| link.place.clone()),
+                sidecar: server
+                    .link
+                    .as_ref()
+                    .map(|link| link.settings.place.to_string()),
                 driver: heard.map(|heard| heard.health.driver.clone()),
                 version: heard.map(|heard| heard.health.version.clone()),
                 notice: heard.and_then(|heard| heard.health.notice.clone()),
@@ -234,7 +255,7 @@ impl Sidecars {
                     .collect(),
             }
         };
-        self.shared.servers.iter().map(report).collect()
+        known.servers.iter().map(report).collect()
     }
 
     /// Gives orders for ever, and tells `changed` after each answer.
@@ -287,14 +308,40 @@ impl Sidecars {
         }
         self.shared.measures.take(&server, &answer);
         let mut known = self.shared.lock();
-        if let Some(heard) = heard {
-            known.heard.insert(server.clone(), heard);
-        }
         // Whoever cannot be reached is asked often, and nobody needs to think about it each time.
         let same = fault.is_some() && known.ledger.fault(&server) == fault.as_deref();
-        known.ledger.answered(&server, command.number, answer, now);
-        !same
+        let taken = (known.ledger).answered(&server, command.number, answer, now);
+        if let Some(heard) = heard.filter(|_| taken) {
+            known.heard.insert(server, heard);
+        }
+        taken && !same
     }
+}
+
+/// The servers, each with its sidecar if it has one.
+fn servers(names: &[String], links: &[SidecarLink]) -> Result<Vec<Server>, ControlError> {
+    let server = |name: &String| {
+        let link = links.iter().find(|link| link.server == *name);
+        let link = link.map(|settings| {
+            let client = settings.client().map_err(|error| {
+                ControlError::config(format!("sidecar of {name}: {}", explain(&error)))
+            })?;
+            Ok(Link {
+                settings: settings.clone(),
+                client: Arc::new(client),
+            })
+        });
+        Ok(Server {
+            name: name.clone(),
+            link: link.transpose()?,
+        })
+    };
+    names.iter().map(server).collect()
+}
+
+fn linked(servers: &[Server]) -> impl Iterator<Item = String> + use<'_> {
+    let linked = servers.iter().filter(|server| server.link.is_some());
+    linked.map(|server| server.name.clone())
 }
 
 fn in_one_line(standing: &[ServerStanding]) -> Option<String> {
@@ -333,9 +380,13 @@ impl Shared {
     async fn carry_out(self: Arc<Self>, command: Command) -> (Command, Answer, Option<Heard>) {
         let (order, server) = (command.order.clone(), command.server.clone());
         let work = tokio::spawn(async move {
-            let mut links = self.servers.iter();
-            let link = links.find(|one| one.name == server)?.link.as_ref()?;
-            let answered = self.ask(&server, &link.client, &order).await;
+            let client = {
+                let known = self.lock();
+                let mut servers = known.servers.iter();
+                let link = servers.find(|one| one.name == server)?.link.as_ref()?;
+                Arc::clone(&link.client)
+            };
+            let answered = self.ask(&server, &client, &order).await;
             Some(answered.unwrap_or_else(|fault| (fault.into_answer(), None)))
         });
         let (answer, heard) = match work.await {

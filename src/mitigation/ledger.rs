@@ -194,6 +194,23 @@ impl Ledger {
         }
     }
 
+    /// Replaces the servers. Of one that is new, or in `anew` since it is reached in another way, nothing is known yet;
+    /// of the others all that was. Gives the servers that went although they may hold something still.
+    pub fn set_servers(
+        &mut self,
+        servers: impl IntoIterator<Item = String>,
+        anew: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let mut before = std::mem::take(&mut self.servers);
+        for name in servers {
+            let known = before.remove(&name).filter(|_| !anew(&name));
+            self.servers.insert(name, known.unwrap_or_default());
+        }
+        let holding = before.into_iter();
+        let holding = holding.filter(|(_, server)| !server.holds.is_empty() || !server.is_known);
+        holding.map(|(name, _)| name).collect()
+    }
+
     /// The servers in the order of their names.
     pub fn servers(&self) -> impl Iterator<Item = &str> {
         self.servers.keys().map(String::as_str)

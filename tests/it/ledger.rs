@@ -593,3 +593,29 @@ fn servers_hold_what_is_wanted_of_each() {
         [("ex1".to_owned(), undo), ("ex2".to_owned(), apply)]
     );
 }
+
+#[test]
+fn servers_come_and_go_and_what_is_known_of_the_others_stays() {
+    let mut ledger = Ledger::new(["ex1".to_owned(), "ex2".to_owned()]);
+    ledger.want(&BTreeMap::new());
+    let now = Duration::ZERO;
+    for command in ledger.due(now) {
+        let held = Answer::Held(Vec::new());
+        assert!(ledger.answered(&command.server, command.number, held, now));
+    }
+    assert!(ledger.due(now).is_empty());
+    // One goes that holds nothing, one stays, and one comes, which is looked at.
+    let names = || ["ex1".to_owned(), "ex3".to_owned()];
+    assert!(ledger.set_servers(names(), |_| false).is_empty());
+    let [look] = &ledger.due(now)[..] else {
+        panic!("one order is due");
+    };
+    assert_eq!((&*look.server, &look.order), ("ex3", &Order::Look));
+    // It is reached in another way before it has answered: its answer is one to nobody's question.
+    assert!(ledger.set_servers(names(), |name| name == "ex3").is_empty());
+    let late = Answer::Held(Vec::new());
+    assert!(!ledger.answered("ex3", look.number, late, now));
+    assert_eq!(ledger.due(now).len(), 1);
+    // What is not known, or holds something, is named when it goes.
+    assert_eq!(ledger.set_servers(["ex1".to_owned()], |_| false), ["ex3"]);
+}

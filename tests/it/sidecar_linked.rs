@@ -507,6 +507,36 @@ fn paths_of_a_stopped_pool_are_refused_over_http2() {
     assert_eq!(client.get(5, "/ecp/x", &[]), served);
 }
 
+/// A sidecar and a pool that settings name later are taken up while the proxy runs.
+#[test]
+fn sidecars_and_pools_are_taken_up_by_a_reload() {
+    let (folder, own) = (Folder::new(), tempfile::tempdir().unwrap());
+    let _sidecar = Sidecar::start(own.path(), &folder.settings());
+    let origin = Origin::answering("served");
+    let site = site(&[format!("http://{}", origin.address)]);
+    let product = Product::new(&site);
+    product.publish(&config("M90.1", "", "idle", "normal"));
+    let daemon = product.start();
+    let partial = product.becomes("M90.1", "Partial");
+    let reason = partial["reason"].as_str().unwrap();
+    assert!(reason.starts_with("no sidecar configured"), "{reason}");
+    assert_eq!(get(&daemon, "/app/x"), 200);
+
+    let pool = "[[pool]]\nname = 'normal'\npaths = ['/app']\n";
+    product.set(&(site.clone() + &local_link("127.0.0.1", own.path()) + pool));
+    product.reload();
+    product.becomes("M90.1", "Applied");
+    assert_eq!(folder.is("normal"), (false, true));
+    assert_eq!(get(&daemon, "/app/x"), 503);
+
+    product.set(&site);
+    product.reload();
+    let told = daemon.logged("keeps stopped what it holds");
+    assert!(told.contains("the sidecar of 127.0.0.1"), "{told}");
+    product.becomes("M90.1", "Partial");
+    assert_eq!(get(&daemon, "/app/x"), 200);
+}
+
 /// How often something is killed; the whole check asks for more.
 fn rounds() -> u64 {
     let asked = std::env::var("STOPGAP_KILLS").ok();

@@ -38,14 +38,30 @@ impl Product {
             publisher,
             issues,
         };
+        product.write(admin, settings);
+        product.publish("");
+        product
+    }
+
+    fn write(&self, admin: &str, settings: &str) {
         let text = format!(
             "listen = ['127.0.0.1:0']\n[admin]\n{admin}{settings}\n[[feed]]\nname = 'test'\n\
              url = 'file://{}'\ntrust = 'xmldsig-x509'\nroots = ['root.der']\ninterval = '1h'\n",
-            product.feed().display(),
+            self.feed().display(),
         );
-        fs::write(product.settings(), text).unwrap();
-        product.publish("");
-        product
+        fs::write(self.settings(), text).unwrap();
+    }
+
+    /// Has other settings, for the next start or reload.
+    pub(crate) fn set(&self, settings: &str) {
+        self.write("address = '127.0.0.1:0'\n", settings);
+    }
+
+    /// Has the proxy read its settings, which it can use.
+    pub(crate) fn reload(&self) {
+        let output = run(&self.state(), &["reload"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
     }
 
     fn feed(&self) -> PathBuf {
