@@ -19,7 +19,7 @@ const ROUNDS: usize = 5;
 fn main() {
     let seed = data::seed();
     println!(
-        "rules,seed,parse_ms,compile_ms,index_ms,set_bytes,index_bytes,peak_bytes,first_confirm_us"
+        "rules,seed,parse_ms,compile_ms,index_ms,set_bytes,index_bytes,peak_bytes,first_confirm_us,first_confirm_bytes"
     );
     let only = data::option("--rules").map(|count| count.parse().expect("--rules takes a number"));
     for count in [100, 1_000, 10_000] {
@@ -40,9 +40,9 @@ fn main() {
         let set = build(&source).build();
         let peak = data::take_peak() - before;
         let bytes = data::allocated().1 - before;
-        let confirm = first_confirm(count, seed, &set);
+        let (confirm, confirm_bytes) = first_confirm(count, seed, &set);
         println!(
-            "{count},{seed},{parse:.2},{compile:.2},{index:.2},{bytes},{},{peak},{confirm:.1}",
+            "{count},{seed},{parse:.2},{compile:.2},{index:.2},{bytes},{},{peak},{confirm:.1},{confirm_bytes}",
             set.index_memory()
         );
     }
@@ -69,21 +69,25 @@ fn build(source: &RuleSource) -> stopgap::rules::RuleSetBuilder {
     builder
 }
 
-/// Microseconds of the median first request that a rule has to be tried for.
-fn first_confirm(count: usize, seed: u64, set: &RuleSet) -> f64 {
+/// Microseconds of the median first request that a rule has to be tried for, and the median of bytes that it leaves.
+fn first_confirm(count: usize, seed: u64, set: &RuleSet) -> (f64, usize) {
     let rules = synthetic::rules(count, seed);
-    let mut times: Vec<f64> = data::attacks(&rules, seed)
+    let (mut times, mut bytes): (Vec<f64>, Vec<usize>) = data::attacks(&rules, seed)
         .iter()
         .map(|request| {
             let mut scratch = Scratch::default();
-            // Everything but the automaton is warm.
+            // Everything but what the rule needs is warm.
             let plain = &data::benign(seed)[0];
             black_box(plain.judge(set, &mut scratch));
+            let before = data::allocated().1;
             let start = Instant::now();
-            black_box(request.judge(set, &mut scratch));
-            start.elapsed().as_secs_f64() * 1e6
+            let decision = black_box(request.judge(set, &mut scratch));
+            let time = start.elapsed().as_secs_f64() * 1e6;
+            drop(decision);
+            (time, data::allocated().1.saturating_sub(before))
         })
-        .collect();
+        .unzip();
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    bytes.sort_unstable();
+    (times[times.len() / 2], bytes[bytes.len() / 2])
 }

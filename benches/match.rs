@@ -26,6 +26,14 @@ fn main() {
         count_instructions(count, &kind, seed);
         return;
     }
+    if data::has_option("--peers") {
+        peers(seed);
+        return;
+    }
+    if data::has_option("--adversary") {
+        adversary(seed);
+        return;
+    }
     println!(
         "kind,rules,seed,bytes,nanoseconds,linear_nanoseconds,stopped,allocations,heap_growth"
     );
@@ -50,6 +58,74 @@ fn main() {
             let row = measure(&set, &requests);
             let bytes = data::mean_bytes(&requests);
             println!("{kind},{count},{seed},{bytes},{row}");
+        }
+    }
+}
+
+/// Nanoseconds for each byte that a client who knows the rules makes the gate take, over all its texts.
+fn adversary(seed: u64) {
+    println!("adversary,rules,seed,texts,median,of_100_99,most");
+    for count in [1_000, 10_000] {
+        let rules = synthetic::rules(count, seed);
+        let set = data::compile(&synthetic::iis(&rules));
+        let all = data::adversary::nanoseconds_a_byte(&rules, &set, seed);
+        let of = |part: f64| all[((all.len() - 1) as f64 * part) as usize];
+        println!(
+            "adversary,{count},{seed},{},{:.2},{:.2},{:.2}",
+            all.len(),
+            of(0.5),
+            of(0.99),
+            of(1.0)
+        );
+    }
+}
+
+/// The same benign requests by other libraries, on the same machine.
+fn peers(seed: u64) {
+    println!("peer,rules,seed,compile_ms,nanoseconds");
+    let requests = data::benign(seed);
+    for count in COUNTS {
+        let rules = synthetic::rules(count, seed);
+        let row = |name: &str, compiled: Instant, judge: &mut dyn FnMut(&Request) -> usize| {
+            let compile = compiled.elapsed().as_secs_f64() * 1e3;
+            // One after the other takes milliseconds at the end.
+            let some = if name == "sequential" { 16 } else { BATCH };
+            let some = &requests[..some];
+            let fastest = (0..BATCHES).map(|_| {
+                let start = Instant::now();
+                for request in some {
+                    black_box(judge(request));
+                }
+                start.elapsed().as_nanos() as f64 / some.len() as f64
+            });
+            let fastest = fastest.fold(f64::INFINITY, f64::min);
+            println!("{name},{count},{seed},{compile:.1},{fastest:.0}");
+        };
+        let start = Instant::now();
+        let set = data::compile(&synthetic::iis(&rules));
+        let mut scratch = Scratch::default();
+        row(
+            "stopgap, reading XML and inputs too",
+            start,
+            &mut |request| usize::from(request.judge(&set, &mut scratch).verdict.stops()),
+        );
+        let start = Instant::now();
+        let mut sequential = data::peers::Sequential::new(&rules);
+        row("sequential", start, &mut |request| {
+            usize::from(sequential.stops(request))
+        });
+        let start = Instant::now();
+        let mut together = data::peers::Together::new(&rules);
+        row("regex set with a large cache", start, &mut |request| {
+            together.matches(request)
+        });
+        #[cfg(feature = "peer-vectorscan")]
+        {
+            let start = Instant::now();
+            let mut vectorscan = data::peers::vectorscan::Vectorscan::new(&rules);
+            row("vectorscan", start, &mut |request| {
+                vectorscan.matches(request)
+            });
         }
     }
 }

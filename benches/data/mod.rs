@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod adversary;
+pub(crate) mod peers;
 pub(crate) mod sets;
 #[path = "../../tests/support/synthetic.rs"]
 pub(crate) mod synthetic;
@@ -216,6 +218,11 @@ pub(crate) fn compile_what_can_be(text: &str) -> RuleSet {
         }
     }
     builder.build()
+}
+
+/// Whether an option is there.
+pub(crate) fn has_option(name: &str) -> bool {
+    std::env::args().any(|argument| argument == name)
 }
 
 /// What follows an option of the command line.
