@@ -309,7 +309,7 @@ fn connections_are_bounded_and_requests_wait_for_a_stream() {
     let held = Arc::clone(&gate);
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(2);
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(16);
     let origin = Http2Origin::with(builder, None, move |mut exchange: Exchange| {
         let (held, tell) = (Arc::clone(&held), tell.clone());
         async move {
