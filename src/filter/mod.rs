@@ -73,7 +73,5 @@ pub use rewrite::BodyTransform;
 pub use service::{FilterService, ResponseFuture};
 pub use snapshot::{Handle, Snapshot};
 
-pub use crate::rules::Recent;
-
 /// What a client is told to wait before it asks again for a path that nobody serves: a mitigation stays for hours.
 pub const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(300);

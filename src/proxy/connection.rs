@@ -25,11 +25,11 @@ use super::service::{Client, ClientService};
 use super::upgrade;
 use super::worker::Terms;
 use super::{Limits, Party};
-use crate::filter::Recent;
 use crate::net::{
     self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
     ProxiedEnds, Slot, Socket, Stream, TlsServer,
 };
+use crate::rules::Recent;
 
 /// How long, and for how many bytes, a closed connection is read on, so that what was sent last is not lost to a
 /// reset (RFC 9112 section 9.6).

@@ -29,8 +29,9 @@ use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon;
-use crate::filter::{BodyTransform, BodyWatch, Recent, ResponseFilter};
+use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
+use crate::rules::Recent;
 
 /// Answers the requests of one client connection.
 pub(super) struct ClientService {
