@@ -111,7 +111,7 @@ pub(super) struct SettingsArguments {
     /// The private key in PEM for --tls-listen
     #[arg(long, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
-    /// A server of the only site, http[s]://HOST[:PORT]; repeatable [default: a built-in welcome page]
+    /// A server of the only site, http[s]://HOST[:PORT], h2[c]://HOST[:PORT] or unix:/PATH; repeatable [default: a built-in welcome page]
     #[arg(long, value_name = "URL")]
     pub(super) upstream: Vec<Server>,
     /// A rule file, or a folder of them, instead of the bundled set; repeatable
