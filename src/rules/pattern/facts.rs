@@ -17,7 +17,7 @@ pub(super) struct Facts {
 
 /// The facts of every node, by its number.
 pub(super) fn facts(ast: &Ast) -> Vec<Facts> {
-    let mut all: Vec<Facts> = Vec::new();
+    let mut all: Vec<Facts> = Vec::with_capacity(ast.len());
     for (_, node) in ast.nodes() {
         let of = |id: &u32| &all[*id as usize];
         let facts = match node {

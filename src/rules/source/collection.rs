@@ -60,6 +60,10 @@ impl<T: Named> Collection<T> {
     ///
     /// Refuses the second of one name.
     pub(crate) fn resolve(&self) -> Result<Vec<&T>, RuleError> {
+        // Most have one entry, and many rules have one collection each.
+        if let [Edit::Add(item)] = self.edits.as_slice() {
+            return Ok(vec![item]);
+        }
         let mut left: Vec<Option<&T>> = Vec::new();
         let mut at: HashMap<String, usize> = HashMap::new();
         for edit in &self.edits {

@@ -180,10 +180,15 @@ struct Run {
     broken: bool,
 }
 
+/// The empty string alone, with room for most texts that follow.
+fn empty() -> Vec<Vec<u8>> {
+    vec![Vec::with_capacity(32)]
+}
+
 impl Default for Run {
     fn default() -> Self {
         Self {
-            strings: vec![Vec::new()],
+            strings: empty(),
             best: None,
             broken: false,
         }
@@ -224,7 +229,7 @@ impl Run {
     /// Takes what was written out so far for a clause, and begins anew.
     fn end(&mut self) {
         self.broken = true;
-        let strings = std::mem::replace(&mut self.strings, vec![Vec::new()]);
+        let strings = std::mem::replace(&mut self.strings, empty());
         if let Some(clause) = usable(strings) {
             self.offer(clause);
         }

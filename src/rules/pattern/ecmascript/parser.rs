@@ -14,7 +14,7 @@ pub(in crate::rules::pattern) fn parse(
 ) -> Result<Ast, PatternError> {
     let mut parser = Parser::new(text, ignore_case);
     if dot_matches_line_breaks {
-        parser.dot = UnitSet::all();
+        parser.dot = Some(UnitSet::all());
     }
     parser.pattern()?;
     Ok(parser.ast)
@@ -28,7 +28,8 @@ pub(super) struct Parser<'p> {
     units: Vec<u16>,
     pub(super) at: usize,
     pub(super) ast: Ast,
-    dot: UnitSet,
+    /// What `.` stands for, once one was met.
+    dot: Option<UnitSet>,
     /// Capturing groups in the whole text, which decides what `\12` means.
     groups: u32,
     /// By the number of a group less one: whether its `)` was read.
@@ -56,18 +57,19 @@ enum GroupKind {
 
 impl<'p> Parser<'p> {
     fn new(text: &'p str, ignore_case: bool) -> Self {
-        let units: Vec<u16> = text.encode_utf16().collect();
+        let mut units: Vec<u16> = Vec::with_capacity(text.len());
+        units.extend(text.encode_utf16());
         let groups = count_groups(&units);
         Self {
             text,
             units,
             at: 0,
             ast: Ast::new(ignore_case),
-            dot: UnitSet::line_terminators().complement(),
+            dot: None,
             groups,
             closed: Vec::new(),
             open: Vec::new(),
-            terms: Vec::new(),
+            terms: Vec::with_capacity(64),
             branches: Vec::new(),
         }
     }
@@ -105,7 +107,10 @@ impl<'p> Parser<'p> {
             }
             b'.' => {
                 self.at += 1;
-                let node = self.ast.push_class(self.dot.clone());
+                let dot = self
+                    .dot
+                    .get_or_insert_with(|| UnitSet::line_terminators().complement());
+                let node = self.ast.push_class(dot.clone());
                 self.atom(node)?;
             }
             b'[' => {
