@@ -255,7 +255,10 @@ impl Machine {
     }
 
     /// Takes as many units as a run may, or as few.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a type for what one caller passes would say it twice"
+    )]
     fn start_run(
         &mut self,
         run: &Subject<'_>,
