@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::build::{App, Logs, proof_targets, proxy_config};
 use super::error::AppError;
+use super::now;
 use crate::config::{Config, Overrides};
-use crate::control::{ControlConfig, ControlError, Order, ServerSettings};
+use crate::control::{ControlConfig, ControlError, Order, ServerSettings, SourceSettings};
 
 /// Where settings come from, each time they are read.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,9 @@ impl App {
             new.control
                 .versions
                 .clone_from(&self.config.control.versions);
+            new.control
+                .document_roots
+                .clone_from(&self.config.control.document_roots);
         }
         let replaced = data_plane(&new) != data_plane(&self.config);
         if replaced {
@@ -79,6 +83,10 @@ impl App {
         if new.control.sites == self.config.control.sites
             && let Err(error) = self.replace_servers(&new.control).await
         {
+            notes.push(explain(&error));
+        }
+        // Before exceptions, since the policy says how long they may last.
+        if let Err(error) = self.replace_sources(&new.control).await {
             notes.push(explain(&error));
         }
         if new.control.exceptions != self.config.control.exceptions {
@@ -131,6 +139,20 @@ impl App {
         Ok(())
     }
 
+    /// Has other sources of mitigations and another policy, or nothing of them.
+    async fn replace_sources(&mut self, new: &ControlConfig) -> Result<(), ControlError> {
+        let settings = SourceSettings::of(new);
+        if settings == SourceSettings::of(&self.config.control) {
+            return Ok(());
+        }
+        new.check_exceptions(now())?;
+        let order = Order::Sources(Box::new(settings.clone()));
+        self.controller.handle().order(order).await?;
+        self.config.control = settings.within(&self.config.control);
+        tracing::info!("settings of feeds, rules and policy are in force");
+        Ok(())
+    }
+
     /// What has changed and takes effect at the next start only.
     fn waiting(&self, new: &Config) -> Vec<String> {
         let (old, control) = (&self.config, &self.config.control);
@@ -139,28 +161,14 @@ impl App {
                 "the names and number of [[site]]",
                 differ(&control.sites, &new.control.sites),
             ),
-            ("rules", differ(&control.rules, &new.control.rules)),
-            (
-                "with_baseline",
-                differ(&control.with_baseline, &new.control.with_baseline),
-            ),
-            (
-                "[policy] groups",
-                differ(&control.groups, &new.control.groups),
-            ),
-            ("[policy]", differ(&control.policy, &new.control.policy)),
-            ("[[feed]]", differ(&control.feeds, &new.control.feeds)),
-            (
-                "health_paths and long_poll_paths as honest requests",
-                differ(&control.honest_paths, &new.control.honest_paths),
-            ),
-            (
-                "watch_interval",
-                differ(&control.watch_interval, &new.control.watch_interval),
-            ),
             (
                 "[[sidecar]] and [[pool]], since [[site]] has to wait",
                 control.sites != new.control.sites && servers(control) != servers(&new.control),
+            ),
+            (
+                "document_root, since [[site]] has to wait",
+                control.sites != new.control.sites
+                    && control.document_roots != new.control.document_roots,
             ),
             ("instance", differ(&control.instance, &new.control.instance)),
             ("[admin]", differ(&old.admin, &new.admin)),

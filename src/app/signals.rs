@@ -103,6 +103,9 @@ impl App {
                 }
                 _ = watch.tick() => self.reload_certificates().await,
             }
+            if watch.period() != self.config.control.watch_interval {
+                watch = tokio::time::interval(self.config.control.watch_interval);
+            }
         };
         draining.store(true, Ordering::Relaxed);
         if let Some(next) = &next {

@@ -155,7 +155,7 @@ impl Default for ControlConfig {
 }
 
 /// What an administrator decided about mitigations.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// Off: no mitigation of a feed or of the bundled set is enforced, in the whole organisation.
     pub organisation_enabled: bool,

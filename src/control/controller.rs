@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::config::ControlConfig;
 use super::engine::Engine;
@@ -15,12 +15,12 @@ use super::handle::{ControlHandle, Obeyed};
 use super::kill_switch::{self, KillSwitchFile};
 use super::notify::{Notifier, NotifyConfig};
 use super::order::{Order, Outcome};
+use super::polls::{Arrival, Polled, Polls};
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
 use super::version_probe::SiteServers;
 use super::versions::Versions;
-use crate::feed::{FeedConfig, FeedError, Fetched, Fetcher, Schedule, Source, chance};
 use crate::filter::{Handle, Probes};
 use crate::mitigation::KillSwitch;
 use crate::model::{Revision, UnixTime};
@@ -65,7 +65,6 @@ impl Controller {
         alarms: Alarms,
         clock: fn() -> UnixTime,
     ) -> Result<Self, ControlError> {
-        let feeds = config.feeds.clone();
         let watch_interval = config.watch_interval;
         let notify = config.notify.clone();
         let mut engine = Engine::new(config, state, metrics, alarms.clone(), clock)?;
@@ -102,7 +101,7 @@ impl Controller {
             targets: told,
         };
         let handle_of_runtime = runtime.handle().clone();
-        let feeds = polled(feeds, &engine);
+        let feeds = engine.polled();
         let tasks = Tasks {
             engine: Arc::new(Mutex::new(engine)),
             publisher,
@@ -188,18 +187,6 @@ fn runtime() -> Result<Runtime, ControlError> {
         .map_err(ControlError::thread)
 }
 
-/// The feeds as their tasks know them.
-fn polled(feeds: Vec<FeedConfig>, engine: &Engine) -> Vec<Polled> {
-    let feeds = feeds.into_iter().enumerate();
-    feeds
-        .map(|(index, config)| Polled {
-            next_root: engine.next_root(index),
-            config,
-            index,
-        })
-        .collect()
-}
-
 /// Probes with a secret of this process alone.
 fn secret_probes() -> Result<Probes, ControlError> {
     let secret = random_octets().ok_or_else(|| {
@@ -229,30 +216,6 @@ impl Lift {
     }
 }
 
-/// What was fetched on its way to the engine, and the way back for what it came to.
-struct Arrival {
-    index: usize,
-    place: Source,
-    result: Result<Fetched, FeedError>,
-    /// Whether no other place will be tried before the next poll.
-    last: bool,
-    answer: oneshot::Sender<Taken>,
-}
-
-/// What the engine made of a fetch.
-struct Taken {
-    succeeded: bool,
-    next_root: Option<u64>,
-}
-
-/// A feed as its task knows it.
-struct Polled {
-    config: FeedConfig,
-    index: usize,
-    /// The version of the root that the next fetch asks for first.
-    next_root: Option<u64>,
-}
-
 /// What proving begins with.
 struct Proving {
     probes: Probes,
@@ -273,10 +236,8 @@ impl Tasks {
     async fn run(self, feeds: Vec<Polled>, mut orders: Orders, proving: Proving) {
         let (proved_in, mut proved) = mpsc::channel(1);
         tokio::spawn(prove(proving, self.view.subscribe(), proved_in));
-        let (fetched_in, mut fetched) = mpsc::channel(feeds.len().max(1));
-        for feed in feeds {
-            tokio::spawn(poll(feed, fetched_in.clone(), Arc::clone(&self.reload)));
-        }
+        let (mut polls, mut fetched) = Polls::new(Arc::clone(&self.reload));
+        polls.follow(feeds);
         let switched = Arc::new(Notify::new());
         tokio::spawn(watch_switch(
             self.switch.clone(),
@@ -291,14 +252,19 @@ impl Tasks {
         };
         tokio::spawn(sidecars.run(Arc::clone(&answered)));
         tokio::spawn(versions.run(Arc::clone(&answered)));
-        // The start has read every file already.
-        let first = tokio::time::Instant::now() + self.watch_interval;
-        let mut files = tokio::time::interval_at(first, self.watch_interval);
-        files.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut files = looks(self.watch_interval);
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some((order, answer)) => self.obey(&order, answer).await,
+                    Some((order, answer)) => {
+                        self.obey(&order, answer).await;
+                        if let Order::Sources(_) = order
+                            && let Some((feeds, watch_interval)) = self.with(|engine| engine.watched()).await
+                        {
+                            polls.follow(feeds);
+                            files = looks(watch_interval);
+                        }
+                    }
                     None => return,
                 },
                 () = switched.notified() => {
@@ -308,12 +274,9 @@ impl Tasks {
                     self.cycle().await;
                 }
                 Some(arrival) = fetched.recv() => {
-                    let Arrival { index, place, result, last, answer } = arrival;
-                    let taken = self.with(move |engine| Taken {
-                        succeeded: engine.take_fetched(index, &place, result),
-                        next_root: engine.next_root(index),
-                    });
-                    let taken = taken.await;
+                    let Arrival { feed, place, result, last, answer } = arrival;
+                    let taken = self.with(move |engine| engine.take_fetched(feed, &place, result));
+                    let taken = taken.await.flatten();
                     let ended = last || taken.as_ref().is_none_or(|taken| taken.succeeded);
                     if let Some(taken) = taken {
                         // The fetching task only wants to know how to go on; it may be gone at a stop.
@@ -400,54 +363,15 @@ impl Tasks {
     }
 }
 
-type Orders = mpsc::Receiver<(Order, oneshot::Sender<Obeyed>)>;
-
-/// Fetches one feed for ever: at once, then on its schedule, and whenever a reload asks for it.
-async fn poll(feed: Polled, fetched: mpsc::Sender<Arrival>, reload: Arc<Notify>) {
-    let Polled {
-        config,
-        index,
-        mut next_root,
-    } = feed;
-    let mut schedule = Schedule::new(config.interval);
-    let places: Vec<Source> = config.places().cloned().collect();
-    let mut fetcher = Fetcher::new(config);
-    loop {
-        let begun = Instant::now();
-        // Asked for now, so that a reload during the fetch is not missed.
-        let reloaded = reload.notified();
-        let mut succeeded = false;
-        for (tried, place) in places.iter().enumerate() {
-            let result = fetcher.fetch(place, next_root).await;
-            let brought = result.as_ref().ok().cloned();
-            let (answer, taken) = oneshot::channel();
-            let arrival = Arrival {
-                index,
-                place: place.clone(),
-                result,
-                last: tried + 1 == places.len(),
-                answer,
-            };
-            if fetched.send(arrival).await.is_err() {
-                return;
-            }
-            // When the engine could not answer, the next fetch may find it able to again.
-            if let Ok(taken) = taken.await {
-                next_root = taken.next_root;
-                succeeded = taken.succeeded;
-            }
-            if let Some(brought) = brought.filter(|_| succeeded) {
-                fetcher.accepted(place, brought);
-                break;
-            }
-        }
-        let wait = schedule.after(succeeded, begun.elapsed(), chance());
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = reloaded => {}
-        }
-    }
+/// Looks at rule files, the first after an interval: whoever asks has read every file already.
+fn looks(interval: Duration) -> Interval {
+    let first = tokio::time::Instant::now() + interval;
+    let mut looks = tokio::time::interval_at(first, interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
+
+type Orders = mpsc::Receiver<(Order, oneshot::Sender<Obeyed>)>;
 
 /// Proves what is in force for ever: once it is known where, after each swap, and each minute.
 async fn prove(

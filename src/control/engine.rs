@@ -11,12 +11,13 @@ use super::config::ControlConfig;
 use super::decided::Decided;
 use super::error::ControlError;
 use super::exceptions::KeptExceptions;
-use super::feed_state::{Age, Condition, FeedState, in_one_line};
+use super::feed_state::{Age, Condition, FeedNumber, FeedState, in_one_line};
 use super::history::{History, TransitionReport};
 use super::measures::Measures;
 use super::notify::{Happening, Notifier};
 use super::order::Outcome;
 use super::plan::{Hits, Plan, Planned, Source, Unit, changed_owner, plan, watched_owner};
+use super::polls::{Polled, Taken};
 use super::prepare::{Cache, Gates};
 use super::prove::{Extent, Proof};
 use super::publisher::{Beside, Publisher};
@@ -24,6 +25,7 @@ use super::report::{FeedView, FileView, MitigationView, StopsView, View};
 use super::retire::{self, Proposals};
 use super::rule_files::RuleFiles;
 use super::sidecars::{Sidecars, Wanted};
+use super::sources;
 use super::stops::{self, Pause};
 use super::transitions::{StaleFeeds, Transitions, log_exceptions};
 use super::versions::Versions;
@@ -39,10 +41,13 @@ pub(super) struct Engine {
     pub(super) config: ControlConfig,
     pub(super) clock: fn() -> UnixTime,
     started: UnixTime,
-    gates: Gates,
-    bundled: Vec<Arc<Mitigation>>,
+    pub(super) state: StateDir,
+    pub(super) gates: Gates,
+    pub(super) bundled: Vec<Arc<Mitigation>>,
     pub(super) files: RuleFiles,
-    feeds: Vec<FeedState>,
+    pub(super) feeds: Vec<FeedState>,
+    /// The number given last.
+    pub(super) feed_number: FeedNumber,
     pub(super) cache: Cache,
     hits: Hits,
     pub(super) publisher: Publisher,
@@ -62,7 +67,7 @@ pub(super) struct Engine {
     raised: BTreeSet<(AlarmKind, String)>,
     /// The age of each feed at the last cycle.
     ages: Vec<Age>,
-    measures: Measures,
+    pub(super) measures: Measures,
     transitions: Transitions,
     proposals: Proposals,
     stale: StaleFeeds,
@@ -91,23 +96,20 @@ impl Engine {
         alarms: Alarms,
         clock: fn() -> UnixTime,
     ) -> Result<Self, ControlError> {
-        check(&config)?;
+        sources::check(&config)?;
         let now = clock();
         let gates = Gates::new(&config)?;
         let mut files = RuleFiles::new(config.rules.clone(), state.clone());
         files.look(&gates, now);
-        refuse_unusable(&files)?;
-        let bundled = match config.rules.is_empty() || config.with_baseline {
-            true => {
-                bundled::mitigations().map_err(|error| ControlError::config(error.explain()))?
-            }
-            false => Vec::new(),
-        };
-        let feeds = config
-            .feeds
-            .iter()
-            .map(|feed| FeedState::new(feed, state))
-            .collect::<Result<_, _>>()?;
+        // A first start has no last good content to fall back on, so what is refused then ends it.
+        sources::refuse_unusable(&files, |_| false)?;
+        let bundled = sources::bundled(&config)?;
+        let mut feed_number = FeedNumber::default();
+        let mut feeds = Vec::new();
+        for feed in &config.feeds {
+            feed_number = feed_number.next();
+            feeds.push(FeedState::new(feed_number, feed, state, now)?);
+        }
         let exceptions = KeptExceptions::open(&config, state, now)?;
         Ok(Self {
             publisher: Publisher::new(config.sites.len()),
@@ -117,10 +119,12 @@ impl Engine {
             config,
             clock,
             started: now,
+            state: state.clone(),
             gates,
             bundled,
             files,
             feeds,
+            feed_number,
             cache: Cache::default(),
             hits: Hits::default(),
             published: Vec::new(),
@@ -165,20 +169,26 @@ impl Engine {
         self.files.look(&self.gates, (self.clock)())
     }
 
-    /// Takes the result of fetching one feed; whether it was a success.
+    /// Takes the result of fetching one feed; what is to be known for the next, or nothing of a feed that went.
     pub(super) fn take_fetched(
         &mut self,
-        index: usize,
+        number: FeedNumber,
         place: &Place,
         fetched: Result<Fetched, FeedError>,
-    ) -> bool {
+    ) -> Option<Taken> {
         let now = (self.clock)();
-        self.feeds[index].take(place, fetched, now)
+        let mut feeds = self.feeds.iter_mut();
+        let own = feeds.find(|own| own.number == number)?;
+        Some(Taken {
+            succeeded: own.take(place, fetched, now),
+            next_root: own.feed.next_root(),
+        })
     }
 
-    /// The version of the root that the next fetch of a feed asks for first.
-    pub(super) fn next_root(&self, index: usize) -> Option<u64> {
-        self.feeds[index].feed.next_root()
+    /// The feeds as those who fetch them know them.
+    pub(super) fn polled(&self) -> Vec<Polled> {
+        let feeds = self.feeds.iter();
+        feeds.map(Polled::of).collect()
     }
 
     /// Whether time alone has changed something since the last cycle: a feed went stale, or a mitigation begins or
@@ -256,7 +266,7 @@ impl Engine {
 
     fn ages(&self, now: UnixTime) -> Vec<Age> {
         let feeds = self.feeds.iter();
-        feeds.map(|state| state.age(self.started, now)).collect()
+        feeds.map(|state| state.age(now)).collect()
     }
 
     /// Plans, publishes if anything changed, raises and ends alarms. What is new goes to the process log by
@@ -468,7 +478,7 @@ impl Engine {
             conditions.extend(fault.map(condition));
         }
         for state in &self.feeds {
-            state.conditions(self.started, now, &mut conditions);
+            state.conditions(now, &mut conditions);
         }
         for entry in &plan.entries {
             if let (Some(alarm), State::Failed(reason)) = (entry.alarm, &entry.state) {
@@ -611,35 +621,4 @@ fn next_change(sources: &[Source], now: UnixTime) -> Option<UnixTime> {
 
 fn is_same(one: &[Unit], other: &[Unit]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_same(b))
-}
-
-fn check(config: &ControlConfig) -> Result<(), ControlError> {
-    let mut names = BTreeSet::new();
-    for feed in &config.feeds {
-        if !names.insert(&feed.name) || feed.name == bundled::NAME {
-            let reason = format!("two sources are named {}: rename one", feed.name);
-            return Err(ControlError::config(reason));
-        }
-    }
-    let mut sites = BTreeSet::new();
-    for site in &config.sites {
-        if !sites.insert(site.to_ascii_lowercase()) {
-            let reason = format!("two sites are named {site}: rename one");
-            return Err(ControlError::config(reason));
-        }
-    }
-    Ok(())
-}
-
-/// A first start has no last good content to fall back on, so what is refused then ends it.
-fn refuse_unusable(files: &RuleFiles) -> Result<(), ControlError> {
-    if let Some((_, reason)) = files.unlisted().first() {
-        return Err(ControlError::rules(reason));
-    }
-    let mut files = files.files().iter();
-    let unusable = files.find(|file| file.accepted.is_none());
-    match unusable.and_then(|file| file.refusal.as_ref()) {
-        Some(refusal) => Err(ControlError::rules(&refusal.reason)),
-        None => Ok(()),
-    }
 }

@@ -229,6 +229,11 @@ impl KeptExceptions {
         Ok(())
     }
 
+    /// Lets exceptions end this far ahead from now on. Those that there are stay as they are.
+    pub(super) fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = lifetime;
+    }
+
     /// Those that stay the same keep what they have counted.
     fn settle(&mut self, settings: &[Exception], now: UnixTime) {
         let known = self.events.len();

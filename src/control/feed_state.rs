@@ -8,8 +8,21 @@ use crate::model::{Mitigation, UnixTime};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Event};
 
+/// What tells a feed from those that had its name or its place before. None is given twice.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct FeedNumber(u64);
+
+impl FeedNumber {
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// A feed with what the engine remembers about it.
 pub(super) struct FeedState {
+    pub(super) number: FeedNumber,
+    /// When it was first configured as it is.
+    since: UnixTime,
     pub(super) feed: Feed,
     pub(super) mitigations: Vec<Arc<Mitigation>>,
     /// The kept document could not be used, or the accepted one not be kept.
@@ -29,12 +42,20 @@ pub(super) struct Age {
 pub(super) type Condition = (AlarmKind, String, String);
 
 impl FeedState {
-    pub(super) fn new(config: &FeedConfig, state: &StateDir) -> Result<Self, ControlError> {
+    /// A feed that is configured from `since` on, with the document that was kept.
+    pub(super) fn new(
+        number: FeedNumber,
+        config: &FeedConfig,
+        state: &StateDir,
+        since: UnixTime,
+    ) -> Result<Self, ControlError> {
         let name = &config.name;
         let mut feed = Feed::new(config.clone(), state)
             .map_err(|error| ControlError::config(format!("feed {name}: {}", error.explain())))?;
         let state_fault = feed.restore().err().map(|error| error.explain());
         let mut state = Self {
+            number,
+            since,
             feed,
             mitigations: Vec::new(),
             state_fault,
@@ -83,8 +104,8 @@ impl FeedState {
         }
     }
 
-    pub(super) fn age(&self, started: UnixTime, now: UnixTime) -> Age {
-        let since = self.feed.last_success().unwrap_or(started);
+    pub(super) fn age(&self, now: UnixTime) -> Age {
+        let since = self.feed.last_success().unwrap_or(self.since);
         Age {
             fresh: self.feed.is_fresh(now),
             stale: self.has_expired(now) || now.since(since) > self.feed.config().stale_after,
@@ -95,12 +116,7 @@ impl FeedState {
         self.feed.expires().is_some_and(|expires| expires <= now)
     }
 
-    pub(super) fn conditions(
-        &self,
-        started: UnixTime,
-        now: UnixTime,
-        conditions: &mut Vec<Condition>,
-    ) {
+    pub(super) fn conditions(&self, now: UnixTime, conditions: &mut Vec<Condition>) {
         let config = self.feed.config();
         for refusal in self.feed.refusals() {
             // Two places may fail in one way, and each is to be seen.
@@ -120,8 +136,8 @@ impl FeedState {
                  rules stay in force"
             );
             add(AlarmKind::Stale, reason);
-        } else if self.age(started, now).stale {
-            let since = self.feed.last_success().unwrap_or(started);
+        } else if self.age(now).stale {
+            let since = self.feed.last_success().unwrap_or(self.since);
             add(AlarmKind::Stale, format!("no success since {since}"));
         }
         let Some(accepted) = self.feed.accepted() else {

@@ -129,6 +129,11 @@ impl Measures {
         }
     }
 
+    /// Shows nothing of a feed that went.
+    pub(super) fn feed_gone(&self, name: &str) {
+        self.feeds.remove(&Labelled(FeedName(name.to_owned())));
+    }
+
     pub(super) fn feed_succeeded(&self, name: &str, time: UnixTime) {
         let seconds = i64::try_from(time.seconds()).unwrap_or(i64::MAX);
         let gauge = Labelled(FeedName(name.to_owned()));

@@ -23,6 +23,7 @@ mod notify;
 mod order;
 mod orders;
 mod plan;
+mod polls;
 mod prepare;
 mod prove;
 mod publisher;
@@ -32,6 +33,7 @@ mod rule_files;
 mod rule_folder;
 mod sidecar_measures;
 mod sidecars;
+mod sources;
 mod status;
 mod stops;
 mod transitions;
@@ -57,6 +59,7 @@ pub use order::{Order, Outcome, ServerSettings};
 pub use prove::{PROOF_INTERVAL, ProofListener, ProofTargets};
 pub use rule_files::RULE_FILE_LIMIT;
 pub use rule_folder::{RULE_FILES_LIMIT, rule_files};
+pub use sources::SourceSettings;
 pub use status::{
     ActionReport, AlarmReport, BuildReport, ExceptionReport, FeedReport, MitigationReport,
     RuleFileReport, RuleReport, ServerReport, ServerStanding, Status,

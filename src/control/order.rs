@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::config::{PoolPaths, SidecarLink};
 use super::exceptions::ExceptionText;
+use super::sources::SourceSettings;
 use crate::mitigation::Decision;
 use crate::model::{Exception, MitigationId};
 
@@ -28,6 +29,8 @@ pub enum Order {
     Reload,
     /// Has these servers, sidecars and pools instead of those before.
     Servers(Box<ServerSettings>),
+    /// Has these sources of mitigations and this policy instead of those before.
+    Sources(Box<SourceSettings>),
 }
 
 /// What settings say of servers and of what is stopped on them.

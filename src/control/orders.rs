@@ -31,6 +31,7 @@ impl Engine {
             Order::Reapply(id) => self.reapply(id).map(|()| Vec::new()),
             Order::KillSwitch(_) | Order::Reload => Ok(Vec::new()),
             Order::Servers(settings) => self.set_servers(settings),
+            Order::Sources(settings) => self.set_sources(settings).map(|()| Vec::new()),
         }
     }
 

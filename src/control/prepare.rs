@@ -15,7 +15,7 @@ use crate::rules::{
 };
 use crate::telemetry::AlarmKind;
 
-/// What every source must pass, the same for the whole run.
+/// What every source must pass, until settings ask for something else.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
     sites: Vec<String>,

@@ -20,7 +20,7 @@ pub const RULE_FILE_LIMIT: usize = 4 * 1024 * 1024;
 const REMEMBERED: usize = 4;
 
 /// Every local rule file, in the order of its priority.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RuleFiles {
     paths: Vec<PathBuf>,
     state: StateDir,
@@ -30,11 +30,11 @@ pub(super) struct RuleFiles {
 }
 
 /// One file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RuleFile {
     /// The setting that named it, or the folder it lies in.
     root: PathBuf,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     slot: Slot,
     seen: Option<Result<Vec<u8>, String>>,
     /// Contents that were accepted before, the newest last: going back to one needs no new judgement.
@@ -152,6 +152,14 @@ impl RuleFiles {
         }
     }
 
+    /// The files that these paths name, with what is known of those that were named before.
+    pub(super) fn at(&self, paths: Vec<PathBuf>) -> Self {
+        Self {
+            paths,
+            ..self.clone()
+        }
+    }
+
     /// Reads every file again; `true` if anything is different from the last time.
     pub(super) fn look(&mut self, gates: &Gates, now: UnixTime) -> bool {
         let Listing { listed, unlisted } = self.list();
@@ -161,7 +169,10 @@ impl RuleFiles {
         for (root, path) in listed {
             let known = old.iter().position(|file| file.path == path);
             let mut file = match known {
-                Some(index) => old.remove(index),
+                Some(index) => RuleFile {
+                    root,
+                    ..old.remove(index)
+                },
                 None => RuleFile {
                     slot: self.state.slot(&format!("rules-{}", path.display())),
                     root,

@@ -20,7 +20,7 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub const STALE_AFTER: Duration = Duration::from_secs(3 * 3_600);
 
 /// One feed: where it is, who signs it, and how it is fetched.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FeedConfig {
     /// Its name in status, alarms and the state folder; no two feeds share one.
     pub name: String,
@@ -185,7 +185,7 @@ impl fmt::Display for Source {
 }
 
 /// Who must have signed a feed's document.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Trust {
     /// Our own format: the keys that a pinned root names, and the roots that were reached from it.
     Dsse {

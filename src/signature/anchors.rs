@@ -10,7 +10,7 @@ use super::error::{Fault, VerifyError};
 use crate::model::Digest;
 
 /// Certificates of authorities that are trusted because the caller says so.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TrustAnchors {
     certificates: Vec<CertificateDer<'static>>,
 }

@@ -62,7 +62,7 @@ impl<T> Verified<T> {
 }
 
 /// Whom to trust and what to ask for under the profile `xmldsig-x509`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct XmlDsigPolicy {
     /// Roots that a signer's certificate must lead to.
     pub roots: TrustAnchors,

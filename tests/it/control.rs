@@ -18,10 +18,10 @@ use crate::support::feed_server::{FeedServer, Mode};
 use crate::support::signer::{Options, Publisher};
 
 /// A moment at which the publishers' certificates are valid.
-const NOW: UnixTime = UnixTime::new(1_795_000_000);
+pub(super) const NOW: UnixTime = UnixTime::new(1_795_000_000);
 
 /// An attack that the bundled SG1.1 stops and no other bundled mitigation.
-const VIEW_STATE: &str = "/ecp/default.aspx?__VIEWSTATE=AAAA";
+pub(super) const VIEW_STATE: &str = "/ecp/default.aspx?__VIEWSTATE=AAAA";
 
 /// How long a test waits for a status before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,19 +31,19 @@ fn clock() -> UnixTime {
 }
 
 /// A document around these Configs.
-fn document(configs: &str) -> String {
+pub(super) fn document(configs: &str) -> String {
     format!("<EOCS version=\"1.0.4\" xmlns:sg=\"urn:stopgap:feed:1\">{configs}</EOCS>")
 }
 
 /// Rules that abort requests whose URL matches `pattern`.
-fn rules(pattern: &str) -> String {
+pub(super) fn rules(pattern: &str) -> String {
     format!(
         "<rules><rule name=\"{pattern}\"><match url=\"{pattern}\"/><action type=\"AbortRequest\"/></rule></rules>"
     )
 }
 
 /// A Config with these attributes, rules for every site, and further children.
-fn config(id: &str, attributes: &str, rules: &str, children: &str) -> String {
+pub(super) fn config(id: &str, attributes: &str, rules: &str, children: &str) -> String {
     format!(
         "<Config id=\"{id}\" {attributes}><ActionList><Action type=\"UrlRewrite\" scope=\"Server\"><Value>\
          {rules}</Value></Action></ActionList>{children}</Config>"
@@ -51,16 +51,16 @@ fn config(id: &str, attributes: &str, rules: &str, children: &str) -> String {
 }
 
 /// A Config that stops everything below `/word`.
-fn stopping(id: &str, word: &str) -> String {
+pub(super) fn stopping(id: &str, word: &str) -> String {
     config(id, "", &rules(&format!("^{word}(/|$)")), "")
 }
 
-fn start(config: ControlConfig, state: &StateDir) -> Controller {
+pub(super) fn start(config: ControlConfig, state: &StateDir) -> Controller {
     let metrics = Metrics::default();
     Controller::start(config, state, &metrics, Alarms::new(&metrics), clock).unwrap()
 }
 
-fn local(paths: &[&Path]) -> ControlConfig {
+pub(super) fn local(paths: &[&Path]) -> ControlConfig {
     ControlConfig {
         rules: paths.iter().map(|path| path.to_path_buf()).collect(),
         // Tests ask for a look when they want one.
@@ -69,7 +69,7 @@ fn local(paths: &[&Path]) -> ControlConfig {
     }
 }
 
-fn feed(name: &str, server: &FeedServer, publisher: &Publisher) -> FeedConfig {
+pub(super) fn feed(name: &str, server: &FeedServer, publisher: &Publisher) -> FeedConfig {
     let trust = Trust::XmlDsigX509(publisher.policy());
     let mut config = FeedConfig::new(name, server.url().parse().unwrap(), trust);
     config.deadline = Duration::from_millis(400);
@@ -77,7 +77,7 @@ fn feed(name: &str, server: &FeedServer, publisher: &Publisher) -> FeedConfig {
     config
 }
 
-fn with_feeds(feeds: Vec<FeedConfig>) -> ControlConfig {
+pub(super) fn with_feeds(feeds: Vec<FeedConfig>) -> ControlConfig {
     ControlConfig {
         feeds,
         ..ControlConfig::default()
@@ -85,7 +85,7 @@ fn with_feeds(feeds: Vec<FeedConfig>) -> ControlConfig {
 }
 
 /// What becomes of a `GET` by the published rules, in one word.
-fn verdict(controller: &Controller, target: &str) -> &'static str {
+pub(super) fn verdict(controller: &Controller, target: &str) -> &'static str {
     let request = Request::get(target)
         .header("Host", "mail.example.test")
         .body(())
@@ -96,11 +96,11 @@ fn verdict(controller: &Controller, target: &str) -> &'static str {
     judged.decision.verdict.name()
 }
 
-async fn reload(control: &ControlHandle) -> Outcome {
+pub(super) async fn reload(control: &ControlHandle) -> Outcome {
     control.order(Order::Reload).await.unwrap()
 }
 
-async fn wait_for(
+pub(super) async fn wait_for(
     control: &ControlHandle,
     what: &str,
     holds: impl FnMut(&Status) -> bool,
@@ -111,19 +111,19 @@ async fn wait_for(
         .unwrap()
 }
 
-fn find<'a>(status: &'a Status, id: &str) -> &'a MitigationReport {
+pub(super) fn find<'a>(status: &'a Status, id: &str) -> &'a MitigationReport {
     let mut mitigations = status.mitigations.iter();
     mitigations
         .find(|mitigation| mitigation.id == id)
         .unwrap_or_else(|| panic!("no {id} in {status:#?}"))
 }
 
-fn state(status: &Status, id: &str) -> String {
+pub(super) fn state(status: &Status, id: &str) -> String {
     let found = find(status, id);
     format!("{}({})", found.state, found.reason)
 }
 
-fn alarm(status: &Status, kind: AlarmKind, subject: &str) -> Option<String> {
+pub(super) fn alarm(status: &Status, kind: AlarmKind, subject: &str) -> Option<String> {
     let mut alarms = status.alarms.iter();
     alarms
         .find(|alarm| alarm.kind == kind.value() && alarm.subject == subject)

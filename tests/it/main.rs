@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 mod control;
 mod control_sidecars;
+mod control_sources;
 mod crash;
 mod decisions;
 mod descriptors;

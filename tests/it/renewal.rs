@@ -100,10 +100,10 @@ fn changed_settings_are_taken_under_load_and_bad_ones_change_nothing() {
     daemon.logged("are in force");
     eventually("new settings", || text(daemon.address) == "new");
     // What has to wait is named.
-    settings(&file, &old, "workers = 1\nwith_baseline = true");
+    settings(&file, &old, "workers = 1\ninstance = \"front\"");
     daemon.signal("HUP");
     daemon.logged("are in force");
-    daemon.logged("with_baseline: the change takes effect at the next start");
+    daemon.logged("instance: the change takes effect at the next start");
     eventually("old settings", || text(daemon.address) == "old");
     settings(&file, &new, "workerz = 1");
     daemon.signal("HUP");
