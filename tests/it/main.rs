@@ -36,6 +36,7 @@ mod feed_dsse;
 mod feed_places;
 mod fuzz;
 mod http2;
+mod http2_hostile;
 mod http2_malformed;
 mod kill_switch;
 mod layers;
