@@ -8,7 +8,7 @@ use super::clock::{Deadlines, Registration, Slot};
 use super::framing::Malformed;
 use super::pace::Pace;
 
-/// The state that [`Inbound`](super::Inbound) shares with whoever answers its requests.
+/// The state that a [`ServerConnection`](super::ServerConnection) shares with whoever answers its requests.
 ///
 /// An exchange begins when a request head has been handed over and ends when the last byte of its response was
 /// given to the kernel. Clones share the state.
@@ -24,10 +24,7 @@ struct Shared {
     awaited: Cell<Awaited>,
     malformed: Cell<Option<Malformed>>,
     reset: Cell<bool>,
-    tunnel: Cell<Option<bool>>,
     body_timeout: Cell<Option<Duration>>,
-    /// Whether a read was put off until the exchange ends; nothing but this link would wake its task then.
-    put_off: Cell<bool>,
     /// Of one stream among several on its connection, which has deadlines of its own.
     stream: Option<StreamState>,
 }
@@ -90,9 +87,7 @@ impl Link {
                 awaited: Cell::new(Awaited::First),
                 malformed: Cell::new(None),
                 reset: Cell::new(false),
-                tunnel: Cell::new(None),
                 body_timeout: Cell::new(None),
-                put_off: Cell::new(false),
                 stream,
             }),
         }
@@ -124,21 +119,11 @@ impl Link {
         }
     }
 
-    /// Everything handed over was sent; whether that ended an exchange.
-    pub(super) fn flushed(&self) -> bool {
-        if self.shared.phase.get() != Phase::Flushing {
-            return false;
+    /// Everything handed over was sent.
+    pub fn flushed(&self) {
+        if self.shared.phase.get() == Phase::Flushing {
+            self.shared.phase.set(Phase::Idle);
         }
-        self.shared.phase.set(Phase::Idle);
-        if self.shared.put_off.take() {
-            self.deadlines().wake();
-        }
-        true
-    }
-
-    /// A read waits for the end of the exchange.
-    pub(super) fn put_off_read(&self) {
-        self.shared.put_off.set(true);
     }
 
     /// Whether an exchange is in progress.
@@ -233,14 +218,5 @@ impl Link {
     /// Whether the connection is to be closed by a reset.
     pub fn is_reset(&self) -> bool {
         self.shared.reset.get()
-    }
-
-    /// Says what becomes of the bytes behind a request to upgrade: a tunnel's, or those of a next request.
-    pub fn settle_upgrade(&self, tunnel: bool) {
-        self.shared.tunnel.set(Some(tunnel));
-    }
-
-    pub(super) fn take_upgrade(&self) -> Option<bool> {
-        self.shared.tunnel.take()
     }
 }

@@ -13,6 +13,50 @@ use super::bond::Lease;
 use super::exchange::Exchange;
 use super::headers::forward_trailers;
 use crate::filter::{BodyTransform, BodyWatch};
+use crate::net::IncomingBody;
+
+/// A client's body as it comes, by whichever protocol.
+pub(super) enum ClientBody {
+    None,
+    Http1(IncomingBody),
+    Http2(Incoming),
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = ProxyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        match self.get_mut() {
+            Self::None => Poll::Ready(None),
+            Self::Http1(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|next| next.map(|next| next.map_err(ProxyError::request_body))),
+            Self::Http2(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|next| next.map(|next| next.map_err(ProxyError::request_body))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A client's body on its way to a server, and what trails it.
 ///
@@ -20,12 +64,12 @@ use crate::filter::{BodyTransform, BodyWatch};
 /// connected and has been sent the head; the server's own 100 comes to nothing (RFC 9110 section 10.1.1).
 pub(super) struct RequestBody {
     /// `None` when there is no body.
-    incoming: Option<Incoming>,
+    incoming: Option<ClientBody>,
     exchange: Rc<Exchange>,
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, exchange: &Rc<Exchange>) -> Self {
+    pub(super) fn new(incoming: ClientBody, exchange: &Rc<Exchange>) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
         match incoming {
             Some(_) => exchange.await_server(0),
@@ -73,9 +117,7 @@ impl Body for RequestBody {
                     }
                     Err(_) => continue,
                 },
-                Poll::Ready(Some(Err(error))) => {
-                    Poll::Ready(Some(Err(ProxyError::request_body(error))))
-                }
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
                     this.exchange.end_request();
                     Poll::Ready(None)
@@ -89,13 +131,13 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(ClientBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.incoming
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), ClientBody::size_hint)
     }
 }
 

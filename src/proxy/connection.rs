@@ -3,31 +3,29 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::server::conn::http1::{Builder, Connection};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Party;
 use super::bond::Bonds;
 use super::caller::Caller;
 use super::core::Core;
+use super::http1::{self, Ending};
 use super::http2;
 use super::metrics::{Outcome, Reason};
 use super::record::{AccessEntry, Answered};
 use super::respond;
-use super::service::{Client, ClientService};
+use super::service::Client;
 use super::upgrade;
 use super::worker::Terms;
-use super::{Limits, Party};
 use crate::net::{
-    self, Admitted, Awaited, Deadlines, HTTP2_PREFACE, Inbound, InboundTimeouts, Link, Malformed,
-    ProxiedEnds, Slot, Socket, Stream, TlsServer,
+    self, Admitted, Deadlines, HTTP2_PREFACE, Link, Malformed, ProxiedEnds, ServerConnection,
+    ServerSettings, ServerTimeouts, Slot, Socket, Stream, TlsServer,
 };
 use crate::rules::Recent;
 
@@ -36,31 +34,11 @@ use crate::rules::Recent;
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1_024;
 
-/// How long a client that let its body rest gets to take the answer to that.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
-
-/// Bytes of its last request that a connection may keep while it has nothing to do.
+/// Bytes of its last request that a connection by HTTP/2 may keep while it has nothing to do.
 const RESTING_BYTES: usize = 4 * 1_024;
 
 /// How long a connection may still take for a request once the proxy drains.
 pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
-
-type Served = Connection<TokioIo<Inbound<Stream>>, ClientService>;
-
-/// How serving ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ending {
-    /// Nothing is left to say.
-    Closed,
-    /// Something went wrong within a response, which the client must not take for its end.
-    Broken,
-    /// The rest of a head did not come in time.
-    HeadLate,
-    /// There was nothing to do for too long.
-    Idle,
-    /// There was nothing to do for a moment: it goes on, but needs no memory until it does.
-    Resting,
-}
 
 /// The addresses of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -167,37 +145,18 @@ async fn attend(client: Rc<Client>, mut stream: Stream, terms: &Terms, deadlines
         // In a box of its own, so that connections by HTTP/1.1 do not carry its size.
         return Box::pin(http2::serve(client, stream, early, deadlines)).await;
     }
-    let mut inbound = Inbound::new(
-        stream,
-        link.clone(),
-        limits.head,
-        client.terms.refusals.fragment,
-        timeouts(limits),
-    )
-    .with_early(early);
-    let (ending, early) = loop {
-        let mut connection = Box::new(library(&client, inbound));
-        let ending = run(&client, &mut connection).await;
-        let parts = connection.into_parts();
-        inbound = parts.io.into_inner();
-        if ending != Ending::Resting {
-            break (ending, parts.read_buf);
-        }
-        inbound.take_back(&parts.read_buf);
-        drop(parts.read_buf);
-        client.recent.borrow_mut().forget();
-        if let Some(ending) = rest(&client, &mut inbound).await {
-            break (ending, Bytes::new());
-        }
+    let wire = ServerConnection::new(stream, link.clone(), settings(&client), &early);
+    let wire = Rc::new(RefCell::new(wire));
+    let ending = http1::serve(&client, &wire).await;
+    let (fault, ended) = (wire.borrow().unread_fault(), wire.borrow().has_ended());
+    let Some((stream, pending)) = wire.borrow_mut().take() else {
+        return;
     };
-    let (fault, ended) = (inbound.unread_fault(), inbound.has_ended());
-    let (stream, pending) = inbound.into_parts();
     let tunnel = client.tunnel.take();
     if let Some(tunnel) = tunnel {
-        let early = [early.as_ref(), &pending].concat();
         let silence = limits.long_poll_timeout;
         // However a tunnel ends, both its sockets are closed with it.
-        let _ = upgrade::carry(tunnel, stream, &early, deadlines, silence).await;
+        let _ = upgrade::carry(tunnel, stream, &pending, deadlines, silence).await;
         return;
     }
     let over = ended && fault.is_none() && !link.is_reset();
@@ -210,50 +169,18 @@ async fn attend(client: Rc<Client>, mut stream: Stream, terms: &Terms, deadlines
     end(&client, stream, ending, fault, &pending).await;
 }
 
-/// The HTTP library at work on a connection.
-fn library(client: &Rc<Client>, inbound: Inbound<Stream>) -> Served {
-    let head = client.core.shared.config.limits.head;
-    Builder::new()
-        .auto_date_header(false)
-        .max_headers(head.fields)
-        .max_buf_size(head.bytes.max(MIN_BUFFER) + 8_192)
-        .serve_connection(
-            TokioIo::new(inbound),
-            ClientService {
-                client: Rc::clone(client),
-            },
-        )
-}
-
-/// Waits on an idle connection without the HTTP library, whose buffers are most of what a connection takes. How it
-/// ended, or nothing when there is something to do.
-async fn rest(client: &Client, inbound: &mut Inbound<Stream>) -> Option<Ending> {
-    let (core, link) = (&client.core, &client.link);
-    let _counted = core.shared.meters.resting();
-    core.rested.set(core.rested.get() + 1);
-    poll_fn(|context| {
-        link.deadlines().watch(context);
-        if let Poll::Ready(arrival) = inbound.poll_arrival(context) {
-            return Poll::Ready(arrival.is_err().then_some(Ending::Closed));
-        }
-        if core.draining.get() {
-            return Poll::Ready(None);
-        }
-        if client.bonds.poll_ended(context) {
-            return Poll::Ready(Some(Ending::Closed));
-        }
-        overdue(link, &mut false).map(Some)
-    })
-    .await
-}
-
-const fn timeouts(limits: &Limits) -> InboundTimeouts {
-    InboundTimeouts {
-        body: limits.body_timeout,
-        half_close: limits.half_close_timeout,
-        head: limits.head_timeout,
-        idle: limits.idle_timeout,
-        least: limits.body_minimum,
+fn settings(client: &Client) -> ServerSettings {
+    let limits = &client.core.shared.config.limits;
+    ServerSettings {
+        limits: limits.head,
+        refuse_fragment: client.terms.refusals.fragment,
+        timeouts: ServerTimeouts {
+            body: limits.body_timeout,
+            half_close: limits.half_close_timeout,
+            head: limits.head_timeout,
+            idle: limits.idle_timeout,
+            least: limits.body_minimum,
+        },
     }
 }
 
@@ -279,94 +206,6 @@ async fn preface(core: &Core, stream: &mut Stream, deadlines: &Deadlines) -> Vec
         }
     }
     early
-}
-
-/// The least buffer that the HTTP library works with.
-const MIN_BUFFER: usize = 8_192;
-
-async fn run(client: &Client, connection: &mut Served) -> Ending {
-    let (core, link) = (&client.core, &client.link);
-    let mut farewell = Farewell::None;
-    let mut last_answer = false;
-    poll_fn(|context| {
-        link.deadlines().watch(context);
-        if core.draining.get() {
-            farewell = farewell.go_on(link, connection);
-        }
-        if let Poll::Ready(result) = connection.poll_without_shutdown(context) {
-            return Poll::Ready(match result {
-                Ok(()) => Ending::Closed,
-                Err(error) if error.is_user() || link.is_responding() => Ending::Broken,
-                Err(_) => Ending::Closed,
-            });
-        }
-        // What belongs to one client does not outlive it, nor the client that.
-        if client.bonds.poll_ended(context) && !link.is_busy() {
-            return Poll::Ready(Ending::Closed);
-        }
-        overdue(link, &mut last_answer)
-    })
-    .await
-}
-
-/// How far a connection of a proxy that drains has come.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Farewell {
-    None,
-    /// It has a moment for one more request.
-    Hurried,
-    /// It ends after the exchange in progress.
-    Told,
-}
-
-impl Farewell {
-    /// A head that may be on its way is still served: the library would close the connection under it.
-    fn go_on(self, link: &Link, connection: &mut Served) -> Self {
-        let served = link.is_busy() || link.awaited() == Awaited::Body;
-        match self {
-            Self::None | Self::Hurried if served => {
-                Pin::new(connection).graceful_shutdown();
-                Self::Told
-            }
-            // A request may be on its way on a connection that rests, too.
-            Self::None if matches!(link.awaited(), Awaited::First | Awaited::Request) => {
-                link.deadlines().set(Slot::Read, LAST_REQUEST);
-                Self::Hurried
-            }
-            _ => self,
-        }
-    }
-}
-
-/// Looks at the deadlines after the connection had its turn.
-fn overdue(link: &Link, last_answer: &mut bool) -> Poll<Ending> {
-    let deadlines = link.deadlines();
-    if deadlines.has_passed(Slot::Write)
-        || (deadlines.has_passed(Slot::Upstream) && !link.is_busy())
-    {
-        return Poll::Ready(Ending::Broken);
-    }
-    if !deadlines.has_passed(Slot::Read) {
-        if deadlines.has_passed(Slot::Rest) {
-            deadlines.clear(Slot::Rest);
-            if matches!(link.awaited(), Awaited::First | Awaited::Request) && !link.is_busy() {
-                return Poll::Ready(Ending::Resting);
-            }
-        }
-        return Poll::Pending;
-    }
-    match link.awaited() {
-        Awaited::First | Awaited::Request if !link.is_busy() => Poll::Ready(Ending::Idle),
-        Awaited::Head if !link.is_busy() => Poll::Ready(Ending::HeadLate),
-        Awaited::Body if std::mem::replace(last_answer, true) => Poll::Ready(Ending::Broken),
-        Awaited::Body => {
-            // The service saw the same deadline; what it answered has this long to leave.
-            deadlines.set(Slot::Read, LAST_ANSWER);
-            Poll::Pending
-        }
-        // A half-closed client: the HTTP library learns of it when it reads next.
-        Awaited::First | Awaited::Head | Awaited::Request => Poll::Pending,
-    }
 }
 
 async fn end(
@@ -416,7 +255,7 @@ pub(super) async fn linger(stream: &mut Stream, last: &[u8]) -> std::io::Result<
     Ok(())
 }
 
-/// Answers a request that the HTTP library never saw.
+/// Answers a request whose head was never given.
 fn refuse(client: &Client, reason: Reason, pending: &[u8]) -> Vec<u8> {
     let core = &client.core;
     let id = core.request_ids.next();

@@ -142,7 +142,7 @@ impl ProxyError {
         Self::new(Kind::ResponseTimeout, Party::Upstream)
     }
 
-    pub(super) fn request_body(source: hyper::Error) -> Self {
+    pub(super) fn request_body(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::new(Kind::RequestBody, Party::Downstream).because(source)
     }
 

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode, request};
-use hyper::body::Incoming;
 
 use super::act::{Act, act, filter_response};
-use super::body::ResponseBody;
+use super::body::{ClientBody, ResponseBody};
 use super::exchange::Exchange;
 use super::headers;
 use super::metrics::Outcome;
@@ -32,7 +31,7 @@ impl Client {
     pub(super) fn answer_probe(
         &self,
         mut parts: request::Parts,
-        body: Incoming,
+        body: ClientBody,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let probes = &self.core.shared.config.probes;
         let id = self.core.request_ids.next();

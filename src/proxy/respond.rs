@@ -103,7 +103,7 @@ pub(super) fn close<B>(response: &mut Response<B>) {
         .insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// An answer in bytes, for a connection that the HTTP library has given up; closes it.
+/// An answer in bytes, for a connection that ends without a request; closes it.
 pub(super) fn in_bytes(answer: &Answer) -> Vec<u8> {
     let status = answer.status();
     let mut head = format!(

@@ -1,19 +1,16 @@
 //! The order in which a request is looked at, changed, and answered.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode, request, response};
-use hyper::body::{Body as _, Incoming};
-use hyper::service::Service;
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Response, StatusCode, request, response};
+use http_body::Body as _;
 
 use super::act::{Act, act, filter_response};
 use super::admit::{Inadmissible, admit};
 use super::balance::Servers;
-use super::body::{RequestBody, ResponseBody};
+use super::body::{ClientBody, RequestBody, ResponseBody};
 use super::bond::{Bonds, Home, Lease, Talk, names_bound_scheme};
 use super::caller::Caller;
 use super::conversation::Outgoing;
@@ -32,11 +29,6 @@ use crate::canon;
 use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
 use crate::net::{Link, Malformed, StreamReset};
 use crate::rules::Recent;
-
-/// Answers the requests of one client connection.
-pub(super) struct ClientService {
-    pub(super) client: Rc<Client>,
-}
 
 /// One client connection.
 pub(super) struct Client {
@@ -82,68 +74,22 @@ impl std::error::Error for NoAnswer {
 }
 
 /// A response, or the end of the connection without one.
-type Answered = Result<Response<ResponseBody>, NoAnswer>;
-
-/// An answer that waits for nobody, or one that a server has to give.
-pub(super) enum Answering {
-    Now(Option<Answered>),
-    Later(Pin<Box<dyn Future<Output = Answered>>>),
-}
+pub(super) type Answered = Result<Response<ResponseBody>, NoAnswer>;
 
 /// How far a request comes without waiting for anybody.
-enum Begun {
+pub(super) enum Begun {
     Answered(Response<ResponseBody>),
     Forward(Errand),
 }
 
 /// A request that a server has to answer.
-struct Errand {
+pub(super) struct Errand {
     upstream: usize,
     servers: Rc<Servers>,
     request: Outgoing,
     response_filter: Option<Box<ResponseFilter>>,
     exchange: Rc<Exchange>,
     upgrade: bool,
-}
-
-impl Service<Request<Incoming>> for ClientService {
-    type Response = Response<ResponseBody>;
-    type Error = NoAnswer;
-    type Future = Answering;
-
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        let client = &self.client;
-        client.link.begin();
-        let upgrades = request.headers().contains_key(UPGRADE);
-        match client.begin(request) {
-            Ok(Begun::Answered(response)) => {
-                Answering::Now(Some(client.end(Ok(response), upgrades)))
-            }
-            Ok(Begun::Forward(errand)) => {
-                let client = Rc::clone(client);
-                Answering::Later(Box::pin(async move {
-                    let result = client.run(errand).await;
-                    client.end(result, upgrades)
-                }))
-            }
-            Err(reset) => Answering::Now(Some(client.end(Err(reset), upgrades))),
-        }
-    }
-}
-
-impl Future for Answering {
-    type Output = Answered;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
-        match self.get_mut() {
-            Self::Now(answered) => Poll::Ready(
-                answered
-                    .take()
-                    .expect("it is not polled after it was ready"),
-            ),
-            Self::Later(future) => future.as_mut().poll(context),
-        }
-    }
 }
 
 impl Client {
@@ -163,31 +109,19 @@ impl Client {
     }
 
     /// Answers one request of a connection that carries others at the same time.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answered {
-        match self.begin(request)? {
+    pub(super) async fn answer(&self, parts: request::Parts, body: ClientBody) -> Answered {
+        match self.begin(parts, body)? {
             Begun::Answered(response) => Ok(response),
             Begun::Forward(errand) => self.run(errand).await,
         }
     }
 
-    /// What is left to do before the result of an exchange by HTTP/1.1 is handed over.
-    fn end(&self, mut result: Answered, upgrades: bool) -> Answered {
-        if let Ok(response) = &mut result
-            && self.core.draining.get()
-            && self.tunnel.borrow().is_none()
-        {
-            respond::close(response);
-        }
-        if upgrades {
-            self.link.settle_upgrade(self.tunnel.borrow().is_some());
-        }
-        self.link.respond();
-        result
-    }
-
     /// Judges a request, and answers it or makes it ready for a server.
-    fn begin(&self, request: Request<Incoming>) -> Result<Begun, NoAnswer> {
-        let (mut parts, body) = request.into_parts();
+    pub(super) fn begin(
+        &self,
+        mut parts: request::Parts,
+        body: ClientBody,
+    ) -> Result<Begun, NoAnswer> {
         if self.core.shared.config.probes.recognise(&mut parts.headers) {
             return self.answer_probe(parts, body).map(Begun::Answered);
         }
@@ -280,7 +214,7 @@ impl Client {
         &self,
         site: usize,
         mut parts: request::Parts,
-        body: Incoming,
+        body: ClientBody,
         response_filter: Option<ResponseFilter>,
         exchange: Rc<Exchange>,
     ) -> Result<Begun, NoAnswer> {
@@ -329,7 +263,7 @@ impl Client {
     }
 
     /// Has a server answer.
-    async fn run(&self, errand: Errand) -> Answered {
+    pub(super) async fn run(&self, errand: Errand) -> Answered {
         let Errand {
             upstream,
             servers,
@@ -502,7 +436,7 @@ impl Client {
     fn refused(
         &self,
         reason: Reason,
-        body: Incoming,
+        body: ClientBody,
         parts: &request::Parts,
         exchange: Rc<Exchange>,
     ) -> Begun {
@@ -550,18 +484,17 @@ impl Client {
         &self,
         mut answer: Answer,
         outcome: Outcome,
-        body: Incoming,
+        body: ClientBody,
         parts: &request::Parts,
         exchange: Rc<Exchange>,
     ) -> Response<ResponseBody> {
         let limit = self.core.shared.config.limits.drained_body;
         // The library ends a stream whose request nobody reads on, once it was answered.
         if !body.is_end_stream() && !self.multiplexed {
-            // A client that waits for 100 may send its body after the answer, or not: nobody could tell.
+            // A client that waits for 100 may send its body after the answer, or not: nobody could tell. Any other
+            // body is read to its end behind the answer, which keeps the connection, unless it is too long.
             if parts.headers.contains_key(EXPECT) || body.size_hint().lower() > limit {
                 respond::close(&mut answer);
-            } else {
-                tokio::task::spawn_local(super::drain::drain(body, limit));
             }
         }
         self.settled(answer, outcome, exchange)

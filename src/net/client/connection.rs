@@ -1,38 +1,32 @@
 //! One connection to a server.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode, response};
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::body::{Decoder, Next};
 use super::error::ResponseError;
 use super::head::{self, Framing, HEAD_LIMIT};
 use crate::net::Stream;
-
-/// Bytes that are read at once: as few as most responses have at first, more while all that is asked for comes.
-const READ: usize = 8 * 1_024;
-const READ_LIMIT: usize = 128 * 1_024;
+use crate::net::input::Input;
+use crate::net::output::Output;
 
 /// Interim responses before a final one.
 const INTERIM: usize = 16;
-
-/// Bytes of body that are gathered with what waits to be sent; a larger piece is sent from where it lies.
-const GATHER: usize = 4 * 1_024;
 
 /// Sends requests and reads their responses, one after the other.
 #[derive(Debug)]
 pub struct ClientConnection {
     stream: Stream,
+    /// The head of a request is kept until its response begins.
     output: Output,
-    input: BytesMut,
-    read: usize,
+    input: Input,
     state: State,
     persistent: bool,
 }
@@ -56,30 +50,13 @@ enum State {
     Failed,
 }
 
-/// What waits to be sent.
-#[derive(Debug, Default)]
-struct Output {
-    /// The head of the request first, kept until its response begins; then the frames of chunks.
-    text: Vec<u8>,
-    sent: usize,
-    /// Sent behind the text.
-    piece: Bytes,
-    /// Sent behind the piece.
-    tail: &'static [u8],
-    flushed: bool,
-}
-
 impl ClientConnection {
     /// Takes over a stream that is connected.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
-            output: Output {
-                flushed: true,
-                ..Output::default()
-            },
-            input: BytesMut::new(),
-            read: READ,
+            output: Output::default(),
+            input: Input::default(),
             state: State::Idle,
             persistent: true,
         }
@@ -87,10 +64,7 @@ impl ClientConnection {
 
     /// Begins a request with its head in bytes.
     pub fn begin(&mut self, head: Vec<u8>, method: Method) {
-        self.output = Output {
-            text: head,
-            ..Output::default()
-        };
+        self.output = Output::of_head(head);
         self.state = State::Head {
             method,
             scanned: 0,
@@ -108,33 +82,18 @@ impl ClientConnection {
                 ..
             }
         );
-        untouched.then(|| std::mem::take(&mut self.output.text))
+        untouched.then(|| self.output.take_text())
     }
 
     /// Gives a piece of the request body to be sent next, within a chunk of its own if `chunked`. Only when what was
     /// given before is [sent](Self::poll_send), but for the head.
     pub fn push(&mut self, piece: Bytes, chunked: bool) {
-        if piece.is_empty() {
-            return;
-        }
-        self.output.make_room();
-        if chunked {
-            let size = format!("{:x}\r\n", piece.len());
-            self.output.text.extend_from_slice(size.as_bytes());
-            self.output.tail = b"\r\n";
-        }
-        self.output.piece = piece;
+        self.output.push(piece, chunked);
     }
 
     /// Gives the end of a chunked request body, and the fields that trail it (RFC 9112 section 7.1.2).
     pub fn push_end(&mut self, trailers: Option<&HeaderMap>) {
-        self.output.make_room();
-        let text = &mut self.output.text;
-        text.extend_from_slice(b"0\r\n");
-        for (name, value) in trailers.into_iter().flatten() {
-            head::field(text, name.as_str(), value.as_bytes());
-        }
-        text.extend_from_slice(b"\r\n");
+        self.output.push_end(trailers);
     }
 
     /// Sends what was given.
@@ -143,12 +102,7 @@ impl ClientConnection {
     ///
     /// When the connection failed. A response may have come all the same.
     pub fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.output.flushed {
-            ready!(self.output.poll_write(&mut self.stream, context))?;
-            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-            self.output.flushed = true;
-        }
-        Poll::Ready(Ok(()))
+        self.output.poll_send(&mut self.stream, context).1
     }
 
     /// Reads the head of the response. Interim responses come to nothing, but for a change of protocol
@@ -187,14 +141,14 @@ impl ClientConnection {
             else {
                 return Err(ResponseError::Ended);
             };
-            let Some(end) = head::end(&self.input, scanned) else {
-                let too_large = self.input.len() > HEAD_LIMIT;
+            let Some(end) = head::end(&self.input.bytes, scanned) else {
+                let too_large = self.input.bytes.len() > HEAD_LIMIT;
                 return match too_large {
                     true => Err(ResponseError::Malformed("a response head is too large")),
                     false => Ok(None),
                 };
             };
-            let bytes = self.input.split_to(end).freeze();
+            let bytes = self.input.bytes.split_to(end).freeze();
             let head = head::parse(&bytes, method)?;
             if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
                 self.state = State::Left;
@@ -233,7 +187,7 @@ impl ClientConnection {
             let State::Body(decoder) = &mut self.state else {
                 return Poll::Ready(None);
             };
-            match decoder.next(&mut self.input) {
+            match decoder.next(&mut self.input.bytes) {
                 Ok(Next::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Next::Trailers(fields)) => {
                     return Poll::Ready(Some(Ok(Frame::trailers(fields))));
@@ -274,15 +228,17 @@ impl ClientConnection {
         let may = self.may_settle();
         if may {
             self.state = State::Idle;
-            self.output.text = Vec::new();
-            self.output.sent = 0;
+            self.output = Output::default();
         }
         may
     }
 
     /// Whether [`settle`](Self::settle) would succeed.
     pub fn may_settle(&self) -> bool {
-        self.persistent && self.is_body_ended() && self.output.flushed && self.input.is_empty()
+        self.persistent
+            && self.is_body_ended()
+            && !self.output.waits()
+            && self.input.bytes.is_empty()
     }
 
     /// Watches an idle connection: ready once it can be used no more, since it ended or something came unasked.
@@ -302,8 +258,7 @@ impl ClientConnection {
 
     /// Gives back the memory that an idle connection does not need.
     pub fn shrink(&mut self) {
-        self.input = BytesMut::new();
-        self.read = READ;
+        self.input.shrink();
     }
 
     /// Has the connection reset, rather than closed in order, when this is dropped.
@@ -313,7 +268,7 @@ impl ClientConnection {
 
     /// The stream, and what was read from it behind the last response.
     pub fn into_parts(self) -> (Stream, Bytes) {
-        (self.stream, self.input.freeze())
+        (self.stream, self.input.bytes.freeze())
     }
 
     fn fail(&mut self, error: ResponseError) -> ResponseError {
@@ -332,81 +287,7 @@ impl ClientConnection {
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, ResponseError>> {
-        let (room, result) = match self.read {
-            // By way of the stack: nearly every response is much smaller, and memory of just its size costs less.
-            READ => {
-                let mut memory = [MaybeUninit::uninit(); READ];
-                let mut buffer = ReadBuf::uninit(&mut memory);
-                let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
-                self.input.extend_from_slice(buffer.filled());
-                (READ, read.map(|()| buffer.filled().len()))
-            }
-            _ => {
-                self.input.reserve(self.read);
-                let room = self.input.capacity() - self.input.len();
-                // The future keeps nothing between two polls.
-                let read = pin!(self.stream.read_buf(&mut self.input));
-                (room, ready!(read.poll(context)))
-            }
-        };
-        match result {
-            Ok(count) => {
-                if count == room {
-                    self.read = (self.read * 2).min(READ_LIMIT);
-                } else if count < self.read / 4 {
-                    self.read = (self.read / 2).max(READ);
-                }
-                Poll::Ready(Ok(count))
-            }
-            Err(error) => Poll::Ready(Err(self.fail(error.into()))),
-        }
-    }
-}
-
-impl Output {
-    /// Makes room for more. A head that was sent is not asked for again once a body follows.
-    fn make_room(&mut self) {
-        self.flushed = false;
-        if self.sent == self.text.len() {
-            self.text.clear();
-            self.sent = 0;
-        }
-    }
-
-    fn poll_write(
-        &mut self,
-        stream: &mut Stream,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.piece.len() <= GATHER {
-            self.text.extend_from_slice(&self.piece);
-            self.text.extend_from_slice(self.tail);
-            self.piece = Bytes::new();
-            self.tail = b"";
-        }
-        loop {
-            let text = &self.text[self.sent..];
-            let stream = Pin::new(&mut *stream);
-            let written = if !self.piece.is_empty() || !self.tail.is_empty() {
-                let slices = [text, &self.piece[..], self.tail].map(io::IoSlice::new);
-                ready!(stream.poll_write_vectored(context, &slices))?
-            } else if text.is_empty() {
-                return Poll::Ready(Ok(()));
-            } else {
-                ready!(stream.poll_write(context, text))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.advance(written);
-        }
-    }
-
-    fn advance(&mut self, written: usize) {
-        let text = written.min(self.text.len() - self.sent);
-        self.sent += text;
-        let piece = (written - text).min(self.piece.len());
-        bytes::Buf::advance(&mut self.piece, piece);
-        self.tail = &self.tail[written - text - piece..];
+        let filled = ready!(self.input.poll_fill(&mut self.stream, context));
+        Poll::Ready(filled.map_err(|error| self.fail(error.into())))
     }
 }

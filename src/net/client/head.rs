@@ -12,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 use memchr::memchr;
 
 use super::ResponseError;
+use crate::net::output::{field, number};
 
 /// Bytes of a response head.
 pub(super) const HEAD_LIMIT: usize = 256 * 1_024;
@@ -54,20 +55,14 @@ pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
     match length {
         RequestLength::Chunked => field(&mut head, "transfer-encoding", b"chunked"),
         RequestLength::Exact(length) => {
-            field(&mut head, "content-length", length.to_string().as_bytes());
+            head.extend_from_slice(b"content-length: ");
+            number(&mut head, length, 10);
+            head.extend_from_slice(b"\r\n");
         }
         RequestLength::None => {}
     }
     head.extend_from_slice(b"\r\n");
     head
-}
-
-/// Writes one field.
-pub(super) fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
-    head.extend_from_slice(name.as_bytes());
-    head.extend_from_slice(b": ");
-    head.extend_from_slice(value);
-    head.extend_from_slice(b"\r\n");
 }
 
 /// The head of a response.

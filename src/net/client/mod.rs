@@ -4,7 +4,7 @@
 //! Holds: a response gets no byte that its framing does not give it; what cannot be framed for certain is an error,
 //!        never a guess; a connection is used again only when its last response ended where its framing says and
 //!        nothing came behind it; a request body is asked for more only when the last piece has left.
-//! See `guide::architecture` for why servers are not spoken to through the HTTP library.
+//! See `guide::architecture` for why HTTP/1.1 is spoken by code of our own.
 
 mod body;
 mod connection;

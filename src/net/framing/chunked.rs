@@ -1,17 +1,19 @@
 //! A chunked body, byte by byte but for the data (RFC 9112 section 7.1).
 
-use super::Malformed;
-use super::head::{HeadLimits, field, has_control};
+use http::header::HeaderMap;
 
-/// Bytes of chunk extensions in one body; the HTTP library's bound is one more.
+use super::Malformed;
+use super::head::{HeadLimits, has_control, read_field};
+
+/// Bytes of chunk extensions in one body.
 const EXTENSIONS_LIMIT: usize = 16 * 1_024 - 2;
 
 /// Hexadecimal digits of a chunk's size.
 const SIZE_DIGITS: usize = 16;
 
 /// A chunked body in the course of being read.
-#[derive(Debug, Default)]
-pub(super) struct Chunked {
+#[derive(Clone, Debug, Default)]
+pub(in crate::net) struct Chunked {
     state: State,
     size: u64,
     digits: usize,
@@ -19,11 +21,22 @@ pub(super) struct Chunked {
     trailers: Trailers,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Trailers {
     line: Vec<u8>,
     bytes: usize,
-    fields: usize,
+    fields: HeaderMap,
+}
+
+/// What stands at the front of some bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::net) struct Step {
+    /// Bytes that frame the body.
+    pub(in crate::net) framing: usize,
+    /// Bytes of data behind them.
+    pub(in crate::net) data: usize,
+    /// Whether the body ends with them.
+    pub(in crate::net) ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,38 +54,68 @@ enum State {
 }
 
 impl Chunked {
-    pub(super) fn is_in_trailers(&self) -> bool {
+    pub(in crate::net) fn is_in_trailers(&self) -> bool {
         matches!(self.state, State::Trailer | State::TrailerLineFeed)
     }
 
+    /// Takes the fields that trailed the body.
+    pub(in crate::net) fn take_trailers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.trailers.fields)
+    }
+
+    /// Reads on, to the end of what is there of one chunk's data at most.
+    pub(in crate::net) fn step(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Step, Malformed> {
+        let mut framing = 0;
+        while let Some(&byte) = bytes.get(framing) {
+            if self.state == State::Data {
+                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                let data = left.min(bytes.len() - framing);
+                self.size -= data as u64;
+                if self.size == 0 {
+                    self.state = State::DataReturn;
+                }
+                return Ok(Step {
+                    framing,
+                    data,
+                    ended: false,
+                });
+            }
+            framing += 1;
+            if self.byte(byte, limits)? {
+                return Ok(Step {
+                    framing,
+                    data: 0,
+                    ended: true,
+                });
+            }
+        }
+        Ok(Step {
+            framing,
+            ..Step::default()
+        })
+    }
+
     /// Reads on; how many bytes belong to the body, and whether it ends with them.
-    pub(super) fn scan(
+    pub(in crate::net) fn scan(
         &mut self,
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<(usize, bool), Malformed> {
         let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            if self.state == State::Data {
-                let here = usize::try_from(self.size)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len() - at);
-                self.size -= here as u64;
-                at += here;
-                if self.size == 0 {
-                    self.state = State::DataReturn;
-                }
-                continue;
-            }
-            at += 1;
-            if self.step(byte, limits)? {
-                return Ok((at, true));
+        loop {
+            let step = self.step(&bytes[at..], limits)?;
+            at += step.framing + step.data;
+            if step.ended || at == bytes.len() {
+                return Ok((at, step.ended));
             }
         }
-        Ok((at, false))
     }
 
-    fn step(&mut self, byte: u8, limits: &HeadLimits) -> Result<bool, Malformed> {
+    fn byte(&mut self, byte: u8, limits: &HeadLimits) -> Result<bool, Malformed> {
         self.state = match (self.state, byte) {
             (State::Size, _) if byte.is_ascii_hexdigit() => self.digit(byte)?,
             (State::Size, _) if self.digits == 0 => return Err(Malformed::ChunkSize),
@@ -150,14 +193,14 @@ impl Trailers {
     }
 
     fn end_line(&mut self, limits: &HeadLimits) -> Result<(), Malformed> {
-        field(&self.line)?;
+        let (name, value) = read_field(&self.line)?;
         self.line.clear();
-        // The line end counts with the HTTP library.
+        // The line end counts, too.
         self.bytes += 2;
-        self.fields += 1;
-        if self.fields > limits.fields {
+        if self.fields.len() == limits.fields {
             return Err(Malformed::TooManyFields);
         }
+        self.fields.append(name, value);
         Ok(())
     }
 }

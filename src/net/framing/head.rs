@@ -1,8 +1,16 @@
 //! The head of a request, line by line, as strictly as RFC 9112 allows.
 
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version, request};
 use memchr::memchr;
 
 use super::Malformed;
+
+/// Fields that are added to a head on its way.
+const ADDED: usize = 4;
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,7 +21,7 @@ pub struct HeadLimits {
     pub field: usize,
     /// Fields, in a head as in a trailer section.
     pub fields: usize,
-    /// Bytes of the target. No more than the default can be had: the HTTP library's own bound.
+    /// Bytes of the target. No more than the default can be had: no [`http::Uri`] is longer.
     pub target: usize,
     /// Bytes of a trailer section.
     pub trailers: usize,
@@ -42,86 +50,91 @@ const METHOD_LIMIT: usize = 64;
 /// Empty lines before a request line that are forgiven (RFC 9112 section 2.2).
 const EMPTY_LINES: usize = 4;
 
-/// A head that was read to its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Head {
-    pub(super) body: Body,
-    /// Whether it asks for the websocket protocol.
-    pub(super) upgrade: bool,
-    /// Whether the target holds `#`.
-    pub(super) fragment: bool,
-}
-
 /// How a body is framed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Body {
+pub enum RequestFraming {
+    /// In chunks.
     Chunked,
+    /// It has so many bytes.
     Length(u64),
 }
 
-/// A head in the course of being read. Positions count from the first byte that was not released.
-#[derive(Debug)]
-pub(super) struct HeadScan {
-    pub(super) start: usize,
+/// A head in the course of being read. Positions count from its first byte.
+#[derive(Debug, Default)]
+pub(in crate::net) struct HeadScan {
+    /// How far it was looked at.
+    cursor: usize,
+    /// Where the line begins that is looked at.
     line: usize,
     empty_lines: usize,
     request_line: Option<RequestLine>,
-    fields: usize,
+    fields: Vec<Field>,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
+    close: bool,
+    keep_alive: bool,
+    expects: bool,
+    trailers: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct RequestLine {
-    minor: u8,
+    method: Range<usize>,
+    target: Range<usize>,
+    /// Whether the target holds `#`.
     fragment: bool,
+    minor: u8,
+}
+
+/// Where a field stands.
+#[derive(Clone, Debug)]
+struct Field {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// A head that was read to its end, and what it says of the message behind it.
+#[derive(Debug)]
+pub(in crate::net) struct ReadHead {
+    pub(in crate::net) parts: request::Parts,
+    pub(in crate::net) framing: RequestFraming,
+    /// Whether another request may follow (RFC 9112 section 9.3).
+    pub(in crate::net) persistent: bool,
+    /// Whether the client waits to be asked for its body (RFC 9110 section 10.1.1).
+    pub(in crate::net) expects: bool,
+    /// Whether the client takes fields behind a body (RFC 9110 section 10.1.4).
+    pub(in crate::net) trailers: bool,
 }
 
 impl HeadScan {
-    pub(super) const fn new(start: usize) -> Self {
-        Self {
-            start,
-            line: start,
-            empty_lines: 0,
-            request_line: None,
-            fields: 0,
-            length: None,
-            chunked: false,
-            upgrade: false,
-        }
-    }
-
-    /// Follows the bytes that were released.
-    pub(super) fn shift(&mut self, released: usize) {
-        self.start -= released;
-        self.line -= released;
-    }
-
-    /// Reads on from `cursor`; `None` when the head goes on beyond `bytes`.
-    pub(super) fn scan(
+    /// Reads on; how many bytes the head has, or `None` when it goes on beyond `bytes`.
+    pub(in crate::net) fn scan(
         &mut self,
         bytes: &[u8],
-        cursor: &mut usize,
         limits: &HeadLimits,
-    ) -> Result<Option<Head>, Malformed> {
-        while let Some(found) = memchr(b'\n', &bytes[*cursor..]) {
-            let end = *cursor + found;
-            *cursor = end + 1;
-            if *cursor - self.start > limits.bytes {
+    ) -> Result<Option<usize>, Malformed> {
+        while let Some(found) = memchr(b'\n', &bytes[self.cursor..]) {
+            let end = self.cursor + found;
+            self.cursor = end + 1;
+            if self.cursor > limits.bytes {
                 return Err(self.too_long(&bytes[self.line..end], limits));
             }
             let Some((b'\r', line)) = bytes[self.line..end].split_last() else {
                 return Err(Malformed::BareLineFeed);
             };
-            self.line = *cursor;
-            if let Some(head) = self.line(line, limits)? {
-                return Ok(Some(head));
+            let start = std::mem::replace(&mut self.line, self.cursor);
+            if self.line(line, start, limits)? {
+                return Ok(Some(self.cursor));
             }
         }
-        *cursor = bytes.len();
+        self.cursor = bytes.len();
         self.unfinished(&bytes[self.line..], bytes.len(), limits)
             .map(|()| None)
+    }
+
+    /// Whether more than empty lines has come.
+    pub(in crate::net) fn has_begun(&self, bytes: &[u8]) -> bool {
+        bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Refuses early what no further byte can mend.
@@ -138,7 +151,7 @@ impl HeadScan {
             None => line.len() > METHOD_LIMIT + limits.target + " HTTP/1.1\r ".len(),
             Some(_) => line.len() > limits.field + 1,
         };
-        if over || end - self.start > limits.bytes {
+        if over || end > limits.bytes {
             return Err(self.too_long(line, limits));
         }
         Ok(())
@@ -156,41 +169,55 @@ impl HeadScan {
         }
     }
 
-    fn line(&mut self, line: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Malformed> {
-        match self.request_line {
+    /// Looks at a line that begins at `start`; whether it ends the head.
+    fn line(&mut self, line: &[u8], start: usize, limits: &HeadLimits) -> Result<bool, Malformed> {
+        match &self.request_line {
             None if line.is_empty() => {
                 self.empty_lines += 1;
                 if self.empty_lines > EMPTY_LINES {
                     return Err(Malformed::RequestLine);
                 }
-                Ok(None)
             }
-            None => {
-                self.request_line = Some(request_line(line, limits)?);
-                Ok(None)
+            None => self.request_line = Some(request_line(line, start, limits)?),
+            Some(_) if line.is_empty() => {
+                if self.chunked && self.length.is_some() {
+                    return Err(Malformed::LengthAndCoding);
+                }
+                return Ok(true);
             }
-            Some(request_line) if line.is_empty() => self.end(request_line).map(Some),
-            Some(request_line) => self.field(line, request_line, limits).map(|()| None),
+            Some(request_line) => {
+                let minor = request_line.minor;
+                self.field(line, start, minor, limits)?;
+            }
         }
+        Ok(false)
     }
 
     fn field(
         &mut self,
         line: &[u8],
-        request_line: RequestLine,
+        start: usize,
+        minor: u8,
         limits: &HeadLimits,
     ) -> Result<(), Malformed> {
-        self.fields += 1;
-        if self.fields > limits.fields {
+        if self.fields.len() == limits.fields {
             return Err(Malformed::TooManyFields);
         }
         if line.len() > limits.field {
             return Err(Malformed::FieldTooLarge);
         }
-        let (name, value) = field(line)?;
+        let field = field(line)?;
+        let (name, value) = (&line[field.name.clone()], &line[field.value.clone()]);
         match name.len() {
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrade |= value.eq_ignore_ascii_case(b"websocket") && request_line.minor == 1;
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.trailers |= options(value).any(|option| is(option, b"trailers"));
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects |= minor == 1 && is(value, b"100-continue");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.close |= options(value).any(|option| is(option, b"close"));
+                self.keep_alive |= options(value).any(|option| is(option, b"keep-alive"));
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = number(value).ok_or(Malformed::ContentLength)?;
@@ -199,7 +226,7 @@ impl HeadScan {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if request_line.minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
+                if minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
                 }
                 if std::mem::replace(&mut self.chunked, true) {
@@ -208,42 +235,81 @@ impl HeadScan {
             }
             _ => {}
         }
+        let place = |range: Range<usize>| start + range.start..start + range.end;
+        self.fields.push(Field {
+            name: place(field.name),
+            value: place(field.value),
+        });
         Ok(())
     }
 
-    fn end(&self, request_line: RequestLine) -> Result<Head, Malformed> {
-        let body = match (self.chunked, self.length) {
-            (true, Some(_)) => return Err(Malformed::LengthAndCoding),
-            (true, None) => Body::Chunked,
-            (false, length) => Body::Length(length.unwrap_or(0)),
+    /// The head in parts, out of its bytes.
+    pub(in crate::net) fn read(
+        self,
+        bytes: &Bytes,
+        refuse_fragment: bool,
+    ) -> Result<ReadHead, Malformed> {
+        let line = self.request_line.ok_or(Malformed::RequestLine)?;
+        if refuse_fragment && line.fragment {
+            return Err(Malformed::Fragment);
+        }
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = Method::from_bytes(&bytes[line.method]).map_err(|_| Malformed::Method)?;
+        parts.uri =
+            Uri::from_maybe_shared(bytes.slice(line.target)).map_err(|_| Malformed::Target)?;
+        parts.version = match line.minor {
+            0 => Version::HTTP_10,
+            _ => Version::HTTP_11,
         };
-        Ok(Head {
-            body,
-            upgrade: self.upgrade,
-            fragment: request_line.fragment,
+        parts.headers.reserve(self.fields.len() + ADDED);
+        for field in self.fields {
+            let name =
+                HeaderName::from_bytes(&bytes[field.name]).map_err(|_| Malformed::FieldName)?;
+            let value = HeaderValue::from_maybe_shared(bytes.slice(field.value))
+                .map_err(|_| Malformed::ControlCharacter)?;
+            parts.headers.append(name, value);
+        }
+        Ok(ReadHead {
+            parts,
+            framing: match self.chunked {
+                true => RequestFraming::Chunked,
+                false => RequestFraming::Length(self.length.unwrap_or(0)),
+            },
+            persistent: !self.close && (line.minor == 1 || self.keep_alive),
+            expects: self.expects,
+            trailers: self.trailers,
         })
     }
 }
 
 /// Cuts a field line into name and trimmed value (RFC 9112 section 5).
-pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+fn field(line: &[u8]) -> Result<Field, Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::ObsoleteFold);
     }
-    let (name, rest) = line.split_at(token_length(line));
-    let Some((b':', value)) = rest.split_first() else {
-        return Err(Malformed::FieldName);
-    };
-    if name.is_empty() {
+    let colon = token_length(line);
+    if colon == 0 || line.get(colon) != Some(&b':') {
         return Err(Malformed::FieldName);
     }
-    if has_control(value) {
+    if has_control(&line[colon + 1..]) {
         return Err(Malformed::ControlCharacter);
     }
-    Ok((name, trim(value)))
+    Ok(Field {
+        name: 0..colon,
+        value: trim(line, colon + 1),
+    })
 }
 
-fn request_line(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Malformed> {
+/// Reads a field line by itself.
+pub(super) fn read_field(line: &[u8]) -> Result<(HeaderName, HeaderValue), Malformed> {
+    let field = field(line)?;
+    let name = HeaderName::from_bytes(&line[field.name]).map_err(|_| Malformed::FieldName)?;
+    let value =
+        HeaderValue::from_bytes(&line[field.value]).map_err(|_| Malformed::ControlCharacter)?;
+    Ok((name, value))
+}
+
+fn request_line(line: &[u8], start: usize, limits: &HeadLimits) -> Result<RequestLine, Malformed> {
     let space = memchr(b' ', line).ok_or(Malformed::RequestLine)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
     if method.is_empty() || method.len() > METHOD_LIMIT || token_length(method) < method.len() {
@@ -276,15 +342,18 @@ fn request_line(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Malform
     if !plain && http::Uri::try_from(target).is_err() {
         return Err(Malformed::Target);
     }
+    let begin = start + method.len() + 1;
     Ok(RequestLine {
+        method: start..start + method.len(),
+        target: begin..begin + target.len(),
+        fragment: !plain && target.contains(&b'#'),
         minor,
-        fragment: target.contains(&b'#'),
     })
 }
 
 /// A number of digits only (RFC 9110 section 8.6).
 fn number(value: &[u8]) -> Option<u64> {
-    // The two highest values have a meaning of their own inside the HTTP library.
+    // The two highest values have a meaning of their own in some readers.
     const LIMIT: u64 = u64::MAX - 2;
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -343,25 +412,37 @@ const fn is_plain(byte: u8) -> bool {
         | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'@')
 }
 
-fn trim(value: &[u8]) -> &[u8] {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value
-        .iter()
-        .position(|byte| !is_space(byte))
-        .unwrap_or(value.len());
-    let end = value
-        .iter()
-        .rposition(|byte| !is_space(byte))
-        .map_or(start, |last| last + 1);
-    &value[start..end]
+/// The members of a list (RFC 9110 section 5.6.1).
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+const fn is(option: &[u8], word: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(word)
+}
+
+/// Where the value stands that begins at `start`, without the space around it.
+fn trim(line: &[u8], mut start: usize) -> Range<usize> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut end = line.len();
+    while start < end && is_space(line.get(start)) {
+        start += 1;
+    }
+    while start < end && is_space(line.get(end - 1)) {
+        end -= 1;
+    }
+    start..end
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(text: &[u8]) -> Result<Option<Head>, Malformed> {
-        HeadScan::new(0).scan(text, &mut 0, &HeadLimits::DEFAULT)
+    fn head(text: &[u8]) -> Result<Option<ReadHead>, Malformed> {
+        let mut scan = HeadScan::default();
+        let end = scan.scan(text, &HeadLimits::DEFAULT)?;
+        end.map(|end| scan.read(&Bytes::copy_from_slice(&text[..end]), true))
+            .transpose()
     }
 
     #[test]
@@ -395,8 +476,8 @@ mod tests {
     #[test]
     fn fields_and_framing() {
         use Malformed as M;
-        let length = |length| Ok(Body::Length(length));
-        let cases: &[(&[u8], Result<Body, Malformed>)] = &[
+        let length = |length| Ok(RequestFraming::Length(length));
+        let cases: &[(&[u8], Result<RequestFraming, Malformed>)] = &[
             (b"Content-Length: 5", length(5)),
             (b"content-length:\t007 ", length(7)),
             (b"Content-Length: +5", Err(M::ContentLength)),
@@ -410,7 +491,7 @@ mod tests {
                 b"Content-Length: 5\r\nContent-Length: 5",
                 Err(M::RepeatedFraming),
             ),
-            (b"Transfer-Encoding: Chunked\t", Ok(Body::Chunked)),
+            (b"Transfer-Encoding: Chunked\t", Ok(RequestFraming::Chunked)),
             (
                 b"Transfer-Encoding: gzip, chunked",
                 Err(M::TransferEncoding),
@@ -434,13 +515,63 @@ mod tests {
         ];
         for (fields, expected) in cases {
             let text = [b"POST / HTTP/1.1\r\n", *fields, b"\r\n\r\n"].concat();
-            let body = head(&text).map(|head| head.unwrap().body);
+            let body = head(&text).map(|head| head.unwrap().framing);
             assert_eq!(body, *expected, "{}", fields.escape_ascii());
         }
         assert_eq!(
-            head(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            Err(M::TransferEncoding)
+            head(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").err(),
+            Some(M::TransferEncoding)
         );
+    }
+
+    #[test]
+    fn head_in_parts_is_what_was_sent() {
+        let text = b"\r\nPROPFIND /a?b=c HTTP/1.0\r\nHost: m\r\nX-A: \t b c \r\nx-a:\r\n\r\nrest";
+        let parts = head(text).unwrap().unwrap().parts;
+        assert_eq!(
+            (parts.method.as_str(), parts.uri.to_string().as_str()),
+            ("PROPFIND", "/a?b=c")
+        );
+        assert_eq!(parts.version, Version::HTTP_10);
+        let fields: Vec<_> = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        assert_eq!(fields, [("host", &b"m"[..]), ("x-a", b"b c"), ("x-a", b"")]);
+    }
+
+    #[test]
+    fn connections_go_on_as_the_head_says() {
+        let persistent = |version: &str, options: &str| {
+            let text = format!("GET / {version}\r\nConnection: {options}\r\n\r\n");
+            head(text.as_bytes()).unwrap().unwrap().persistent
+        };
+        for (version, options, expected) in [
+            ("HTTP/1.1", "x", true),
+            ("HTTP/1.1", "x, Close", false),
+            ("HTTP/1.1", "keep-alive, close", false),
+            ("HTTP/1.0", "x", false),
+            ("HTTP/1.0", "Keep-Alive", true),
+            ("HTTP/1.0", "keep-alive,close", false),
+        ] {
+            assert_eq!(
+                persistent(version, options),
+                expected,
+                "{version} {options}"
+            );
+        }
+    }
+
+    #[test]
+    fn fragment_is_refused_only_where_asked() {
+        let text = b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n";
+        let read = |refuse| {
+            let mut scan = HeadScan::default();
+            scan.scan(text, &HeadLimits::DEFAULT).unwrap().unwrap();
+            scan.read(&Bytes::from_static(text), refuse).err()
+        };
+        assert_eq!((read(true), read(false)), (Some(Malformed::Fragment), None));
     }
 
     #[test]
@@ -469,9 +600,9 @@ mod tests {
             trailers: 50,
         };
         let scan = |text: &str| {
-            HeadScan::new(0)
-                .scan(text.as_bytes(), &mut 0, &limits)
-                .map(|head| head.is_some())
+            HeadScan::default()
+                .scan(text.as_bytes(), &limits)
+                .map(|end| end.is_some())
         };
         let get = |target: usize, fields: &str| {
             format!("GET /{} HTTP/1.1\r\n{fields}\r\n", "a".repeat(target - 1))

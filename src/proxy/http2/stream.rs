@@ -12,7 +12,7 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 
 use crate::net::{Http2Watch, Link, Slot};
-use crate::proxy::body::ResponseBody;
+use crate::proxy::body::{ClientBody, ResponseBody};
 use crate::proxy::service::{Client, NoAnswer};
 
 /// Answers the requests of one client connection, each as if it had come alone.
@@ -36,8 +36,9 @@ impl Service<Request<Incoming>> for StreamService {
         link.begin();
         self.begun.set(Some(link.clone()));
         let client = Rc::new(self.client.of_stream(link));
+        let (parts, body) = request.into_parts();
         Box::pin(async move {
-            let answer = client.answer(request).await;
+            let answer = client.answer(parts, ClientBody::Http2(body)).await;
             client.link.respond();
             client
                 .link
