@@ -10,7 +10,7 @@ mod literal;
 mod table;
 
 use self::literal::{Clause, required};
-use self::table::{Entry, Table};
+use self::table::Table;
 use crate::rules::pattern::Tree;
 
 /// The shortest text worth looking for: a single byte is in nearly every input.
@@ -122,7 +122,7 @@ impl Gate {
             found,
         };
         for table in &self.tables {
-            table.scan(input, &mut |entry, at| finds.take(entry, at));
+            table.scan(input, &mut |text, at| finds.take(text, at));
         }
     }
 
@@ -152,27 +152,36 @@ struct Finds<'s> {
 }
 
 impl Finds<'_> {
-    /// Takes the rules of a text, if it stands in the input as an entry says and is new.
+    /// Takes the rules of a text that may stand at a place, if it does and is new.
     #[inline(never)]
-    fn take(&mut self, entry: &Entry, at: usize) {
-        let text = entry.text() as usize;
+    fn take(&mut self, text: u32, at: usize) {
+        let text = text as usize;
         if self.seen.last[text] == self.seen.scan {
             return;
         }
-        let Some(at) = entry.start(self.input, at) else {
-            return;
-        };
         let (first, rules) = self.gate.texts[text];
         let (end, rules_end) = self.gate.texts[text + 1];
         let wanted = &self.gate.bytes[first as usize..end as usize];
         let there = self.input.get(at..);
         let there = there.and_then(|rest| rest.get(..wanted.len()));
-        if there.is_some_and(|there| there.eq_ignore_ascii_case(wanted)) {
+        if there.is_some_and(|there| is_like(there, wanted) && there.eq_ignore_ascii_case(wanted)) {
             self.seen.last[text] = self.seen.scan;
             let rules = &self.gate.rules[rules as usize..rules_end as usize];
             self.found.extend_from_slice(rules);
         }
     }
+}
+
+/// Whether bytes differ at most in the bit that letters of either case differ in, which takes a comparison for eight: nearly
+/// all that look like a text and are none differ in others. As many as have not eight are taken to be alike.
+fn is_like(bytes: &[u8], others: &[u8]) -> bool {
+    let fold = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | 0x2020_2020_2020_2020;
+    let (Some(last), Some(other_last)) = (bytes.last_chunk(), others.last_chunk()) else {
+        return true;
+    };
+    let (chunks, other_chunks) = (bytes.as_chunks().0, others.as_chunks().0);
+    let mut pairs = chunks.iter().zip(other_chunks);
+    pairs.all(|(chunk, other)| fold(chunk) == fold(other)) && fold(last) == fold(other_last)
 }
 
 impl Seen {

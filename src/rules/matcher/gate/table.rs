@@ -38,11 +38,11 @@ pub(super) struct Entry {
     /// The hash.
     tag: u32,
     text: u32,
-    /// Four bytes of the text far from the place, folded; most inputs that only look like the text lack them.
+    /// The [`key`] of some bytes of the text far from the place; most inputs that only look like the text lack them.
     check: u32,
     /// The place, from the text's beginning.
     offset: u8,
-    /// From the place to those bytes; [`UNCHECKED`] for a text without so many.
+    /// From the place to those bytes.
     to_check: i8,
 }
 
@@ -50,58 +50,38 @@ pub(super) struct Entry {
 /// places would otherwise make an input of nothing but these slow.
 const CROWD: usize = 8;
 
-/// Bytes that are compared before a text is.
-const CHECKED: usize = 4;
-
-const UNCHECKED: i8 = i8::MIN;
-
 /// The longest text that a table takes, so that places in it fit a byte.
 pub(super) const MAX_TEXT: usize = 64;
 
 impl Entry {
-    fn new(tag: u32, number: u32, text: &[u8], offset: usize, ends: &Ends) -> Self {
-        let last = text.len().checked_sub(CHECKED);
-        let place = last.map(|last| {
-            // The end that fewer texts share, or that is farther from what was hashed.
-            let shared = ends.of(text);
-            match shared.0.cmp(&shared.1) {
-                Ordering::Less => 0,
-                Ordering::Equal if offset > last / 2 => 0,
-                Ordering::Equal | Ordering::Greater => last,
-            }
-        });
+    fn new(tag: u32, number: u32, text: &[u8], offset: usize, width: usize, ends: &Ends) -> Self {
+        let last = text.len() - width;
+        // The end that fewer texts share, or that is farther from what was hashed.
+        let shared = ends.of(text);
+        let place = match shared.0.cmp(&shared.1) {
+            Ordering::Less => 0,
+            Ordering::Equal if offset > last / 2 => 0,
+            Ordering::Equal | Ordering::Greater => last,
+        };
         Self {
             tag,
             text: number,
-            check: place.map_or(0, |place| folded(&text[place..])),
+            check: key(&text[place..], width),
             offset: offset as u8,
-            to_check: place.map_or(UNCHECKED, |place| (place as isize - offset as isize) as i8),
+            to_check: (place as isize - offset as isize) as i8,
         }
-    }
-
-    /// The number of the text.
-    pub(super) const fn text(&self) -> u32 {
-        self.text
     }
 
     /// Where the text would begin in the input, unless its checked bytes are not there.
-    pub(super) fn start(&self, input: &[u8], at: usize) -> Option<usize> {
-        if self.to_check != UNCHECKED {
-            let place = at.checked_add_signed(self.to_check.into())?;
-            let there = input.get(place..)?;
-            if there.len() < CHECKED || folded(there) != self.check {
-                return None;
-            }
-        }
-        at.checked_sub(self.offset.into())
+    fn start(&self, input: &[u8], at: usize, mask: u32) -> Option<usize> {
+        let there = self.checked(input, at)?;
+        (there | mask == self.check).then(|| at.checked_sub(self.offset.into()))?
     }
-}
 
-/// The first four bytes, equal for letters that differ in case only.
-fn folded(bytes: &[u8]) -> u32 {
-    match bytes.first_chunk() {
-        Some(bytes) => u32::from_le_bytes(*bytes) | 0x2020_2020,
-        None => 0,
+    /// The bytes of the input that are checked for what stands at a place of it.
+    fn checked(&self, input: &[u8], at: usize) -> Option<u32> {
+        let place = at.wrapping_add_signed(self.to_check.into());
+        input.get(place..).map(gram)
     }
 }
 
@@ -124,7 +104,7 @@ impl Table {
         let bucket_shift = 32 - buckets;
         let mut starts = vec![0; (1 << buckets) + 1].into_boxed_slice();
         let mut crowd = Crowd::new();
-        let mut text_ends = Ends(Crowd::new(), Crowd::new());
+        let mut text_ends = Ends::new(width);
         for (_, text) in texts.clone() {
             let first = quietest(text, width, stride, &crowd);
             firsts.push(first as u8);
@@ -150,7 +130,7 @@ impl Table {
                 let tag = hash(key(&text[offset..], width));
                 let end = &mut starts[(tag >> bucket_shift) as usize + 1];
                 *end -= 1;
-                entries[*end as usize] = Entry::new(tag, number, text, offset, &text_ends);
+                entries[*end as usize] = Entry::new(tag, number, text, offset, width, &text_ends);
             }
         }
         starts.rotate_left(1);
@@ -173,11 +153,9 @@ impl Table {
         }
     }
 
-    /// Calls `meet` with every entry whose hash the input shows, and the place.
-    ///
-    /// For a text that stands in the input, whatever the case of its letters, an entry is met that
-    /// [begins](Entry::start) there.
-    pub(super) fn scan(&self, input: &[u8], meet: &mut impl FnMut(&Entry, usize)) {
+    /// Calls `meet` with the number of every text that may stand in the input, and where it would begin, in the order of the
+    /// places by which they are met: it is met so wherever it stands, whatever the case of its letters.
+    pub(super) fn scan(&self, input: &[u8], meet: &mut impl FnMut(u32, usize)) {
         match self.stride {
             1 => self.scan_by::<1, BLOCK>(input, meet),
             2 => self.scan_by::<2, BLOCK>(input, meet),
@@ -193,7 +171,7 @@ impl Table {
     fn scan_by<const STRIDE: usize, const BLOCK: usize>(
         &self,
         input: &[u8],
-        meet: &mut impl FnMut(&Entry, usize),
+        meet: &mut impl FnMut(u32, usize),
     ) {
         match self.filter.len() {
             0x100 => self.scan_in::<STRIDE, BLOCK, 0x100>(input, meet),
@@ -207,7 +185,7 @@ impl Table {
     fn scan_in<const STRIDE: usize, const BLOCK: usize, const WORDS: usize>(
         &self,
         input: &[u8],
-        meet: &mut impl FnMut(&Entry, usize),
+        meet: &mut impl FnMut(u32, usize),
     ) {
         let filter: &[u32; WORDS] = self.filter.first_chunk().expect("it has this size");
         let mask = mask(self.width);
@@ -240,15 +218,18 @@ impl Table {
     }
 
     #[cold]
-    fn look_up(&self, key: u32, input: &[u8], at: usize, meet: &mut impl FnMut(&Entry, usize)) {
+    fn look_up(&self, key: u32, input: &[u8], at: usize, meet: &mut impl FnMut(u32, usize)) {
         let tag = hash(key);
+        let mask = mask(self.width);
         let entries = self.bucket(tag);
         if entries.len() > CROWD {
-            return search(entries, tag, input, at, meet);
+            return search(entries, tag, mask, input, at, meet);
         }
         for entry in entries {
-            if entry.tag == tag {
-                meet(entry, at);
+            if entry.tag == tag
+                && let Some(start) = entry.start(input, at, mask)
+            {
+                meet(entry.text, start);
             }
         }
     }
@@ -273,26 +254,24 @@ impl Table {
 fn search(
     entries: &[Entry],
     tag: u32,
+    mask: u32,
     input: &[u8],
     at: usize,
-    meet: &mut impl FnMut(&Entry, usize),
+    meet: &mut impl FnMut(u32, usize),
 ) {
     let (_, mut rest) = entries.split_at(entries.partition_point(|entry| entry.tag < tag));
     while let Some(first) = rest.first().filter(|entry| entry.tag == tag) {
         let alike = |entry: &Entry| (entry.tag, entry.to_check) == (tag, first.to_check);
-        let (mut alike, others) = rest.split_at(rest.partition_point(alike));
+        let (alike, others) = rest.split_at(rest.partition_point(alike));
         rest = others;
-        if first.to_check != UNCHECKED {
-            let place = at.checked_add_signed(first.to_check.into());
-            let there = place.and_then(|place| input.get(place..));
-            let Some(there) = there.filter(|there| there.len() >= CHECKED).map(folded) else {
-                continue;
-            };
-            alike = &alike[alike.partition_point(|entry| entry.check < there)..];
-            alike = &alike[..alike.partition_point(|entry| entry.check == there)];
-        }
-        for entry in alike {
-            meet(entry, at);
+        let Some(there) = first.checked(input, at).map(|there| there | mask) else {
+            continue;
+        };
+        let alike = &alike[alike.partition_point(|entry| entry.check < there)..];
+        for entry in &alike[..alike.partition_point(|entry| entry.check == there)] {
+            if let Some(start) = entry.start(input, at, mask) {
+                meet(entry.text, start);
+            }
         }
     }
 }
@@ -315,24 +294,36 @@ impl Crowd {
     }
 }
 
-/// How many texts begin, and how many end with the same bytes, roughly.
-struct Ends(Crowd, Crowd);
+/// How many texts begin, and how many end with the same bytes, so many of them, roughly.
+struct Ends {
+    width: usize,
+    first: Crowd,
+    last: Crowd,
+}
 
 impl Ends {
-    fn hashes(text: &[u8]) -> (u32, u32) {
-        let last = &text[text.len().saturating_sub(CHECKED)..];
-        (hash(folded(text)), hash(folded(last)))
+    fn new(width: usize) -> Self {
+        Self {
+            width,
+            first: Crowd::new(),
+            last: Crowd::new(),
+        }
+    }
+
+    fn hashes(&self, text: &[u8]) -> (u32, u32) {
+        let last = &text[text.len() - self.width..];
+        (hash(key(text, self.width)), hash(key(last, self.width)))
     }
 
     fn of(&self, text: &[u8]) -> (u32, u32) {
-        let (first, last) = Self::hashes(text);
-        (self.0.of(first), self.1.of(last))
+        let (first, last) = self.hashes(text);
+        (self.first.of(first), self.last.of(last))
     }
 
     fn add(&mut self, text: &[u8]) {
-        let (first, last) = Self::hashes(text);
-        self.0.add(first);
-        self.1.add(last);
+        let (first, last) = self.hashes(text);
+        self.first.add(first);
+        self.last.add(last);
     }
 }
 
@@ -385,18 +376,10 @@ const fn hash(key: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn meet(table: &Table, input: &[u8], mut visit: impl FnMut(u32, usize)) {
-        table.scan(input, &mut |entry, at| {
-            if let Some(start) = entry.start(input, at) {
-                visit(entry.text, start);
-            }
-        });
-    }
-
     fn met(texts: &[&[u8]], input: &[u8]) -> Vec<(u32, usize)> {
         let table = Table::new((0..).zip(texts.iter().copied()));
         let mut met = Vec::new();
-        meet(&table, input, |text, at| met.push((text, at)));
+        table.scan(input, &mut |text, at| met.push((text, at)));
         met
     }
 
@@ -450,7 +433,7 @@ mod tests {
             sizes.push(table.filter.len());
             for (number, text) in (0..).zip(&texts[..count]).step_by(count / 10) {
                 let mut found = false;
-                meet(&table, text, |text, at| found |= (text, at) == (number, 0));
+                table.scan(text, &mut |text, at| found |= (text, at) == (number, 0));
                 assert!(found, "{count} {number}");
             }
         }
@@ -466,7 +449,7 @@ mod tests {
         let mut most = 0;
         for text in &texts {
             let mut met = 0;
-            meet(&table, text, |_, _| met += 1);
+            table.scan(text, &mut |_, _| met += 1);
             most = most.max(met);
         }
         assert!(most <= 8, "{most}");
@@ -581,7 +564,7 @@ mod tests {
             for before in 0..8 {
                 let input = [&b"........"[..before], upper.as_bytes(), b"...."];
                 let mut found = Vec::new();
-                meet(&table, &input.concat(), |text, at| found.push((text, at)));
+                table.scan(&input.concat(), &mut |text, at| found.push((text, at)));
                 assert!(
                     found.contains(&(number, before)),
                     "{text} {before} {found:?}"
