@@ -35,7 +35,10 @@ pub(super) fn probe(file: Option<&Path>) -> Ended {
         0 => Ok(Exit::Done),
         count => Err(Failure::new(
             Exit::Unreachable,
-            format!("{count} servers could not be asked"),
+            format!(
+                "{count} {} could not be asked",
+                if count == 1 { "server" } else { "servers" }
+            ),
         )),
     }
 }

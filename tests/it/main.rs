@@ -44,6 +44,7 @@ mod leaks;
 mod ledger;
 mod matcher;
 mod matcher_service;
+mod probe_upstream;
 mod prove;
 mod proxy;
 mod proxy_auth;
