@@ -498,7 +498,13 @@ const GENERAL: &[Key] = &[
         "true",
         "A path that holds or decodes to a control character.",
     ),
-    at("refusals", "fragment", "true", "true", "A target with #."),
+    at(
+        "refusals",
+        "fragment",
+        "true",
+        "true",
+        "A target with #; HTTP/2 cuts it off unseen.",
+    ),
     at(
         "refusals",
         "ill-formed-utf8",

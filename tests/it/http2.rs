@@ -165,6 +165,39 @@ fn heads_are_held_to_the_limits_each_with_its_own_reason() {
 }
 
 #[test]
+fn fragments_reach_neither_rules_nor_servers() {
+    let origin = Origin::answering("hello");
+    // Looks at everything of a target that a rule can see.
+    let rule = r#"<rule name="a"><match url=".*"/><conditions logicalGrouping="MatchAny"><add input="{UNENCODED_URL}" pattern="cut|#"/>
+        <add input="{REQUEST_URI}" pattern="cut|#"/><add input="{QUERY_STRING}" pattern="cut|#"/></conditions><action type="AbortRequest"/></rule>"#;
+    let proxy = http2(before(&[&origin])).rules(rule).start();
+    let mut client = Http2Client::connect(proxy.address, &[]);
+    for (number, (path, seen)) in [
+        ("/owa/#cut", "/owa/"),
+        ("/owa/?a=1#cut?b=2", "/owa/?a=1"),
+        ("/owa#/../cut", "/owa"),
+        ("/#", "/"),
+        // Nothing before it is no path either, and taken for the root.
+        ("#cut", "/"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = 2 * number as u32 + 1;
+        assert_eq!(status(&client.get(stream, path, &[])), 200, "{path}");
+        assert_eq!(origin.next().line, format!("GET {seen} HTTP/1.1"));
+    }
+    // HTTP/1.1 shows it, so that it is refused there.
+    let reply = proxy.client().get("/owa/#cut", &[]).unwrap();
+    assert_eq!(reply.status, 400);
+    assert!(
+        reply.text().contains("reason: fragment"),
+        "{}",
+        reply.text()
+    );
+}
+
+#[test]
 fn logins_by_connection_are_sent_to_http1_and_share_nothing() {
     let origin = Origin::start(|connection, seen| {
         let target = seen.target().to_owned();
