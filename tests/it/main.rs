@@ -75,4 +75,5 @@ mod signature;
 mod sizes;
 mod swap;
 mod webhook;
+mod websocket;
 mod xml;
