@@ -1,40 +1,55 @@
 //! Sets of UTF-16 code units, the alphabet of ECMAScript patterns.
 
+use std::borrow::Cow;
+
 use super::case;
 
 /// A set of code units: one bit for each of ASCII, sorted ranges for the rest.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(in crate::rules) struct UnitSet {
     ascii: u128,
-    /// Disjoint, ascending, not adjacent, ends included, all of them 0x80 or above.
-    wide: Vec<(u16, u16)>,
+    /// Disjoint, ascending, not adjacent, ends included, all of them 0x80 or above. Most sets have one of a few parts,
+    /// which take no memory.
+    wide: Cow<'static, [(u16, u16)]>,
 }
 
 /// The first unit that is not ASCII.
 const WIDE: u16 = 0x80;
 
+/// Everything that is not ASCII.
+const ALL_WIDE: &[(u16, u16)] = &[(WIDE, u16::MAX)];
+
+/// Line feed and carriage return.
+const ASCII_LINE_TERMINATORS: u128 = 1 << b'\n' | 1 << b'\r';
+
 impl UnitSet {
+    const fn fixed(ascii: u128, wide: &'static [(u16, u16)]) -> Self {
+        Self {
+            ascii,
+            wide: Cow::Borrowed(wide),
+        }
+    }
+
     /// Every unit.
-    pub(in crate::rules) fn all() -> Self {
-        Self::from_ranges(&[(0, u16::MAX)])
+    pub(in crate::rules) const fn all() -> Self {
+        Self::fixed(u128::MAX, ALL_WIDE)
     }
 
     /// `\d`: the ASCII digits.
-    pub(in crate::rules) fn digits() -> Self {
-        Self::from_ranges(&[(0x30, 0x39)])
+    pub(in crate::rules) const fn digits() -> Self {
+        Self::fixed(ascii_between(b'0', b'9'), &[])
     }
 
     /// `\w`: ASCII letters, digits and `_`, whatever the case option (ES5.1 section 15.10.2.6).
-    pub(in crate::rules) fn word() -> Self {
-        Self::from_ranges(&[(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)])
+    pub(in crate::rules) const fn word() -> Self {
+        let letters = ascii_between(b'A', b'Z') | ascii_between(b'a', b'z');
+        Self::fixed(ascii_between(b'0', b'9') | letters | 1 << b'_', &[])
     }
 
     /// `\s`: WhiteSpace and LineTerminator of ES5.1 sections 7.2 and 7.3, with the space separators (Zs) of Unicode
     /// since 6.3, which took U+180E out of them.
-    pub(in crate::rules) fn white_space() -> Self {
-        Self::from_ranges(&[
-            (0x09, 0x0d),
-            (0x20, 0x20),
+    pub(in crate::rules) const fn white_space() -> Self {
+        let wide = &[
             (0xa0, 0xa0),
             (0x1680, 0x1680),
             (0x2000, 0x200a),
@@ -43,28 +58,19 @@ impl UnitSet {
             (0x205f, 0x205f),
             (0x3000, 0x3000),
             (0xfeff, 0xfeff),
-        ])
+        ];
+        Self::fixed(ascii_between(b'\t', b'\r') | 1 << b' ', wide)
     }
 
     /// LineTerminator, which `.` leaves out (ES5.1 sections 7.3 and 15.10.2.8).
-    pub(in crate::rules) fn line_terminators() -> Self {
-        Self::from_ranges(&[(0x0a, 0x0a), (0x0d, 0x0d), (0x2028, 0x2029)])
-    }
-
-    pub(in crate::rules) fn from_ranges(ranges: &[(u16, u16)]) -> Self {
-        let mut set = Self::default();
-        for (first, last) in ranges {
-            set.insert(*first, *last);
-        }
-        set
+    pub(in crate::rules) const fn line_terminators() -> Self {
+        Self::fixed(ASCII_LINE_TERMINATORS, &[(0x2028, 0x2029)])
     }
 
     /// Adds the units from `first` to `last`, both included.
     pub(in crate::rules) fn insert(&mut self, first: u16, last: u16) {
         if first < WIDE {
-            let above = u128::MAX << first;
-            let below = u128::MAX >> (127 - last.min(WIDE - 1));
-            self.ascii |= above & below;
+            self.ascii |= ascii_between(first as u8, last.min(WIDE - 1) as u8);
         }
         if last >= WIDE {
             self.insert_wide(first.max(WIDE), last);
@@ -84,22 +90,33 @@ impl UnitSet {
             Some([(start, _), .., (_, end)]) => (first.min(*start), last.max(*end)),
             _ => (first, last),
         };
-        self.wide.splice(from..to.max(from), [merged]);
+        self.wide.to_mut().splice(from..to.max(from), [merged]);
     }
 
     /// Adds every unit of another set.
     pub(in crate::rules) fn union(&mut self, other: &Self) {
         self.ascii |= other.ascii;
-        for (first, last) in &other.wide {
+        if self.wide.is_empty() {
+            self.wide = other.wide.clone();
+            return;
+        }
+        for (first, last) in &*other.wide {
             self.insert_wide(*first, *last);
         }
     }
 
     /// The units that are not in the set.
     pub(in crate::rules) fn complement(&self) -> Self {
+        let ascii = !self.ascii;
+        if self.wide.is_empty() {
+            return Self::fixed(ascii, ALL_WIDE);
+        }
+        if *self.wide == *ALL_WIDE {
+            return Self::fixed(ascii, &[]);
+        }
         let mut wide = Vec::with_capacity(self.wide.len() + 1);
         let mut next = u32::from(WIDE);
-        for (first, last) in &self.wide {
+        for (first, last) in &*self.wide {
             if next < u32::from(*first) {
                 wide.push((next as u16, first - 1));
             }
@@ -108,10 +125,8 @@ impl UnitSet {
         if next <= u32::from(u16::MAX) {
             wide.push((next as u16, u16::MAX));
         }
-        Self {
-            ascii: !self.ascii,
-            wide,
-        }
+        let wide = Cow::Owned(wide);
+        Self { ascii, wide }
     }
 
     /// Adds every unit that equals one of the set when case is ignored.
@@ -120,7 +135,7 @@ impl UnitSet {
         const LOWER: u128 = ((1 << 26) - 1) << b'a';
         self.ascii |= (self.ascii & UPPER) << 32 | (self.ascii & LOWER) >> 32;
         // No ASCII unit equals one outside it, so the whole rest is closed, and so is none of it.
-        if self.wide.is_empty() || self.wide == [(WIDE, u16::MAX)] {
+        if self.wide.is_empty() || *self.wide == *ALL_WIDE {
             return;
         }
         for class in case::classes() {
@@ -171,9 +186,24 @@ impl UnitSet {
     }
 }
 
+/// A bit for each unit of ASCII from `first` to `last`, both included.
+const fn ascii_between(first: u8, last: u8) -> u128 {
+    u128::MAX << first & u128::MAX >> (127 - last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl UnitSet {
+        fn from_ranges(ranges: &[(u16, u16)]) -> Self {
+            let mut set = Self::default();
+            for (first, last) in ranges {
+                set.insert(*first, *last);
+            }
+            set
+        }
+    }
 
     #[test]
     fn ranges_merge_and_complement() {
