@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::weight::Weights;
 use super::error::{Kind, Place};
 use super::matcher::{Requirement, requirement};
-use super::pattern::{Pattern, PatternOptions, PatternSyntax};
+use super::pattern::{Pattern, PatternOptions, PatternSyntax, Reader};
 use super::plan::{
     ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, RespondPlan, TestPlan,
 };
@@ -59,6 +59,7 @@ pub(crate) struct Compiler {
     patterns: HashMap<PatternKey, u32>,
     /// The one that was asked for again last: most rules have the same pattern for the URL.
     repeated: Option<(PatternKey, u32)>,
+    reader: Reader,
     /// What each pattern requires of its input, until the index is made.
     requirements: Vec<Option<Requirement>>,
     weights: Weights,
@@ -253,8 +254,8 @@ impl Compiler {
             self.repeated = Some((key, number));
             return Ok(number);
         }
-        let (pattern, tree) =
-            Pattern::with_tree(&key.0, manner.syntax, options).map_err(|error| {
+        let (pattern, tree) = Pattern::with_tree(&key.0, manner.syntax, options, &mut self.reader)
+            .map_err(|error| {
                 RuleError::new(&text.place, Kind::Pattern(error))
                     .in_attribute(text.attribute)
                     .in_rule(manner.rule)
@@ -264,6 +265,7 @@ impl Compiler {
         let requirement = requirement(&tree);
         self.weights.add(&tree, requirement.is_some());
         self.requirements.push(requirement);
+        self.reader.reuse(tree);
         self.plan.patterns.push(pattern);
         self.patterns.insert(key, number);
         Ok(number)

@@ -1,5 +1,7 @@
 //! A pattern as a tree, whatever syntax it was written in.
 
+use std::ops::Range;
+
 use super::unit_set::UnitSet;
 
 /// The number of a node in its [`Ast`].
@@ -64,15 +66,21 @@ pub(in crate::rules) struct Ast {
     ignore_case: bool,
 }
 
+/// Nodes and children that there is room for at once: most patterns fit, and to grow step by step takes longer than to
+/// read them.
+const ROOM: usize = 64;
+
 impl Ast {
-    pub(super) fn new(ignore_case: bool) -> Self {
-        // Most patterns fit, and to grow step by step takes longer than to read them.
-        Self {
-            nodes: Vec::with_capacity(64),
-            kids: Vec::with_capacity(64),
-            ignore_case,
-            ..Self::default()
-        }
+    /// Begins the tree of another pattern in the same memory.
+    pub(super) fn begin(&mut self, ignore_case: bool) {
+        self.nodes.clear();
+        self.nodes.reserve(ROOM);
+        self.kids.clear();
+        self.kids.reserve(ROOM);
+        self.classes.clear();
+        self.root = 0;
+        self.groups = 0;
+        self.ignore_case = ignore_case;
     }
 
     /// How many nodes there are.
@@ -131,6 +139,14 @@ impl Ast {
         }
         self.nodes.push(node);
         self.nodes.len() as NodeId - 1
+    }
+
+    /// Appends a node for each unit; the numbers of the nodes.
+    pub(super) fn push_units(&mut self, units: &[u16]) -> Range<NodeId> {
+        let first = self.nodes.len() as NodeId;
+        self.nodes
+            .extend(units.iter().map(|unit| Node::Unit(*unit)));
+        first..self.nodes.len() as NodeId
     }
 
     pub(super) fn push_class(&mut self, set: UnitSet) -> NodeId {

@@ -21,6 +21,7 @@ mod limits;
 mod lines;
 mod plan;
 mod quick;
+mod reader;
 mod search;
 mod shift;
 mod size;
@@ -34,13 +35,13 @@ pub(in crate::rules) use ast::{Ast, Node, NodeId};
 pub use cache::PatternCache;
 pub use error::PatternError;
 pub use groups::Groups;
+pub(in crate::rules) use reader::Reader;
 pub(in crate::rules) use shift::{Many, ManyBuilder, ManyMemory};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Place, Slot};
-use error::Kind;
 use plan::{Plan, Shape};
 use quick::Quick;
 use search::Search;
@@ -174,26 +175,6 @@ pub(in crate::rules) struct Tree {
 }
 
 impl Tree {
-    fn read(
-        text: &str,
-        syntax: PatternSyntax,
-        options: PatternOptions,
-    ) -> Result<Self, PatternError> {
-        let ignore_case = options.ignore_case;
-        let ast = match syntax {
-            PatternSyntax::EcmaScript => {
-                ecmascript::parse(text, ignore_case, options.dot_matches_line_breaks)?
-            }
-            PatternSyntax::Wildcard => wildcard::parse(text, ignore_case)?,
-            PatternSyntax::ExactMatch => exact::parse(text, ignore_case, options.substring)?,
-        };
-        let plan = Plan::new(&ast);
-        if plan.states > limits::STATES {
-            return Err(PatternError::new(0, Kind::TooLarge));
-        }
-        Ok(Self { ast, plan })
-    }
-
     pub(in crate::rules) const fn ast(&self) -> &Ast {
         &self.ast
     }
@@ -257,7 +238,8 @@ impl Pattern {
         syntax: PatternSyntax,
         options: PatternOptions,
     ) -> Result<Self, PatternError> {
-        Self::with_tree(&Arc::from(text), syntax, options).map(|(pattern, _)| pattern)
+        let mut reader = Reader::default();
+        Self::with_tree(&Arc::from(text), syntax, options, &mut reader).map(|(pattern, _)| pattern)
     }
 
     /// Checks a pattern as [`new`](Self::new) does, and gives the tree that it was checked by.
@@ -265,9 +247,10 @@ impl Pattern {
         text: &Arc<str>,
         syntax: PatternSyntax,
         options: PatternOptions,
+        reader: &mut Reader,
     ) -> Result<(Self, Tree), PatternError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let tree = Tree::read(text, syntax, options)?;
+        let tree = reader.read(text, syntax, options)?;
         let pattern = Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             text: Arc::clone(text),
@@ -352,8 +335,8 @@ impl Pattern {
 
     /// The pattern as a tree, read anew.
     pub(in crate::rules) fn tree(&self) -> Tree {
-        Tree::read(&self.text, self.syntax, self.options)
-            .expect("the same text was read when the pattern was checked")
+        let tree = Reader::default().read(&self.text, self.syntax, self.options);
+        tree.expect("the same text was read when the pattern was checked")
     }
 
     /// The longest input, in bytes, that is searched and not refused for its length: [`Matched::OutOfSteps`].

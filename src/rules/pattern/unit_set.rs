@@ -67,6 +67,12 @@ impl UnitSet {
         Self::fixed(ASCII_LINE_TERMINATORS, &[(0x2028, 0x2029)])
     }
 
+    /// `.`: all but [line terminators](Self::line_terminators).
+    pub(in crate::rules) const fn within_line() -> Self {
+        let wide = &[(WIDE, 0x2027), (0x202a, u16::MAX)];
+        Self::fixed(!ASCII_LINE_TERMINATORS, wide)
+    }
+
     /// Adds the units from `first` to `last`, both included.
     pub(in crate::rules) fn insert(&mut self, first: u16, last: u16) {
         if first < WIDE {
@@ -258,6 +264,14 @@ mod tests {
         assert_eq!(
             (0..=u16::MAX).filter(|unit| set.contains(*unit)).count(),
             25
+        );
+    }
+
+    #[test]
+    fn a_dot_leaves_line_terminators_out() {
+        assert_eq!(
+            UnitSet::within_line(),
+            UnitSet::line_terminators().complement()
         );
     }
 

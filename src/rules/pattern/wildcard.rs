@@ -5,14 +5,13 @@ use super::error::{Kind, PatternError};
 use super::limits;
 use super::unit_set::UnitSet;
 
-/// Reads a wildcard pattern; every character but `*` and `?` stands for itself.
+/// Reads a wildcard pattern into an empty tree; every character but `*` and `?` stands for itself.
 ///
 /// A run is as long as it can be, as in IIS, which makes `(.*)` of it. `?` takes one UTF-16 code unit.
-pub(super) fn parse(text: &str, ignore_case: bool) -> Result<Ast, PatternError> {
+pub(super) fn parse(text: &str, ast: &mut Ast) -> Result<NodeId, PatternError> {
     if text.len() > limits::PATTERN_BYTES {
         return Err(PatternError::new(limits::PATTERN_BYTES, Kind::TooLong));
     }
-    let mut ast = Ast::new(ignore_case);
     let mut groups = 0;
     let mut items = vec![ast.push(Node::Start)];
     for (offset, character) in text.char_indices() {
@@ -22,7 +21,7 @@ pub(super) fn parse(text: &str, ignore_case: bool) -> Result<Ast, PatternError> 
                     return Err(PatternError::new(offset, Kind::TooManyGroups));
                 }
                 groups += 1;
-                items.push(run(&mut ast, groups));
+                items.push(run(ast, groups));
             }
             '?' => items.push(ast.push_class(UnitSet::all())),
             _ => {
@@ -33,9 +32,7 @@ pub(super) fn parse(text: &str, ignore_case: bool) -> Result<Ast, PatternError> 
         }
     }
     items.push(ast.push(Node::End));
-    let root = ast.push_concat(&items);
-    ast.set_root(root);
-    Ok(ast)
+    Ok(ast.push_concat(&items))
 }
 
 fn run(ast: &mut Ast, index: u32) -> NodeId {

@@ -5,7 +5,7 @@ use super::parser::{Parsed, Parser, ascii};
 use crate::rules::pattern::error::Kind;
 use crate::rules::pattern::unit_set::UnitSet;
 
-impl Parser<'_> {
+impl Parser {
     /// Reads the class whose `[` is next: `[]` holds nothing, `[^]` everything.
     pub(super) fn class(&mut self) -> Parsed<UnitSet> {
         let start = self.at;

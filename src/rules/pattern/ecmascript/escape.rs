@@ -10,7 +10,7 @@ pub(super) enum Escape {
     Unit(u16),
 }
 
-impl Parser<'_> {
+impl Parser {
     /// Reads the escape that begins here; back-references, `\b` and `\B` outside a class are not for this.
     pub(super) fn escape(&mut self, in_class: bool) -> Parsed<Escape> {
         let start = self.at;

@@ -17,4 +17,6 @@ mod class;
 mod escape;
 mod parser;
 
+pub(super) use parser::Parser;
+#[cfg(test)]
 pub(super) use parser::parse;

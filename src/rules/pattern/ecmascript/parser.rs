@@ -6,32 +6,34 @@ use crate::rules::pattern::error::{Kind, PatternError};
 use crate::rules::pattern::limits;
 use crate::rules::pattern::unit_set::UnitSet;
 
-/// Reads the text of a pattern.
+/// The tree of one pattern.
+#[cfg(test)]
 pub(in crate::rules::pattern) fn parse(
     text: &str,
     ignore_case: bool,
     dot_matches_line_breaks: bool,
-) -> Result<Ast, PatternError> {
-    let mut parser = Parser::new(text, ignore_case);
-    if dot_matches_line_breaks {
-        parser.dot = Some(UnitSet::all());
-    }
-    parser.pattern()?;
-    Ok(parser.ast)
+) -> Parsed<Ast> {
+    let mut ast = Ast::default();
+    ast.begin(ignore_case);
+    let root = Parser::default().parse(text, dot_matches_line_breaks, &mut ast)?;
+    ast.set_root(root);
+    Ok(ast)
 }
 
 pub(super) type Parsed<T> = Result<T, PatternError>;
 
-pub(super) struct Parser<'p> {
-    text: &'p str,
+/// Reads one pattern after the other, in memory that it keeps.
+#[derive(Debug, Default)]
+pub(in crate::rules::pattern) struct Parser {
     /// The text as the standard reads it.
     units: Vec<u16>,
     pub(super) at: usize,
     pub(super) ast: Ast,
-    /// What `.` stands for, once one was met.
-    dot: Option<UnitSet>,
-    /// Capturing groups in the whole text, which decides what `\12` means.
-    groups: u32,
+    dot_matches_line_breaks: bool,
+    /// The node of the last `.`, once one was met.
+    dot: Option<NodeId>,
+    /// Capturing groups in the whole text, which decides what `\12` means; counted when that is asked.
+    groups: Option<u32>,
     /// By the number of a group less one: whether its `)` was read.
     closed: Vec<bool>,
     open: Vec<Open>,
@@ -42,6 +44,7 @@ pub(super) struct Parser<'p> {
 }
 
 /// A group whose end was not read yet.
+#[derive(Debug)]
 struct Open {
     kind: GroupKind,
     at: usize,
@@ -49,44 +52,73 @@ struct Open {
     branches: usize,
 }
 
+#[derive(Debug)]
 enum GroupKind {
     Capture(u32),
     Look { negated: bool },
     Plain,
 }
 
-impl<'p> Parser<'p> {
-    fn new(text: &'p str, ignore_case: bool) -> Self {
-        let mut units: Vec<u16> = Vec::with_capacity(text.len());
-        units.extend(text.encode_utf16());
-        let groups = count_groups(&units);
-        Self {
-            text,
-            units,
-            at: 0,
-            ast: Ast::new(ignore_case),
-            dot: None,
-            groups,
-            closed: Vec::new(),
-            open: Vec::new(),
-            terms: Vec::with_capacity(64),
-            branches: Vec::new(),
-        }
-    }
-
-    fn pattern(&mut self) -> Parsed<()> {
-        if self.text.len() > limits::PATTERN_BYTES {
+impl Parser {
+    /// Reads the text of a pattern into an empty tree; its root.
+    pub(in crate::rules::pattern) fn parse(
+        &mut self,
+        text: &str,
+        dot_matches_line_breaks: bool,
+        ast: &mut Ast,
+    ) -> Parsed<NodeId> {
+        if text.len() > limits::PATTERN_BYTES {
             return Err(PatternError::new(limits::PATTERN_BYTES, Kind::TooLong));
         }
-        while let Some(unit) = self.peek() {
+        self.begin(text);
+        self.dot_matches_line_breaks = dot_matches_line_breaks;
+        std::mem::swap(&mut self.ast, ast);
+        let read = self.pattern();
+        std::mem::swap(&mut self.ast, ast);
+        read
+    }
+
+    fn begin(&mut self, text: &str) {
+        self.units.clear();
+        if text.is_ascii() {
+            self.units.extend(text.bytes().map(u16::from));
+        } else {
+            self.units.extend(text.encode_utf16());
+        }
+        self.at = 0;
+        self.dot = None;
+        self.groups = None;
+        self.closed.clear();
+        self.open.clear();
+        self.terms.clear();
+        self.branches.clear();
+    }
+
+    fn pattern(&mut self) -> Parsed<NodeId> {
+        loop {
+            self.plain_units();
+            let Some(unit) = self.peek() else {
+                break;
+            };
             self.term(unit)?;
         }
         if let Some(open) = self.open.last() {
             return Err(self.error(open.at, Kind::GroupNotClosed));
         }
-        let root = self.end_disjunction(0, 0);
-        self.ast.set_root(root);
-        Ok(())
+        Ok(self.end_disjunction(0, 0))
+    }
+
+    /// Reads the units that stand for themselves, up to the next of another meaning or with a quantifier.
+    fn plain_units(&mut self) {
+        let rest = &self.units[self.at..];
+        let plain = rest.iter().take_while(|unit| is_plain(**unit)).count();
+        let plain = match rest.get(plain).map(|next| ascii(*next)) {
+            Some(b'*' | b'+' | b'?' | b'{') => plain.saturating_sub(1),
+            _ => plain,
+        };
+        let nodes = self.ast.push_units(&rest[..plain]);
+        self.terms.extend(nodes);
+        self.at += plain;
     }
 
     fn term(&mut self, unit: u16) -> Parsed<()> {
@@ -107,10 +139,7 @@ impl<'p> Parser<'p> {
             }
             b'.' => {
                 self.at += 1;
-                let dot = self
-                    .dot
-                    .get_or_insert_with(|| UnitSet::line_terminators().complement());
-                let node = self.ast.push_class(dot.clone());
+                let node = self.dot();
                 self.atom(node)?;
             }
             b'[' => {
@@ -126,6 +155,17 @@ impl<'p> Parser<'p> {
             }
         }
         Ok(())
+    }
+
+    /// What `.` stands for: the same class each time.
+    fn dot(&mut self) -> NodeId {
+        let node = match self.dot {
+            Some(last) => self.ast.push(self.ast.node(last)),
+            None if self.dot_matches_line_breaks => self.ast.push_class(UnitSet::all()),
+            None => self.ast.push_class(UnitSet::within_line()),
+        };
+        self.dot = Some(node);
+        node
     }
 
     /// An escape outside a class; the standard has assertions and back-references here.
@@ -146,10 +186,8 @@ impl<'p> Parser<'p> {
             }
             _ => {
                 let node = match self.escape(false)? {
-                    super::escape::Escape::Set(set) => {
-                        let set = self.folded(set);
-                        self.ast.push_class(set)
-                    }
+                    // Each of them holds either case of its letters.
+                    super::escape::Escape::Set(set) => self.ast.push_class(set),
                     super::escape::Escape::Unit(unit) => self.ast.push(Node::Unit(unit)),
                 };
                 self.atom(node)?;
@@ -159,7 +197,7 @@ impl<'p> Parser<'p> {
     }
 
     /// The number of an existing group in decimal digits after a backslash, and where the digits end.
-    fn reference(&self) -> Option<(u32, usize)> {
+    fn reference(&mut self) -> Option<(u32, usize)> {
         let mut end = self.at + 1;
         let mut number: u32 = 0;
         while let digit @ b'0'..=b'9' = ascii(self.unit_at(end)) {
@@ -168,7 +206,9 @@ impl<'p> Parser<'p> {
                 .saturating_add(u32::from(digit - b'0'));
             end += 1;
         }
-        (number <= self.groups).then_some((number, end))
+        let units = &self.units;
+        let groups = self.groups.get_or_insert_with(|| count_groups(units));
+        (number <= *groups).then_some((number, end))
     }
 
     fn assertion(&mut self, node: Node, length: usize) {
@@ -339,18 +379,26 @@ impl<'p> Parser<'p> {
     }
 
     pub(super) fn error(&self, at: usize, kind: Kind) -> PatternError {
-        let mut units = 0;
-        let offset = self.text.char_indices().find_map(|(offset, character)| {
-            let here = units;
-            units += character.len_utf16();
-            (units > at).then_some(if here < at {
-                offset + character.len_utf8()
-            } else {
-                offset
-            })
-        });
-        PatternError::new(offset.unwrap_or(self.text.len()), kind)
+        let before = &self.units[..at.min(self.units.len())];
+        let characters = char::decode_utf16(before.iter().copied());
+        // A character whose second half this is about ends behind it.
+        let offset = characters.map(|character| character.map_or(4, char::len_utf8));
+        PatternError::new(offset.sum(), kind)
     }
+}
+
+/// Whether the unit stands for itself outside classes, whatever is before it.
+fn is_plain(unit: u16) -> bool {
+    const SYNTAX: [bool; 128] = {
+        let mut table = [false; 128];
+        let mut signs = b"$()*+.?[\\^{|".as_slice();
+        while let [sign, rest @ ..] = signs {
+            table[*sign as usize] = true;
+            signs = rest;
+        }
+        table
+    };
+    SYNTAX.get(usize::from(unit)) != Some(&true)
 }
 
 /// The unit as an ASCII character; 0xff, which is none, for any other.

@@ -124,8 +124,6 @@ impl Many {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
 
@@ -143,9 +141,10 @@ mod tests {
             let mut builder = ManyBuilder::new(true);
             let mut alone = Vec::new();
             for (number, text) in (0..).zip(texts) {
-                let (text, options) = (Arc::from(text), PatternOptions::default());
+                let options = PatternOptions::default();
                 let syntax = PatternSyntax::EcmaScript;
-                let (pattern, tree) = Pattern::with_tree(&text, syntax, options).unwrap();
+                let pattern = Pattern::new(text, syntax, options).unwrap();
+                let tree = pattern.tree();
                 if builder.add(&tree, number) {
                     alone.push((number, pattern));
                 }
