@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::weight::Weights;
 use super::error::{Kind, Place};
-use super::matcher::{Requirement, requirement};
+use super::matcher::{Literals, Requirement, requirement};
 use super::pattern::{Pattern, PatternOptions, PatternSyntax, Reader};
 use super::plan::{
     ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, RespondPlan, TestPlan,
@@ -60,6 +60,7 @@ pub(crate) struct Compiler {
     /// The one that was asked for again last: most rules have the same pattern for the URL.
     repeated: Option<(PatternKey, u32)>,
     reader: Reader,
+    literals: Literals,
     /// What each pattern requires of its input, until the index is made.
     requirements: Vec<Option<Requirement>>,
     weights: Weights,
@@ -262,7 +263,7 @@ impl Compiler {
             })?;
         let number = self.plan.patterns.len() as u32;
         self.memory += pattern.memory();
-        let requirement = requirement(&tree);
+        let requirement = requirement(&tree, &mut self.literals);
         self.weights.add(&tree, requirement.is_some());
         self.requirements.push(requirement);
         self.reader.reuse(tree);

@@ -14,5 +14,5 @@ mod watch;
 
 pub(crate) use act::one_line;
 pub(crate) use condition::{Tester, conditions_hold, input_passes};
-pub(crate) use gate::{Requirement, requirement};
+pub(crate) use gate::{Literals, Requirement, requirement};
 pub(crate) use watch::{Part, Reading, Tested, Unwatched, Watch};

@@ -1,6 +1,7 @@
 //! Reads off a pattern's tree which texts an input must hold for the pattern to match.
 
 use super::cost;
+use super::strings::{Set, Strings};
 use crate::rules::pattern::{Ast, Node, NodeId, Tree};
 
 /// Strings of one set; more of them are no set.
@@ -13,123 +14,179 @@ const MAX_PRODUCT: usize = 16;
 const MAX_BYTES: usize = super::table::MAX_TEXT;
 
 /// Letters, without regard to case, that a class may stand for to be written out.
-const MAX_MEMBERS: usize = 6;
+const MAX_MEMBERS: u32 = 6;
 
-/// Texts in lower case of which one must be in the input, without regard to the case of ASCII letters.
-///
-/// None is empty and none holds a byte beyond ASCII: an ASCII text is in the input exactly if it is in the form that
-/// patterns search, and no letter beyond ASCII equals one of ASCII (ES5.1 section 15.10.2.8).
-pub(super) type Clause = Vec<Vec<u8>>;
-
-/// The best clause of a pattern, if it has one.
-///
-/// Only what the first automaton of a search decides counts: an input without one of these texts never brings the
-/// search to running out of steps, so to leave it out changes no verdict.
-pub(super) fn required(tree: &Tree) -> Option<Clause> {
-    let ast = tree.ast();
-    let mut parts = Parts::of(ast);
-    let whole = parts.clause(ast, ast.root());
-    let look = tree.first_look().and_then(|sub| parts.clause(ast, sub));
-    best(whole, look)
-}
-
-/// What is known of each part.
-struct Parts {
-    all: Vec<Part>,
-}
-
+/// The texts of one pattern after the other, in memory that is kept.
 #[derive(Debug, Default)]
+pub(crate) struct Literals {
+    strings: Strings,
+    parts: Vec<Part>,
+    /// Units in a row.
+    row: Vec<u8>,
+}
+
+/// What is known of one part of the pattern.
+#[derive(Clone, Copy, Debug, Default)]
 struct Part {
     /// Every text the part can take, if they are few: then one of them stands where the part matched.
-    exact: Option<Vec<Vec<u8>>>,
-    clause: Option<Clause>,
+    exact: Option<Set>,
+    /// Texts of which one stands somewhere in what the part takes.
+    clause: Option<Choice>,
 }
 
-impl Parts {
-    fn of(ast: &Ast) -> Self {
-        let mut parts = Self {
-            all: Vec::with_capacity(ast.len()),
-        };
-        for (_, node) in ast.nodes() {
-            let part = parts.part(ast, node);
-            parts.all.push(part);
+/// Texts that may become the clause of the pattern: those of a [`Clause`](super::Clause), in order.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    texts: Set,
+    /// How often one of them is expected in honest requests, once that was asked.
+    cost: Option<f64>,
+}
+
+impl Literals {
+    /// The texts of the pattern's best clause, and how often one of them is expected in honest requests; `None` if the
+    /// pattern has no clause.
+    ///
+    /// Only what the first automaton of a search decides counts: an input without one of these texts never brings the
+    /// search to running out of steps, so to leave it out changes no verdict.
+    pub(super) fn required(&mut self, tree: &Tree) -> Option<(Set, f64)> {
+        let ast = tree.ast();
+        self.strings.clear();
+        self.parts.clear();
+        self.parts.resize(ast.len(), Part::default());
+        for (id, node) in ast.nodes() {
+            // Units are written where they are used, since most nodes are.
+            if !matches!(node, Node::Unit(_)) {
+                self.parts[id as usize] = self.part(ast, node);
+            }
         }
-        parts
+        let whole = self.clause(ast, ast.root());
+        let look = tree.first_look().and_then(|sub| self.clause(ast, sub));
+        let mut best = self.best(whole, look)?;
+        Some((best.texts, best.cost(&self.strings)))
     }
 
-    /// What is known of a node; what was known of its children is used up, since each has one parent.
+    /// The texts of a set that belongs to the pattern that was read last.
+    pub(super) fn texts(&self, set: Set) -> impl Iterator<Item = &[u8]> + Clone {
+        self.strings.of(set)
+    }
+
+    /// What is known of a node, its children being known.
     fn part(&mut self, ast: &Ast, node: Node) -> Part {
         match node {
             Node::Alternate(kids) => self.alternate(ast, ast.kids(kids)),
-            Node::Backreference(_) => Part::default(),
+            Node::Backreference(_) | Node::Unit(_) => Part::default(),
             // They take nothing. What a look-ahead asks for is left to who knows when it is asked.
             Node::Boundary { .. } | Node::Empty | Node::End | Node::Look { .. } | Node::Start => {
-                Part::exactly(vec![Vec::new()])
+                self.exactly(b"")
             }
             Node::Class(number) => Part {
-                exact: members(ast, number),
+                exact: self.members(ast, number),
                 clause: None,
             },
             Node::Concat(kids) => self.concat(ast, ast.kids(kids)),
             Node::Group { sub, .. } => self.kid(ast, sub),
             Node::Repeat { sub, min, max, .. } => self.repeat(ast, sub, min, max),
-            // Written where it is used, since most nodes are units.
-            Node::Unit(_) => Part::default(),
         }
     }
 
     fn kid(&mut self, ast: &Ast, id: NodeId) -> Part {
         match ast.node(id) {
-            Node::Unit(unit) => Part {
-                exact: ascii(unit).map(|byte| vec![vec![byte]]),
-                clause: None,
+            Node::Unit(unit) => match ascii(unit) {
+                Some(byte) => self.exactly(&[byte]),
+                None => Part::default(),
             },
-            _ => std::mem::take(&mut self.all[id as usize]),
+            _ => self.parts[id as usize],
+        }
+    }
+
+    fn exactly(&mut self, text: &[u8]) -> Part {
+        let begun = self.strings.begin();
+        Part {
+            exact: Some(self.strings.push(begun, text)),
+            clause: None,
         }
     }
 
     /// The best of a part's own clause and of what it is exactly.
-    fn clause(&mut self, ast: &Ast, id: NodeId) -> Option<Clause> {
+    fn clause(&mut self, ast: &Ast, id: NodeId) -> Option<Choice> {
         let part = self.kid(ast, id);
-        best(part.clause, part.exact.and_then(usable))
+        let exact = part.exact.and_then(|set| usable(set, &mut self.strings));
+        self.best(part.clause, exact)
+    }
+
+    fn best(&self, one: Option<Choice>, other: Option<Choice>) -> Option<Choice> {
+        best(one, other, &self.strings)
     }
 
     fn alternate(&mut self, ast: &Ast, kids: &[NodeId]) -> Part {
-        let mut exact = Some(Vec::new());
-        let mut clause = Some(Vec::new());
         for kid in kids {
-            let part = self.kid(ast, *kid);
-            let own = best(part.clause, part.exact.clone().and_then(usable));
-            exact = union(exact, part.exact, MAX_PRODUCT);
-            clause = union(clause, own, MAX_STRINGS);
-            if exact.is_none() && clause.is_none() {
-                break;
+            self.parts[*kid as usize] = self.kid(ast, *kid);
+        }
+        Part {
+            exact: self.exact_of_any(kids),
+            clause: self.clause_of_any(ast, kids),
+        }
+    }
+
+    fn exact_of_any(&mut self, kids: &[NodeId]) -> Option<Set> {
+        let mut all = self.strings.begin();
+        for kid in kids {
+            let exact = self.parts[*kid as usize].exact?;
+            all = self.strings.extend(all, exact);
+            all = self.strings.sort(all);
+            if all.count() > MAX_PRODUCT {
+                return None;
             }
         }
-        Part { exact, clause }
+        Some(all)
+    }
+
+    fn clause_of_any(&mut self, ast: &Ast, kids: &[NodeId]) -> Option<Choice> {
+        let mut all = self.strings.begin();
+        for kid in kids {
+            let own = self.clause(ast, *kid)?;
+            all = self.strings.extend(all, own.texts);
+            all = self.strings.sort(all);
+            if all.count() > MAX_STRINGS {
+                return None;
+            }
+        }
+        Some(Choice::new(all))
     }
 
     fn concat(&mut self, ast: &Ast, kids: &[NodeId]) -> Part {
-        let mut run = Run::default();
+        let Self {
+            strings,
+            parts,
+            row,
+        } = self;
+        let mut run = Run::new(strings);
+        row.clear();
         for kid in kids {
-            match ast.node(*kid) {
-                Node::Unit(unit) => match ascii(unit) {
-                    Some(byte) => run.push(byte),
-                    None => run.end(),
-                },
-                _ => {
-                    let part = std::mem::take(&mut self.all[*kid as usize]);
-                    match &part.exact {
-                        Some(strings) => run.multiply(strings),
-                        None => run.end(),
-                    }
-                    if let Some(clause) = part.clause {
-                        run.offer(clause);
+            if let Node::Unit(unit) = ast.node(*kid)
+                && let Some(byte) = ascii(unit)
+            {
+                row.push(byte);
+                continue;
+            }
+            run.append(row, strings);
+            row.clear();
+            let part = parts[*kid as usize];
+            match part.exact {
+                Some(set) if set.count() == 1 => {
+                    row.extend(strings.of(set).flatten());
+                    if part.clause.is_some() {
+                        run.append(row, strings);
+                        row.clear();
                     }
                 }
+                Some(set) => run.multiply(set, strings),
+                None => run.end(strings),
             }
+            run.offer(part.clause, strings);
         }
-        run.finish()
+        run.append(row, strings);
+        run.finish(strings)
     }
 
     fn repeat(&mut self, ast: &Ast, sub: NodeId, min: u32, max: u32) -> Part {
@@ -137,173 +194,159 @@ impl Parts {
         if min == 0 {
             let exact = part.exact.filter(|_| max == 1);
             return Part {
-                exact: union(exact, Some(vec![Vec::new()]), MAX_PRODUCT),
+                exact: exact.and_then(|set| self.or_nothing(set)),
                 clause: None,
             };
         }
-        let Some(strings) = &part.exact else {
-            return Part {
-                exact: None,
-                clause: part.clause,
-            };
+        let Some(exact) = part.exact else {
+            return part;
         };
-        let mut run = Run::default();
+        let Self { strings, row, .. } = self;
+        let is_single = exact.count() == 1;
+        row.clear();
+        if is_single {
+            row.extend(strings.of(exact).flatten());
+        }
+        let mut run = Run::new(strings);
         let mut rounds = 0;
         while rounds < min && !run.broken {
-            run.multiply(strings);
+            if is_single {
+                run.append(row, strings);
+            } else {
+                run.multiply(exact, strings);
+            }
             rounds += 1;
         }
         if max != min {
-            run.end();
+            run.end(strings);
         }
-        if let Some(clause) = part.clause {
-            run.offer(clause);
+        run.offer(part.clause, strings);
+        run.finish(strings)
+    }
+
+    /// A set and the empty string.
+    fn or_nothing(&mut self, set: Set) -> Option<Set> {
+        let begun = self.strings.begin();
+        let both = self.strings.extend(begun, set);
+        let both = self.strings.push(both, b"");
+        let both = self.strings.sort(both);
+        (both.count() <= MAX_PRODUCT).then_some(both)
+    }
+
+    /// The members of a small class in lower case.
+    fn members(&mut self, ast: &Ast, number: u32) -> Option<Set> {
+        const UPPER: u128 = ((1 << 26) - 1) << b'A';
+        let class = ast.class(number);
+        let ascii = class.ascii();
+        let mut left = ascii & !UPPER | (ascii & UPPER) << 32;
+        // A class without members never matches; no clause says so.
+        if !class.wide().is_empty() || left == 0 || left.count_ones() > MAX_MEMBERS {
+            return None;
         }
-        run.finish()
+        let mut members = self.strings.begin();
+        while left != 0 {
+            let byte = left.trailing_zeros() as u8;
+            members = self.strings.push(members, &[byte]);
+            left &= left - 1;
+        }
+        Some(members)
     }
 }
 
-impl Part {
-    fn exactly(strings: Vec<Vec<u8>>) -> Self {
-        Self {
-            exact: Some(strings),
-            clause: None,
-        }
+impl Choice {
+    const fn new(texts: Set) -> Self {
+        Self { texts, cost: None }
+    }
+
+    fn cost(&mut self, strings: &Strings) -> f64 {
+        let cost = || cost::of_texts(strings.of(self.texts));
+        *self.cost.get_or_insert_with(cost)
     }
 }
 
-/// What stands in a row, as far as it is written out.
+/// What stands in a row, as far as it is written out: always the set of strings that was begun last.
 struct Run {
-    strings: Vec<Vec<u8>>,
-    best: Option<Clause>,
+    set: Set,
+    /// The length of the longest.
+    longest: usize,
+    best: Option<Choice>,
     /// Something was not, so the strings are not all there is.
     broken: bool,
 }
 
-/// The empty string alone, with room for most texts that follow.
-fn empty() -> Vec<Vec<u8>> {
-    vec![Vec::with_capacity(32)]
-}
-
-impl Default for Run {
-    fn default() -> Self {
+impl Run {
+    fn new(strings: &mut Strings) -> Self {
+        let begun = strings.begin();
         Self {
-            strings: empty(),
+            set: strings.push(begun, b""),
+            longest: 0,
             best: None,
             broken: false,
         }
     }
-}
 
-impl Run {
-    fn push(&mut self, byte: u8) {
-        if self.strings.iter().any(|string| string.len() == MAX_BYTES) {
-            self.end();
-        }
-        for string in &mut self.strings {
-            string.push(byte);
+    fn append(&mut self, mut text: &[u8], strings: &mut Strings) {
+        while !text.is_empty() {
+            if self.longest == MAX_BYTES {
+                self.end(strings);
+            }
+            let fits = text.len().min(MAX_BYTES - self.longest);
+            let (head, rest) = text.split_at(fits);
+            strings.append(self.set, head);
+            self.longest += fits;
+            text = rest;
         }
     }
 
-    fn multiply(&mut self, strings: &[Vec<u8>]) {
-        if let [string] = strings {
-            for byte in string {
-                self.push(*byte);
-            }
-            return;
+    fn multiply(&mut self, tails: Set, strings: &mut Strings) {
+        let longest = strings.of(tails).map(<[u8]>::len).max().unwrap_or(0);
+        if self.set.count() * tails.count() > MAX_PRODUCT || self.longest + longest > MAX_BYTES {
+            self.end(strings);
         }
-        let longest = |strings: &[Vec<u8>]| strings.iter().map(Vec::len).max().unwrap_or(0);
-        if self.strings.len() * strings.len() > MAX_PRODUCT
-            || longest(&self.strings) + longest(strings) > MAX_BYTES
-        {
-            self.end();
-        }
-        let heads = std::mem::take(&mut self.strings);
-        for head in &heads {
-            for tail in strings {
-                self.strings.push([head.as_slice(), tail].concat());
-            }
-        }
+        self.set = strings.multiply(self.set, tails);
+        self.longest += longest;
     }
 
     /// Takes what was written out so far for a clause, and begins anew.
-    fn end(&mut self) {
-        self.broken = true;
-        let strings = std::mem::replace(&mut self.strings, empty());
-        if let Some(clause) = usable(strings) {
-            self.offer(clause);
-        }
+    fn end(&mut self, strings: &mut Strings) {
+        let clause = usable(self.set, strings);
+        self.offer(clause, strings);
+        let best = self.best;
+        *self = Self {
+            best,
+            broken: true,
+            ..Self::new(strings)
+        };
     }
 
-    fn offer(&mut self, clause: Clause) {
-        self.best = best(self.best.take(), Some(clause));
+    fn offer(&mut self, clause: Option<Choice>, strings: &Strings) {
+        self.best = best(self.best, clause, strings);
     }
 
-    fn finish(mut self) -> Part {
+    fn finish(mut self, strings: &mut Strings) -> Part {
         if self.broken {
-            self.end();
-            return Part {
-                exact: None,
-                clause: self.best,
-            };
+            self.end(strings);
         }
         Part {
-            exact: Some(self.strings),
+            exact: (!self.broken).then_some(self.set),
             clause: self.best,
         }
     }
 }
 
 /// A set as a clause; one with an empty string asks for nothing, and one without any string cannot be told from it.
-fn usable(mut strings: Vec<Vec<u8>>) -> Option<Clause> {
-    if strings.is_empty() || strings.len() > MAX_STRINGS || strings.iter().any(Vec::is_empty) {
-        return None;
-    }
-    strings.sort_unstable();
-    strings.dedup();
-    Some(strings)
+fn usable(set: Set, strings: &mut Strings) -> Option<Choice> {
+    let is_usable =
+        (1..=MAX_STRINGS).contains(&set.count()) && !strings.of(set).any(<[u8]>::is_empty);
+    is_usable.then(|| Choice::new(strings.sort(set)))
 }
 
-fn union(
-    one: Option<Vec<Vec<u8>>>,
-    other: Option<Vec<Vec<u8>>>,
-    most: usize,
-) -> Option<Vec<Vec<u8>>> {
-    let mut strings = one?;
-    strings.extend(other?);
-    strings.sort_unstable();
-    strings.dedup();
-    (strings.len() <= most).then_some(strings)
-}
-
-fn best(one: Option<Clause>, other: Option<Clause>) -> Option<Clause> {
-    match (one, other) {
-        (Some(one), Some(other)) if cost::of_clause(&other) < cost::of_clause(&one) => Some(other),
-        (Some(one), _) => Some(one),
-        (None, other) => other,
-    }
-}
-
-/// The members of a small class in lower case.
-fn members(ast: &Ast, number: u32) -> Option<Vec<Vec<u8>>> {
-    let set = ast.class(number);
-    if !set.wide().is_empty() {
-        return None;
-    }
-    let mut members = Vec::new();
-    for (first, last) in set.ascii_ranges() {
-        for byte in first..=last {
-            let member = vec![byte.to_ascii_lowercase()];
-            if !members.contains(&member) {
-                members.push(member);
-            }
-            if members.len() > MAX_MEMBERS {
-                return None;
-            }
-        }
-    }
-    // A class without members never matches; no clause says so.
-    (!members.is_empty()).then_some(members)
+fn best(one: Option<Choice>, other: Option<Choice>, strings: &Strings) -> Option<Choice> {
+    let (Some(mut first), Some(mut second)) = (one, other) else {
+        return one.or(other);
+    };
+    let is_better = second.cost(strings) < first.cost(strings);
+    Some(if is_better { second } else { first })
 }
 
 fn ascii(unit: u16) -> Option<u8> {
@@ -318,10 +361,11 @@ mod tests {
 
     fn clause(text: &str) -> String {
         let pattern = Pattern::new(text, PatternSyntax::EcmaScript, PatternOptions::default());
-        let Some(clause) = required(&pattern.unwrap().tree()) else {
+        let mut literals = Literals::default();
+        let Some((texts, _)) = literals.required(&pattern.unwrap().tree()) else {
             return String::new();
         };
-        let texts = clause.iter().map(|text| String::from_utf8_lossy(text));
+        let texts = literals.texts(texts).map(String::from_utf8_lossy);
         texts.collect::<Vec<_>>().join(" ")
     }
 
@@ -371,7 +415,7 @@ mod tests {
         };
         assert_eq!(choices(MAX_STRINGS).split(' ').count(), MAX_STRINGS);
         assert_eq!(choices(MAX_STRINGS + 1), "");
-        assert_eq!(clause("[abcdef]").split(' ').count(), MAX_MEMBERS);
+        assert_eq!(clause("[abcdef]").split(' ').count(), MAX_MEMBERS as usize);
         assert_eq!(clause("[abcdefg]"), "");
     }
 }

@@ -5,11 +5,14 @@
 //!        a scan allocates nothing once its memory is warm.
 //! See `guide::architecture` for how a request is judged.
 
+mod clause;
 mod cost;
 mod literal;
+mod strings;
 mod table;
 
-use self::literal::{Clause, required};
+use self::clause::Clause;
+pub(crate) use self::literal::Literals;
 use self::table::Table;
 use crate::rules::pattern::Tree;
 
@@ -57,17 +60,18 @@ pub(crate) struct Requirement {
 }
 
 /// What a pattern requires, if looking for it is worth while.
-pub(crate) fn requirement(tree: &Tree) -> Option<Requirement> {
-    let clause = required(tree)?;
-    let cost = cost::of_clause(&clause);
-    let is_long = clause.iter().all(|text| text.len() >= MIN_BYTES);
+pub(crate) fn requirement(tree: &Tree, literals: &mut Literals) -> Option<Requirement> {
+    let (texts, cost) = literals.required(tree)?;
+    let mut texts = literals.texts(texts);
+    let clause = Clause::new(texts.clone());
+    let is_long = texts.all(|text| text.len() >= MIN_BYTES);
     (is_long && cost <= MAX_COST).then_some(Requirement { clause, cost })
 }
 
 impl GateBuilder {
     /// Adds the texts of a rule.
     pub(super) fn add(&mut self, rule: u32, clause: &Clause) {
-        for text in clause {
+        for text in clause.iter() {
             let start = self.bytes.len() as u32;
             self.bytes.extend_from_slice(text);
             self.texts.push((start, self.bytes.len() as u32, rule));
@@ -202,7 +206,7 @@ mod tests {
     fn gate(texts: &[&str]) -> Gate {
         let mut builder = GateBuilder::default();
         for (rule, text) in (0..).zip(texts) {
-            builder.add(rule, &vec![text.as_bytes().to_vec()]);
+            builder.add(rule, &Clause::new([text.as_bytes()].into_iter()));
         }
         builder.build()
     }
