@@ -475,7 +475,7 @@ const GENERAL: &[Key] = &[
         "idle_upstream_connections",
         "64",
         "64",
-        "Idle connections that one worker keeps for one upstream.",
+        "Idle connections that one worker keeps for one upstream, beside those used in the last 2 s; 0 keeps none.",
     ),
     at(
         "limits",

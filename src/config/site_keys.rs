@@ -225,7 +225,7 @@ pub(super) const SITE_KEYS: &[Key] = &[
         "idle_connections",
         "64",
         "idle_upstream_connections in [limits]",
-        "Idle connections that one worker keeps for one server.",
+        "Idle connections that one worker keeps for one server, beside those used in the last 2 s; 0 keeps none.",
     ),
     at(
         "upstream",

@@ -39,7 +39,7 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// Requests that one HTTP/2 connection may have in progress.
     pub http2_streams: u32,
-    /// Idle upstream connections that one worker keeps for one server.
+    /// Idle upstream connections that one worker keeps for one server, beside those that were used a moment ago.
     pub idle_upstream_connections: usize,
     /// How long an upstream connection is kept idle.
     pub idle_upstream_timeout: Duration,

@@ -17,6 +17,10 @@ const REST: Duration = Duration::from_secs(2);
 /// Ticks after which an idle connection gives its memory back.
 const RESTS: u64 = 2;
 
+/// Ticks for which idle connections beyond the limit are kept: requests that came at the same time may do so again, and
+/// each would cost another connection.
+const SURPLUS: u64 = 20;
+
 /// A connection to a server, counted while it exists.
 pub(super) struct Connection {
     /// In a box, since it passes through many hands.
@@ -39,8 +43,9 @@ pub(super) struct Server {
     /// Its place in its group.
     pub(super) seat: Seat,
     pub(super) connect_timeout: Duration,
-    /// Idle connections that are kept.
+    /// Idle connections that are kept for longer than a moment.
     limit: usize,
+    /// The one that was used last is the last.
     idle: RefCell<Vec<Idle>>,
     rests_until: Cell<u64>,
 }
@@ -82,13 +87,18 @@ impl Server {
         if let Some(sessions) = &self.http2 {
             sessions.close_idle(oldest, now);
         }
-        self.idle.borrow_mut().retain_mut(|idle| {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|idle| {
             let wire = &mut idle.connection.wire;
             if idle.since + RESTS < now {
                 wire.shrink();
             }
             idle.since >= oldest && wire.is_usable()
         });
+        let surplus = idle.len().saturating_sub(self.limit);
+        let first = idle.iter().take(surplus);
+        let rested = first.take_while(|idle| idle.since + SURPLUS < now).count();
+        idle.drain(..rested);
     }
 
     /// The connection used last, if one is usable.
@@ -102,11 +112,10 @@ impl Server {
         None
     }
 
-    /// Keeps a connection for later, unless enough are kept.
+    /// Keeps a connection for later, unless none is to be kept.
     pub(super) fn give_back(&self, connection: Connection, now: u64) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limit {
-            idle.push(Idle {
+        if self.limit > 0 {
+            self.idle.borrow_mut().push(Idle {
                 connection,
                 since: now,
             });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use stopgap::proxy::{Balance, HealthCheck, Route, ServerGroup, Upstream};
@@ -314,6 +314,36 @@ fn connections_to_a_server_are_bounded_and_the_next_request_waits() {
         let status = &proxy.running.upstreams()[0];
         (status.waiting, status.servers[0].in_use) == (0, Some(0))
     });
+}
+
+#[test]
+fn requests_at_the_same_time_find_their_connections_again_and_few_are_kept_for_long() {
+    const AT_ONCE: usize = 12;
+    for (limit, after_both, kept) in [(4, AT_ONCE, 4.0), (0, 2 * AT_ONCE, 0.0)] {
+        let all_there = Barrier::new(AT_ONCE);
+        let origin = Origin::start(move |connection, _| {
+            all_there.wait();
+            connection.answer("200 OK", "", "x");
+            Then::Keep
+        });
+        let proxy = group(before(&[&origin]), |group| {
+            group.idle_connections = Some(limit);
+        })
+        .start();
+        let mut clients: Vec<Client> = (0..AT_ONCE).map(|_| proxy.client()).collect();
+        for _ in 0..2 {
+            for client in &mut clients {
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            }
+            for client in &mut clients {
+                assert_eq!(client.reply("GET").unwrap().text(), "x");
+            }
+        }
+        assert_eq!(origin.connections(), after_both, "limit {limit}");
+        eventually("the others are closed", || {
+            proxy.metric("stopgap_proxy_upstream_connections") == kept
+        });
+    }
 }
 
 #[test]
