@@ -26,7 +26,7 @@ impl Fields for HeaderMap {
         }
         let mut fields = self
             .iter()
-            .filter(|(other, _)| is_same_name(other.as_str(), name));
+            .filter(|(other, _)| is_same_name(other.as_str().as_bytes(), name.as_bytes()));
         let (_, value) = fields.next()?;
         fields.next().is_none().then_some(value.as_bytes())
     }

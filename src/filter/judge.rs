@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{Version, request, response};
+use http::{Method, Version, request, response};
 
 use super::audit::{Watched, WatchedRequest};
 use super::except::Reply;
@@ -13,8 +13,8 @@ use super::{
     ActiveException, BodyTransform, BodyWatch, Excepted, Exceptions, Paused, PausedPool, rewrite,
 };
 use crate::rules::{
-    BodySkip, Decision, Recent, RequestMemory, RequestView, ResponseDecision, ResponseView, RuleId,
-    RuleSet, Scratch, Verdict,
+    BodySkip, Decision, Fields, Recent, RequestMemory, RequestView, ResponseDecision, ResponseView,
+    RuleId, RuleSet, Scratch, Verdict,
 };
 
 /// What is known of the connection a request came on.
@@ -38,6 +38,48 @@ pub struct Peer {
     pub remote: Option<SocketAddr>,
     /// The address that the client connected to.
     pub local: Option<SocketAddr>,
+}
+
+/// The head of a request as it is judged, with its fields as received, hop-by-hop fields included: rules see what the
+/// client sent.
+///
+/// # Examples
+///
+/// ```
+/// use stopgap::filter::Head;
+///
+/// let (parts, ()) = http::Request::get("https://mail.example/owa/?a=b").body(())?.into_parts();
+/// assert_eq!(Head::from(&parts).target, "/owa/?a=b");
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query (RFC 9112 section 3.2.1).
+    pub target: &'a str,
+    /// The version of the protocol.
+    pub version: Version,
+    /// The fields.
+    pub fields: &'a dyn Fields,
+}
+
+impl<'a> From<&'a request::Parts> for Head<'a> {
+    fn from(parts: &'a request::Parts) -> Self {
+        let target = parts.uri.path_and_query();
+        Self {
+            method: &parts.method,
+            target: target.map_or("/", |target| target.as_str()),
+            version: parts.version,
+            fields: &parts.headers,
+        }
+    }
+}
+
+impl std::fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.target)
+    }
 }
 
 /// Judges messages; one for each worker, since it owns the memory that judging works in.
@@ -197,7 +239,7 @@ impl Filter {
     ///
     /// `parts` must hold the fields as received, hop-by-hop fields included: rules see what the client sent.
     pub fn judge(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
-        self.decide(site, parts, peer, true)
+        self.decide(site, &parts.into(), peer, true)
     }
 
     /// The same for a connection that keeps what its last request came to: what this one repeats is compared instead
@@ -218,10 +260,10 @@ impl Filter {
     /// let mut recent = Recent::default();
     ///
     /// let (parts, ()) = Request::get("/ecp/default.aspx").body(())?.into_parts();
-    /// let judged = filter.judge_on(&mut recent, 0, &parts, &Peer::default());
+    /// let judged = filter.judge_on(&mut recent, 0, &(&parts).into(), &Peer::default());
     /// assert!(!judged.decision.verdict.stops());
     /// handle.publish(Snapshot::single(Revision(2), rules));
-    /// let judged = filter.judge_on(&mut recent, 0, &parts, &Peer::default());
+    /// let judged = filter.judge_on(&mut recent, 0, &(&parts).into(), &Peer::default());
     /// assert!(judged.decision.verdict.stops());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -229,11 +271,11 @@ impl Filter {
         &mut self,
         recent: &mut Recent,
         site: usize,
-        parts: &request::Parts,
+        head: &Head<'_>,
         peer: &Peer,
     ) -> Judged {
         self.scratch.exchange_recent(recent);
-        let judged = self.decide(site, parts, peer, true);
+        let judged = self.decide(site, head, peer, true);
         self.scratch.exchange_recent(recent);
         judged
     }
@@ -241,24 +283,20 @@ impl Filter {
     /// Judges the head of a request that is not traffic: as [`judge`](Self::judge), and no rule counts a hit, nor for
     /// the response.
     pub fn judge_uncounted(&mut self, site: usize, parts: &request::Parts, peer: &Peer) -> Judged {
-        self.decide(site, parts, peer, false)
+        self.decide(site, &parts.into(), peer, false)
     }
 
-    fn decide(&mut self, site: usize, parts: &request::Parts, peer: &Peer, counts: bool) -> Judged {
+    fn decide(&mut self, site: usize, head: &Head<'_>, peer: &Peer, counts: bool) -> Judged {
         let snapshot = Arc::clone(self.reader.load());
         let rules = snapshot.site(site);
         let view = RequestView {
-            method: parts.method.as_str(),
-            target: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |target| target.as_str())
-                .as_bytes(),
-            version: version(parts.version),
+            method: head.method.as_str(),
+            target: head.target.as_bytes(),
+            version: version(head.version),
             secure: peer.secure,
             remote: peer.remote,
             local: peer.local,
-            fields: &parts.headers,
+            fields: head.fields,
             variables: &[],
         };
         // What is not traffic is excepted from nothing.
@@ -277,7 +315,7 @@ impl Filter {
         }
         let passes = paused.is_none() && !decision.verdict.stops();
         let watched = snapshot.audit().site(site).filter(|_| counts && passes);
-        let watched = watched.and_then(|watched| self.watch(watched, &view, parts, &snapshot));
+        let watched = watched.and_then(|watched| self.watch(watched, &view, head, &snapshot));
         let memory = (rules.has_response_rules() && passes)
             .then(|| rules.remember(&view, &mut self.scratch));
         let response = (memory.is_some() || watched.is_some()).then(|| ResponseFilter {
@@ -306,7 +344,7 @@ impl Filter {
         &mut self,
         watched: &Watched,
         view: &RequestView<'_>,
-        parts: &request::Parts,
+        head: &Head<'_>,
         snapshot: &Snapshot,
     ) -> Option<WatchedRequest> {
         let rules = &watched.rules;
@@ -315,15 +353,15 @@ impl Filter {
         let Some(rule) = decision.rule.filter(|_| decision.verdict.stops()) else {
             return rules.has_response_rules().then(|| WatchedRequest {
                 memory: rules.remember(view, &mut self.watched),
-                method: parts.method.clone(),
-                uri: parts.uri.clone(),
+                method: head.method.clone(),
+                target: head.target.to_owned(),
             });
         };
         let rule = rules.rule(rule);
         let count = rule.origin.hits.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(id) = &rule.origin.mitigation {
             let samples = snapshot.audit().samples();
-            samples.take_stopped(&id.to_string(), count, parts);
+            samples.take_stopped(&id.to_string(), count, head.method, head.target);
         }
         None
     }

@@ -64,7 +64,7 @@ pub use audit::{Audit, BodyWatch, SAMPLE_LENGTH, SAMPLE_LIMIT, Samples};
 pub use body::{Data, FilterBody};
 pub use error::FilterError;
 pub use except::{ActiveException, Excepted, Exceptions};
-pub use judge::{Filter, Filtered, Judged, Peer, ResponseFilter};
+pub use judge::{Filter, Filtered, Head, Judged, Peer, ResponseFilter};
 pub use layer::{FilterLayer, Observe};
 pub use paused::{Paused, PausedPool, PoolTable};
 #[cfg(feature = "daemon")]

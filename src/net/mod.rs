@@ -31,10 +31,10 @@ mod tls;
 
 pub use address::{InvalidAddress, ListenAddress, socket_path};
 pub use admission::{Admission, Admitted};
-pub use client::{ClientConnection, RequestLength, ResponseError, encode};
+pub use client::{ClientConnection, RequestLength, ResponseError, encode, encode_plain};
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use exchange::{ExchangeError, exchange};
-pub use framing::{HeadLimits, Malformed, RequestFraming};
+pub use framing::{HeadLimits, Malformed, PlainHead, RequestFraming, RequestHead};
 pub use handover::{Handover, Received, activated};
 pub use http2::{
     ClientSession, ClientStream, HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts,

@@ -70,7 +70,7 @@ impl Output {
         let text = self.text();
         text.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.into_iter().flatten() {
-            field(text, name.as_str(), value.as_bytes());
+            field(text, name.as_str().as_bytes(), value.as_bytes());
         }
         text.extend_from_slice(b"\r\n");
     }
@@ -139,8 +139,8 @@ impl Output {
 }
 
 /// Writes one field.
-pub(super) fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
-    head.extend_from_slice(name.as_bytes());
+pub(super) fn field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    head.extend_from_slice(name);
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");

@@ -11,6 +11,7 @@ use super::metrics::Outcome;
 use super::request_id::RequestId;
 use super::respond::{self, Answer};
 use crate::filter::{self, Filter, Filtered, Judged, Peer, ResponseFilter};
+use crate::net::RequestHead;
 use crate::rules::{Decision, Verdict};
 
 /// What becomes of a judged request.
@@ -25,25 +26,27 @@ pub(super) enum Act {
 }
 
 /// Turns what was judged into an act, and makes the changes it asks for.
-pub(super) fn act(judged: &Judged, parts: &mut request::Parts, peer: &Peer, id: RequestId) -> Act {
+pub(super) fn act(judged: &Judged, head: &mut RequestHead, peer: &Peer, id: RequestId) -> Act {
     match judged.paused {
         Some(_) => Act::Answer(respond::paused(id), Outcome::Paused),
-        None => act_on(&judged.decision, parts, peer, id),
+        None => act_on(&judged.decision, head, peer, id),
     }
 }
 
-fn act_on(decision: &Decision, parts: &mut request::Parts, peer: &Peer, id: RequestId) -> Act {
+fn act_on(decision: &Decision, head: &mut RequestHead, peer: &Peer, id: RequestId) -> Act {
     if decision.failure.is_some() {
         return Act::Answer(respond::rule_failed(id), Outcome::Failed);
     }
     match &decision.verdict {
         Verdict::Abort => Act::Reset,
         Verdict::Pass => {
-            change(decision, parts);
+            if !decision.fields.is_empty() {
+                change(decision, head.parts());
+            }
             Act::Forward
         }
         Verdict::Redirect { status, location } => {
-            let location = filter::absolute_location(location, parts, peer);
+            let location = filter::absolute_location(location, head.parts(), peer);
             Act::Answer(
                 respond::redirect(*status, location, id),
                 Outcome::Redirected,
@@ -59,6 +62,7 @@ fn act_on(decision: &Decision, parts: &mut request::Parts, peer: &Peer, id: Requ
             Outcome::Responded,
         ),
         Verdict::Rewrite { .. } => {
+            let parts = head.parts();
             change(decision, parts);
             match origin_form(parts) {
                 Ok(()) => Act::Forward,
@@ -143,14 +147,13 @@ mod tests {
         let request = http::Request::post("/a")
             .header(HOST, "mail.example")
             .header(CONTENT_LENGTH, "5");
-        let mut parts = request.body(()).unwrap().into_parts().0;
-        match act_on(
-            &decision,
-            &mut parts,
-            &Peer::default(),
-            RequestIds::new(0).next(),
-        ) {
-            Act::Forward => Ok((parts.uri.to_string(), parts.headers)),
+        let mut head = RequestHead::from(request.body(()).unwrap().into_parts().0);
+        let id = RequestIds::new(0).next();
+        match act_on(&decision, &mut head, &Peer::default(), id) {
+            Act::Forward => {
+                let parts = head.parts();
+                Ok((parts.uri.to_string(), parts.headers.clone()))
+            }
             Act::Answer(answer, _) => Err(answer.status().as_u16()),
             Act::Reset => Err(0),
         }

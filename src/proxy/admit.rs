@@ -1,10 +1,11 @@
 //! Requests that contradict themselves, or ask for what this proxy does not do.
 
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use http::{Method, Uri, Version, request};
 
 use super::metrics::Reason;
 use crate::canon::{self, Refusals};
+use crate::net::RequestHead;
 
 /// Why a well-formed request is not taken.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -43,19 +44,18 @@ impl Inadmissible {
 
 /// Checks a head, and brings an absolute target to origin form with its authority as the only `Host`
 /// (RFC 9112 section 3.2.2).
-pub(super) fn admit(parts: &mut request::Parts, refusals: &Refusals) -> Result<(), Reason> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+pub(super) fn admit(head: &mut RequestHead, refusals: &Refusals) -> Result<(), Reason> {
+    if matches!(*head.method(), Method::CONNECT | Method::TRACE) {
         return Err(Reason::Inadmissible(Inadmissible::Method));
     }
-    check_host(&parts.headers, parts.version)?;
-    if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
+    check_host(head)?;
+    if let RequestHead::Parts(parts) = head
+        && (parts.uri.scheme().is_some() || parts.uri.authority().is_some())
+    {
         adopt_authority(parts)?;
     }
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    let is_form = target.starts_with('/') || (target == "*" && parts.method == Method::OPTIONS);
+    let target = head.path_and_query().unwrap_or("/");
+    let is_form = target.starts_with('/') || (target == "*" && *head.method() == Method::OPTIONS);
     if !is_form {
         return Err(Reason::Inadmissible(Inadmissible::TargetForm));
     }
@@ -66,11 +66,11 @@ pub(super) fn admit(parts: &mut request::Parts, refusals: &Refusals) -> Result<(
 }
 
 /// Exactly one `Host` (RFC 9112 section 3.2); HTTP/1.0 knows none.
-fn check_host(fields: &HeaderMap, version: Version) -> Result<(), Reason> {
-    let mut hosts = fields.get_all(HOST).iter();
+fn check_host(head: &RequestHead) -> Result<(), Reason> {
+    let mut hosts = head.values(&HOST);
     let valid = match hosts.next() {
-        None => version == Version::HTTP_10,
-        Some(host) => hosts.next().is_none() && is_host(host.as_bytes()),
+        None => head.version() == Version::HTTP_10,
+        Some(host) => hosts.next().is_none() && is_host(host),
     };
     if valid {
         Ok(())
@@ -176,8 +176,9 @@ mod tests {
         for host in hosts {
             request = request.header(HOST, *host);
         }
-        let mut parts = request.body(()).unwrap().into_parts().0;
-        admit(&mut parts, &Refusals::default()).map_err(Reason::word)?;
+        let mut head = RequestHead::from(request.body(()).unwrap().into_parts().0);
+        admit(&mut head, &Refusals::default()).map_err(Reason::word)?;
+        let parts = head.parts();
         let host = parts
             .headers
             .get(HOST)

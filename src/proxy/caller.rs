@@ -38,7 +38,7 @@ pub(super) struct Forwarded {
     pub(super) asked: Option<HeaderValue>,
     /// The address that the client connected to.
     pub(super) local: Option<SocketAddr>,
-    pub(super) port: u16,
+    pub(super) port: HeaderValue,
     pub(super) scheme: HeaderValue,
     /// How `Forwarded` names the client, and the proxies it came by; only when that is sent.
     pub(super) nodes: Vec<String>,
@@ -144,9 +144,10 @@ impl Caller {
                 client: value(client),
                 asked,
                 local: peer.local,
-                port: port
-                    .or_else(local_port)
-                    .unwrap_or(default_port(peer.secure)),
+                port: HeaderValue::from(
+                    port.or_else(local_port)
+                        .unwrap_or(default_port(peer.secure)),
+                ),
                 scheme: HeaderValue::from_static(if peer.secure { "https" } else { "http" }),
                 nodes,
                 send: forwarding.send,
@@ -298,7 +299,7 @@ mod tests {
                 ..
             } = &caller.forwarded;
             let asked = asked.as_ref().map_or("", |asked| asked.to_str().unwrap());
-            let scheme = scheme.to_str().unwrap();
+            let (scheme, port) = (scheme.to_str().unwrap(), port.to_str().unwrap());
             format!("{asked} {port} {scheme} {}", nodes.join(", "))
         };
         assert_eq!(told(&caller), "one 443 https for=192.0.2.1, for=10.0.0.1");
@@ -318,7 +319,7 @@ mod tests {
         ];
         let caller = of("10.0.0.1:5", ClientField::XForwardedFor, &fields);
         assert_eq!(caller.forwarded.asked, None);
-        assert_eq!(caller.forwarded.port, 8080);
+        assert_eq!(caller.forwarded.port, "8080");
         assert_eq!(caller.forwarded.scheme, "http");
     }
 }

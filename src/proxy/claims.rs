@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HeaderMap, HeaderName};
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -160,9 +160,9 @@ pub(super) fn forwarded_node(address: Option<IpAddr>) -> String {
 }
 
 /// How a host is named in `Forwarded`.
-pub(super) fn forwarded_host(host: &HeaderValue) -> Vec<u8> {
+pub(super) fn forwarded_host(host: &[u8]) -> Vec<u8> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    match host.as_bytes() {
+    match host {
         token if !token.is_empty() && token.iter().all(is_token) => [b"host=", token].concat(),
         // What may stand in a host needs no escape.
         other => [b"host=\"", other, b"\""].concat(),
@@ -171,6 +171,8 @@ pub(super) fn forwarded_host(host: &HeaderValue) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn fields(name: HeaderName, lines: &[&str]) -> HeaderMap {
@@ -286,9 +288,7 @@ mod tests {
         assert_eq!(node("192.0.2.1"), "for=192.0.2.1");
         assert_eq!(node("2001:db8::1"), "for=\"[2001:db8::1]\"");
         assert_eq!(forwarded_node(None), "for=unknown");
-        let host = |text: &str| {
-            String::from_utf8(forwarded_host(&HeaderValue::from_str(text).unwrap())).unwrap()
-        };
+        let host = |text: &str| String::from_utf8(forwarded_host(text.as_bytes())).unwrap();
         assert_eq!(host("mail.example"), "host=mail.example");
         assert_eq!(host("mail.example:80"), "host=\"mail.example:80\"");
         assert_eq!(host("[::1]"), "host=\"[::1]\"");

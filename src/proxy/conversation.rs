@@ -11,8 +11,13 @@ use http_body::{Body as _, Frame};
 
 use super::ProxyError;
 use super::body::RequestBody;
+use super::caller::Forwarded;
+use super::headers;
 use super::pool::Connection;
-use crate::net::{ClientSession, ClientStream, RequestLength, ResponseError, Stream, encode};
+use crate::net::{
+    ClientSession, ClientStream, RequestHead, RequestLength, ResponseError, Stream, encode,
+    encode_plain,
+};
 
 /// A request that can be sent: its head in bytes, and its body.
 pub(super) struct Outgoing {
@@ -25,19 +30,39 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Makes a request of a head and its body.
-    pub(super) fn new(parts: &request::Parts, body: RequestBody) -> Self {
+    /// Makes a request of a head that may go upstream and its body. It may be sent by HTTP/2 only if that is said.
+    pub(super) fn new(
+        mut head: RequestHead,
+        forwarded: &Forwarded,
+        body: RequestBody,
+        http2: bool,
+    ) -> Self {
         let exact = body.size_hint().exact();
+        let method = head.method().clone();
         let length = match exact {
-            _ if body.is_none() && !expects_body(&parts.method) => RequestLength::None,
+            _ if body.is_none() && !expects_body(&method) => RequestLength::None,
             _ if body.is_none() => RequestLength::Exact(0),
             Some(length) => RequestLength::Exact(length),
             None => RequestLength::Chunked,
         };
+        if http2 {
+            headers::take_apart(&mut head, forwarded);
+        }
         Self {
-            head: encode(parts, length),
-            parts: None,
-            method: parts.method.clone(),
+            head: match &head {
+                RequestHead::Parts(parts) => encode(parts, length),
+                RequestHead::Plain(plain) => {
+                    let host = head.value(&HOST).unwrap_or_default();
+                    encode_plain(&method, plain, length, |tell| {
+                        headers::each_forwarded(forwarded, host, tell);
+                    })
+                }
+            },
+            parts: match head {
+                RequestHead::Parts(parts) if http2 => Some(parts),
+                _ => None,
+            },
+            method,
             body: Some(body).filter(|body| !body.is_none()),
             length,
         }
@@ -47,11 +72,6 @@ impl Outgoing {
     pub(super) fn is_repeatable(&self) -> bool {
         let is_safe = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS);
         is_safe && self.length == RequestLength::None
-    }
-
-    /// Lets it be sent by HTTP/2, too.
-    pub(super) fn allow_http2(&mut self, parts: request::Parts) {
-        self.parts = Some(Box::new(parts));
     }
 
     /// The request as HTTP/2 has it: its host is that of its target (RFC 9113 section 8.3.1).

@@ -9,6 +9,7 @@ use http::{Version, request, response};
 use super::admit::Inadmissible;
 use super::caller::{Forwarded, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use super::claims::{X_FORWARDED_FOR, forwarded_host};
+use crate::net::{PlainHead, RequestHead};
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -56,7 +57,7 @@ const fn lengths(names: &[&str]) -> u64 {
 fn remove_any(fields: &mut HeaderMap, names: &[&str], lengths: u64) {
     let may_be = |name: &HeaderName| {
         let name = name.as_str();
-        name.len() < 64 && lengths & (1 << name.len()) != 0 && names.contains(&name)
+        is_any(name.as_bytes(), names, lengths)
     };
     if fields.keys().any(may_be) {
         for name in names {
@@ -65,9 +66,22 @@ fn remove_any(fields: &mut HeaderMap, names: &[&str], lengths: u64) {
     }
 }
 
+/// Whether a name is one of these, in any case.
+fn is_any(name: &[u8], names: &[&str], lengths: u64) -> bool {
+    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
+    name.len() < 64 && lengths & (1 << name.len()) != 0 && names.iter().any(is)
+}
+
 /// Removes what would mislead a server, before the rules look.
-pub(super) fn remove_misleading(fields: &mut HeaderMap) {
-    remove_any(fields, &MISLEADING, MISLEADING_LENGTHS);
+pub(super) fn remove_misleading(head: &mut RequestHead) {
+    if let RequestHead::Plain(plain) = head
+        && !plain
+            .fields()
+            .any(|(name, _)| is_any(name, &MISLEADING, MISLEADING_LENGTHS))
+    {
+        return;
+    }
+    remove_any(&mut head.parts().headers, &MISLEADING, MISLEADING_LENGTHS);
 }
 
 /// Whether the client asks for the websocket protocol.
@@ -86,8 +100,62 @@ pub(super) fn wants_websocket(parts: &request::Parts) -> bool {
 
 /// Turns a client's fields into those that go upstream.
 ///
-/// `upgrade` keeps the request to change to the websocket protocol.
+/// A head that is still as it came after this loses its `Connection` and gets [what is told of the
+/// client](each_forwarded) when it is written. `upgrade` keeps the request to change to the websocket protocol.
 pub(super) fn forward_request(
+    head: &mut RequestHead,
+    forwarded: &Forwarded,
+    upgrade: bool,
+) -> Result<(), Inadmissible> {
+    match head {
+        RequestHead::Plain(plain) if !upgrade && goes_as_it_came(plain) => Ok(()),
+        head => forward_parts(head.parts(), forwarded, upgrade),
+    }
+}
+
+/// Takes a head apart that goes as it came.
+pub(super) fn take_apart(head: &mut RequestHead, forwarded: &Forwarded) {
+    if let RequestHead::Plain(_) = head {
+        // What goes as it came has no option that would be refused.
+        let _ = forward_parts(head.parts(), forwarded, false);
+    }
+}
+
+/// Whether no field stays behind but a `Connection` with nothing unusual in it.
+fn goes_as_it_came(plain: &PlainHead) -> bool {
+    let mut has_host = false;
+    let mut passes = |(name, value): (&[u8], &[u8])| match name.len() {
+        4 => {
+            has_host |= name.eq_ignore_ascii_case(b"host");
+            true
+        }
+        10 if name.eq_ignore_ascii_case(b"connection") => value
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .all(|option| {
+                option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+            }),
+        _ => !is_any(name, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS) && !may_claim(name),
+    };
+    plain.fields().all(&mut passes) && has_host
+}
+
+/// Whether anybody could speak for a proxy by a field of this name.
+fn may_claim(name: &[u8]) -> bool {
+    match name.first() {
+        Some(b'f' | b'F') => name.eq_ignore_ascii_case(b"forwarded"),
+        Some(b'x' | b'X') => {
+            let starts = |start: &[u8]| {
+                let own = name.get(..start.len());
+                own.is_some_and(|own| own.eq_ignore_ascii_case(start))
+            };
+            starts(b"x-real-ip") || starts(b"x-forwarded")
+        }
+        _ => false,
+    }
+}
+
+fn forward_parts(
     parts: &mut request::Parts,
     forwarded: &Forwarded,
     upgrade: bool,
@@ -125,36 +193,50 @@ fn remove_claims(fields: &mut HeaderMap, believed: bool) {
 
 /// Tells the server of the client.
 fn set_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded) {
-    let send = &forwarded.send;
     let host = fields
         .entry(HOST)
         .or_insert_with(|| forwarded.host())
         .clone();
-    let host = forwarded.asked.clone().unwrap_or(host);
+    each_forwarded(forwarded, host.as_bytes(), &mut |name, value| {
+        // What is told is made of values that were checked.
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            fields.insert(name, value);
+        }
+    });
+}
+
+/// Calls `tell` with every field that tells a server of the client, who sent this `Host`.
+pub(super) fn each_forwarded(
+    forwarded: &Forwarded,
+    host: &[u8],
+    tell: &mut dyn FnMut(HeaderName, &[u8]),
+) {
+    let send = &forwarded.send;
+    let host = forwarded.asked.as_ref().map_or(host, HeaderValue::as_bytes);
     if send.forwarded
-        && let Some(value) = forwarded_value(forwarded, &host)
+        && let Some(value) = forwarded_value(forwarded, host)
     {
-        fields.insert(FORWARDED, value);
+        tell(FORWARDED, value.as_bytes());
     }
     if send.x_real_ip {
-        fields.insert(X_REAL_IP, forwarded.client.clone());
+        tell(X_REAL_IP, forwarded.client.as_bytes());
     }
     if send.x_forwarded_for {
-        fields.insert(X_FORWARDED_FOR, forwarded.chain.clone());
+        tell(X_FORWARDED_FOR, forwarded.chain.as_bytes());
     }
     if send.x_forwarded_proto {
-        fields.insert(X_FORWARDED_PROTO, forwarded.scheme.clone());
+        tell(X_FORWARDED_PROTO, forwarded.scheme.as_bytes());
     }
     if send.x_forwarded_port {
-        fields.insert(X_FORWARDED_PORT, HeaderValue::from(forwarded.port));
+        tell(X_FORWARDED_PORT, forwarded.port.as_bytes());
     }
     if send.x_forwarded_host {
-        fields.insert(X_FORWARDED_HOST, host);
+        tell(X_FORWARDED_HOST, host);
     }
 }
 
 /// The client with what it asked for, then the proxies that it came by (RFC 7239 section 4).
-fn forwarded_value(forwarded: &Forwarded, host: &HeaderValue) -> Option<HeaderValue> {
+fn forwarded_value(forwarded: &Forwarded, host: &[u8]) -> Option<HeaderValue> {
     let (client, proxies) = forwarded.nodes.split_first()?;
     let (host, scheme) = (forwarded_host(host), forwarded.scheme.as_bytes());
     let mut value = [client.as_bytes(), b";", &host, b";proto=", scheme].concat();
@@ -193,7 +275,7 @@ const NOT_TRAILING_LENGTHS: u64 = lengths(&NOT_TRAILING);
 pub(super) fn forward_trailers(fields: &mut HeaderMap) {
     remove_any(fields, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS);
     remove_any(fields, &NOT_TRAILING, NOT_TRAILING_LENGTHS);
-    remove_misleading(fields);
+    remove_any(fields, &MISLEADING, MISLEADING_LENGTHS);
     remove_claims(fields, false);
 }
 
@@ -268,6 +350,7 @@ fn is_ours(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{RequestLength, encode, encode_plain};
     use crate::proxy::caller::Caller;
     use crate::proxy::connection::Ends;
     use crate::proxy::{Forwarding, ForwardingFields};
@@ -287,7 +370,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
-        forward_request(&mut parts, &forwarded(), upgrade)?;
+        forward_parts(&mut parts, &forwarded(), upgrade)?;
         let mut lines: Vec<String> = parts
             .headers
             .iter()
@@ -340,6 +423,74 @@ mod tests {
         );
     }
 
+    /// A head in bytes, as it goes to a server; whether it went as it came.
+    fn written(text: &str, forwarded: &Forwarded, apart: bool) -> (bool, String) {
+        let mut head = RequestHead::of_text(text);
+        if apart {
+            head.parts();
+        }
+        forward_request(&mut head, forwarded, false).unwrap();
+        let method = head.method().clone();
+        let length = RequestLength::Exact(3);
+        let (plain, bytes) = match &head {
+            RequestHead::Parts(parts) => (false, encode(parts, length)),
+            RequestHead::Plain(plain) => {
+                let host = head.value(&HOST).unwrap();
+                let add = |tell: &mut dyn FnMut(HeaderName, &[u8])| {
+                    each_forwarded(forwarded, host, tell);
+                };
+                (true, encode_plain(&method, plain, length, add))
+            }
+        };
+        // Names may be written in any case.
+        let lower = |line: &str| match line.split_once(": ") {
+            Some((name, value)) => format!("{}: {value}\n", name.to_ascii_lowercase()),
+            None => format!("{line}\n"),
+        };
+        let text = String::from_utf8(bytes).unwrap();
+        (plain, text.split("\r\n").map(lower).collect())
+    }
+
+    #[test]
+    fn servers_get_the_same_of_a_head_as_it_came_and_in_parts() {
+        let all = ForwardingFields {
+            forwarded: true,
+            x_real_ip: true,
+            ..ForwardingFields::default()
+        };
+        for (fields, plain) in [
+            ("Host: m:80\r\n", true),
+            ("HOST: m\r\nX-A: \t1 \r\nx-a:\r\nCookie: a=b\r\n", true),
+            ("Host: m\r\nConnection: keep-alive , Close\r\n", true),
+            ("Host: m\r\ncontent-length: 003\r\nX-Reality: 1\r\n", true),
+            ("Host: m\r\nConnection: x-a\r\nX-A: 1\r\n", false),
+            ("Host: m\r\nTransfer-Encoding: chunked\r\n", false),
+            ("Host: m\r\nTE: trailers\r\n", false),
+            ("Host: m\r\nKeep-Alive: 5\r\n", false),
+            ("Host: m\r\nUPGRADE: h2c\r\n", false),
+            ("Host: m\r\nProxy-Authorization: x\r\n", false),
+            ("Host: m\r\nFORWARDED: for=1.1.1.1\r\n", false),
+            ("Host: m\r\nX-Real-Ip: 1.1.1.1\r\n", false),
+            ("Host: m\r\nX-FORWARDED-for: 1.1.1.1\r\n", false),
+            ("Host: m\r\nx-forwarded-ssl: on\r\n", false),
+            ("Host: m\r\nX-Forwarded: 1\r\n", false),
+        ] {
+            let text = format!("POST /a?b HTTP/1.1\r\n{fields}\r\n");
+            for send in [ForwardingFields::default(), ForwardingFields::NONE, all] {
+                let forwarded = Forwarded {
+                    send,
+                    nodes: vec!["for=10.0.0.9".to_owned()],
+                    ..forwarded()
+                };
+                let (as_it_came, came) = written(&text, &forwarded, false);
+                assert_eq!(as_it_came, plain, "{text}");
+                assert_eq!(came, written(&text, &forwarded, true).1, "{text}");
+            }
+        }
+        let (as_it_came, _) = written("GET / HTTP/1.0\r\n\r\n", &forwarded(), false);
+        assert!(!as_it_came, "a host is made up");
+    }
+
     #[test]
     fn options_that_would_remove_what_we_rely_on_are_refused() {
         for option in [
@@ -384,7 +535,7 @@ mod tests {
             ..forwarded()
         };
         assert_eq!(
-            forwarded_value(&forwarded, &HeaderValue::from_static("m:80")).unwrap(),
+            forwarded_value(&forwarded, b"m:80").unwrap(),
             "for=\"[::1]\";host=\"m:80\";proto=http, for=10.0.0.2"
         );
     }

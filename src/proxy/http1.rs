@@ -7,14 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Response, request};
+use http::Response;
 use http_body::Body as _;
 
 use super::body::{ClientBody, ResponseBody};
 use super::connection::LAST_REQUEST;
 use super::metrics::Counted;
 use super::service::{Answered, Begun, Client};
-use crate::net::{Awaited, IncomingBody, Link, RequestFraming, ServerConnection, Slot};
+use crate::net::{
+    Awaited, IncomingBody, Link, RequestFraming, RequestHead, ServerConnection, Slot,
+};
 
 /// How long a client that let its body rest gets to take the answer to that.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
@@ -98,9 +100,9 @@ impl Serving<'_> {
                 Stage::Request => {
                     let next = self.wire.borrow_mut().poll_request(context);
                     match ready!(next) {
-                        Ok(Some((parts, framing))) => {
+                        Ok(Some((head, framing))) => {
                             self.resting = None;
-                            if let Err(ending) = self.begin(parts, framing) {
+                            if let Err(ending) = self.begin(head, framing) {
                                 return Poll::Ready(ending);
                             }
                         }
@@ -143,14 +145,14 @@ impl Serving<'_> {
         }
     }
 
-    fn begin(&mut self, parts: request::Parts, framing: RequestFraming) -> Result<(), Ending> {
+    fn begin(&mut self, head: RequestHead, framing: RequestFraming) -> Result<(), Ending> {
         let client = self.client;
         client.link.begin();
         let body = match framing {
             RequestFraming::Length(0) => ClientBody::None,
             _ => ClientBody::Http1(IncomingBody::of(self.wire)),
         };
-        match client.begin(parts, body) {
+        match client.begin(head, body) {
             Ok(Begun::Answered(response)) => self.answer(Ok(response)),
             Ok(Begun::Forward(errand)) => {
                 let client = Rc::clone(client);

@@ -20,6 +20,7 @@ mod core;
 mod error;
 mod escape;
 mod exchange;
+mod fields;
 mod forward;
 mod forwarding;
 mod group;

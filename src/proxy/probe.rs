@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Response, StatusCode, request};
+use http::{Response, StatusCode};
 
 use super::act::{Act, act, filter_response};
 use super::body::{ClientBody, ResponseBody};
@@ -15,6 +15,7 @@ use super::respond::{self, Answer};
 use super::service::{Client, NoAnswer};
 use crate::filter::{Judged, PROBE_FIELD, Peer, ResponseFilter, Seen};
 use crate::model::{CannedResponse, MitigationId};
+use crate::net::RequestHead;
 
 /// Fields that frame a response, which are not a canned one's to say.
 const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
@@ -30,38 +31,35 @@ impl Client {
     /// Answers a probe. It counts as no request, is in no log, and its response rules count no hit.
     pub(super) fn answer_probe(
         &self,
-        mut parts: request::Parts,
+        mut head: RequestHead,
         body: ClientBody,
     ) -> Result<Response<ResponseBody>, NoAnswer> {
         let probes = &self.core.shared.config.probes;
         let id = self.core.request_ids.next();
         let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&self.caller), None);
         exchange.leave_uncounted();
-        if let Err(reason) = self.admit(&mut parts) {
+        if let Err(reason) = self.admit(&mut head) {
             probes.see(Seen::Refused);
             let answer = respond::refused(reason, id);
-            return Ok(self.local(answer, Outcome::Refused, body, &parts, exchange));
+            return Ok(self.local(answer, Outcome::Refused, body, &head, exchange));
         }
-        headers::remove_misleading(&mut parts.headers);
-        let host = parts.headers.get(HOST);
-        let site = self
-            .core
-            .shared
-            .site(host.map_or(b"", HeaderValue::as_bytes));
+        headers::remove_misleading(&mut head);
+        let host = head.value(&HOST).unwrap_or_default();
+        let site = self.core.shared.site(host);
         let mut filter = self.core.filter.borrow_mut();
-        let judged = filter.judge_uncounted(site, &parts, &PEER);
+        let judged = filter.judge_uncounted(site, head.parts(), &PEER);
         drop(filter);
         let acted = owner(&judged, site);
-        match act(&judged, &mut parts, &PEER, id) {
+        match act(&judged, &mut head, &PEER, id) {
             Act::Forward => {
                 let response = probes.response();
                 let (answer, owners) = self.canned(response.as_ref(), judged.response, site);
                 probes.see(Seen::Passed(owners));
-                Ok(self.local(answer, Outcome::BuiltIn, body, &parts, exchange))
+                Ok(self.local(answer, Outcome::BuiltIn, body, &head, exchange))
             }
             Act::Answer(answer, outcome) => {
                 probes.see(Seen::Stopped(acted));
-                Ok(self.local(answer, outcome, body, &parts, exchange))
+                Ok(self.local(answer, outcome, body, &head, exchange))
             }
             Act::Reset => {
                 probes.see(Seen::Stopped(acted));

@@ -5,14 +5,15 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
-use http::{Method, Uri, Version, request};
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::{Method, Version};
 
 use super::escape::{json_string, quoted};
 use super::request_id::RequestId;
 use super::{AccessFormat, Party, ProxyConfig};
 use crate::filter::Judged;
 use crate::model::UnixTime;
+use crate::net::RequestHead;
 use crate::rules::Verdict;
 use crate::telemetry::LineWriter;
 
@@ -41,8 +42,8 @@ pub(super) struct AccessEntry {
     id: RequestId,
     client: Option<IpAddr>,
     line: RequestLine,
-    referer: Option<HeaderValue>,
-    agent: Option<HeaderValue>,
+    referer: Option<Vec<u8>>,
+    agent: Option<Vec<u8>>,
     time: UnixTime,
     begun: Instant,
 }
@@ -52,7 +53,8 @@ pub(super) struct AccessEntry {
 enum RequestLine {
     Read {
         method: Method,
-        target: Uri,
+        /// Path and query.
+        target: String,
         version: Version,
     },
     Unread(Vec<u8>),
@@ -88,19 +90,19 @@ impl AccessEntry {
     pub(super) fn new(
         id: RequestId,
         client: Option<IpAddr>,
-        parts: &request::Parts,
+        head: &RequestHead,
         time: UnixTime,
     ) -> Self {
         Self {
             id,
             client,
             line: RequestLine::Read {
-                method: parts.method.clone(),
-                target: parts.uri.clone(),
-                version: parts.version,
+                method: head.method().clone(),
+                target: head.path_and_query().unwrap_or("*").to_owned(),
+                version: head.version(),
             },
-            referer: parts.headers.get(REFERER).cloned(),
-            agent: parts.headers.get(USER_AGENT).cloned(),
+            referer: head.value(&REFERER).map(<[u8]>::to_vec),
+            agent: head.value(&USER_AGENT).map(<[u8]>::to_vec),
             time,
             begun: Instant::now(),
         }
@@ -174,7 +176,7 @@ impl Recorder {
         id: RequestId,
         client: &[u8],
         site: usize,
-        parts: &request::Parts,
+        head: &RequestHead,
         judged: &Judged,
         time: UnixTime,
     ) {
@@ -211,21 +213,11 @@ impl Recorder {
         }
         let out = &mut batch.lines;
         begin_decision(out, &self.stamp.1, id, client);
-        json_string(out, parts.method.as_str().as_bytes());
+        json_string(out, head.method().as_str().as_bytes());
         out.extend_from_slice(b",\"target\":");
-        json_string(
-            out,
-            parts
-                .uri
-                .path_and_query()
-                .map_or("*", |target| target.as_str())
-                .as_bytes(),
-        );
+        json_string(out, head.path_and_query().unwrap_or("*").as_bytes());
         out.extend_from_slice(b",\"host\":");
-        json_string(
-            out,
-            parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes),
-        );
+        json_string(out, head.value(&HOST).unwrap_or_default());
         for piece in [",\"action\":\"", action, "\",\"rule\":"] {
             out.extend_from_slice(piece.as_bytes());
         }
@@ -308,7 +300,7 @@ fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
         } => {
             quoted(out, method.as_str().as_bytes());
             out.push(b' ');
-            quoted(out, path_and_query(target).as_bytes());
+            quoted(out, target.as_bytes());
             put(out, format_args!(" {version:?}"));
         }
         RequestLine::Unread(line) => quoted(out, line),
@@ -317,15 +309,9 @@ fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
         out,
         format_args!("\" {} {} \"", answered.status, answered.bytes),
     );
-    quoted(
-        out,
-        entry.referer.as_ref().map_or(b"-", HeaderValue::as_bytes),
-    );
+    quoted(out, entry.referer.as_deref().unwrap_or(b"-"));
     out.extend_from_slice(b"\" \"");
-    quoted(
-        out,
-        entry.agent.as_ref().map_or(b"-", HeaderValue::as_bytes),
-    );
+    quoted(out, entry.agent.as_deref().unwrap_or(b"-"));
     let seconds = entry.begun.elapsed().as_secs_f64();
     put(
         out,
@@ -357,7 +343,7 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
             out.extend_from_slice(b",\"method\":");
             json_string(out, method.as_str().as_bytes());
             out.extend_from_slice(b",\"target\":");
-            json_string(out, path_and_query(target).as_bytes());
+            json_string(out, target.as_bytes());
             put(out, format_args!(",\"protocol\":\"{version:?}\""));
         }
         RequestLine::Unread(line) => {
@@ -372,12 +358,9 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
             answered.status, answered.bytes
         ),
     );
-    json_string(
-        out,
-        entry.referer.as_ref().map_or(b"", HeaderValue::as_bytes),
-    );
+    json_string(out, entry.referer.as_deref().unwrap_or_default());
     out.extend_from_slice(b",\"user_agent\":");
-    json_string(out, entry.agent.as_ref().map_or(b"", HeaderValue::as_bytes));
+    json_string(out, entry.agent.as_deref().unwrap_or_default());
     out.extend_from_slice(b",\"party\":");
     match answered.party {
         Some(party) => json_string(out, party.name().as_bytes()),
@@ -393,13 +376,10 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
     );
 }
 
-/// The target as sent: of an absolute one its path and query.
-fn path_and_query(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("*", |target| target.as_str())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::proxy::request_id::RequestIds;
 
@@ -420,7 +400,7 @@ mod tests {
             .into_parts()
             .0;
         let id = RequestIds::new(0).next();
-        let entry = AccessEntry::new(id, "10.0.0.1".parse().ok(), &parts, UnixTime::new(0));
+        let entry = AccessEntry::new(id, "10.0.0.1".parse().ok(), &parts.into(), UnixTime::new(0));
         let answered = Answered {
             status: 200,
             bytes: 5,

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Response, StatusCode, request, response};
+use http::header::{
+    AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{Method, Response, StatusCode, response};
 use http_body::Body as _;
 
 use super::act::{Act, act, filter_response};
@@ -16,6 +18,7 @@ use super::caller::Caller;
 use super::conversation::Outgoing;
 use super::core::{Core, LocalUpstream};
 use super::exchange::{Exchange, Patience};
+use super::fields::judged_head;
 use super::forward::{self, Sharing, Unanswered, forward, forward_bound};
 use super::headers;
 use super::http2;
@@ -26,9 +29,11 @@ use super::upgrade::Tunnel;
 use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon;
-use crate::filter::{BodyTransform, BodyWatch, ResponseFilter};
-use crate::net::{Link, Malformed, StreamReset};
+use crate::filter::{BodyTransform, BodyWatch, PROBE_FIELD, ResponseFilter};
+use crate::net::{Link, Malformed, RequestHead, StreamReset};
 use crate::rules::Recent;
+
+const PROBE: HeaderName = HeaderName::from_static(PROBE_FIELD);
 
 /// One client connection.
 pub(super) struct Client {
@@ -109,54 +114,47 @@ impl Client {
     }
 
     /// Answers one request of a connection that carries others at the same time.
-    pub(super) async fn answer(&self, parts: request::Parts, body: ClientBody) -> Answered {
-        match self.begin(parts, body)? {
+    pub(super) async fn answer(&self, head: RequestHead, body: ClientBody) -> Answered {
+        match self.begin(head, body)? {
             Begun::Answered(response) => Ok(response),
             Begun::Forward(errand) => self.run(errand).await,
         }
     }
 
     /// Judges a request, and answers it or makes it ready for a server.
-    pub(super) fn begin(
-        &self,
-        mut parts: request::Parts,
-        body: ClientBody,
-    ) -> Result<Begun, NoAnswer> {
-        if self.core.shared.config.probes.recognise(&mut parts.headers) {
-            return self.answer_probe(parts, body).map(Begun::Answered);
+    pub(super) fn begin(&self, mut head: RequestHead, body: ClientBody) -> Result<Begun, NoAnswer> {
+        if head.has(&PROBE) && self.is_probe(&mut head) {
+            return self.answer_probe(head, body).map(Begun::Answered);
         }
         let id = self.core.request_ids.next();
-        let caller = self.caller_of(&parts);
+        let caller = self.caller_of(&mut head);
         let entry = self
             .core
             .recorder
             .borrow()
             .wants_access()
-            .then(|| AccessEntry::new(id, caller.address, &parts, self.core.time.get()));
+            .then(|| AccessEntry::new(id, caller.address, &head, self.core.time.get()));
         let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&caller), entry);
         if self.believed && !exchange.admit() {
-            return Ok(self.refused(Reason::TooMany, body, &parts, exchange));
+            return Ok(self.refused(Reason::TooMany, body, &head, exchange));
         }
-        if let Err(reason) = self.admit(&mut parts) {
-            return Ok(self.refused(reason, body, &parts, exchange));
+        if let Err(reason) = self.admit(&mut head) {
+            return Ok(self.refused(reason, body, &head, exchange));
         }
-        if self.is_health_check(&parts) {
+        if self.is_health_check(&head) {
             exchange.leave_uncounted();
             let answer = respond::health(!self.core.draining.get(), id);
-            let response = self.local(answer, Outcome::BuiltIn, body, &parts, exchange);
+            let response = self.local(answer, Outcome::BuiltIn, body, &head, exchange);
             return Ok(Begun::Answered(response));
         }
         if self.terms.refusals.override_fields {
-            headers::remove_misleading(&mut parts.headers);
+            headers::remove_misleading(&mut head);
         }
-        let site = self
-            .core
-            .shared
-            .site(parts.headers.get(HOST).map_or(b"", HeaderValue::as_bytes));
+        let site = self.core.shared.site(head.value(&HOST).unwrap_or_default());
         let judged = self.core.filter.borrow_mut().judge_on(
             &mut self.recent.borrow_mut(),
             site,
-            &parts,
+            &judged_head(&head),
             &caller.peer,
         );
         let meters = &self.core.shared.meters;
@@ -166,15 +164,15 @@ impl Client {
             id,
             caller.forwarded.client.as_bytes(),
             site,
-            &parts,
+            &head,
             &judged,
             self.core.time.get(),
         );
-        match act(&judged, &mut parts, &caller.peer, id) {
-            Act::Forward => self.pass_on(site, parts, body, judged.response, exchange),
+        match act(&judged, &mut head, &caller.peer, id) {
+            Act::Forward => self.pass_on(site, head, body, judged.response, exchange),
             Act::Answer(answer, outcome) => {
                 exchange.blame(Party::Policy);
-                let response = self.local(answer, outcome, body, &parts, exchange);
+                let response = self.local(answer, outcome, body, &head, exchange);
                 Ok(Begun::Answered(response))
             }
             Act::Reset => {
@@ -187,53 +185,62 @@ impl Client {
     }
 
     /// Who a request is from.
-    fn caller_of(&self, parts: &request::Parts) -> Rc<Caller> {
+    fn caller_of(&self, head: &mut RequestHead) -> Rc<Caller> {
         if !self.believed {
             return Rc::clone(&self.caller);
         }
         let (trusted, forwarding) = (&self.terms.trusted, &self.core.shared.config.forwarding);
-        Rc::new(self.caller.behind(&parts.headers, trusted, forwarding))
+        Rc::new(
+            self.caller
+                .behind(&head.parts().headers, trusted, forwarding),
+        )
     }
 
     /// Whether somebody asks how this proxy is, at the path that its listener has for that.
-    fn is_health_check(&self, parts: &request::Parts) -> bool {
+    fn is_health_check(&self, head: &RequestHead) -> bool {
         let asked = self.terms.health_path.as_deref();
-        asked.is_some_and(|path| path == parts.uri.path())
-            && matches!(parts.method, Method::GET | Method::HEAD)
+        asked.is_some_and(|path| path == head.path())
+            && matches!(*head.method(), Method::GET | Method::HEAD)
+    }
+
+    /// Whether a request is one of the process's own; what says so is removed.
+    fn is_probe(&self, head: &mut RequestHead) -> bool {
+        let fields = &mut head.parts().headers;
+        self.core.shared.config.probes.recognise(fields)
     }
 
     /// Checks a head, whichever protocol it came by.
-    pub(super) fn admit(&self, parts: &mut request::Parts) -> Result<(), Reason> {
+    pub(super) fn admit(&self, head: &mut RequestHead) -> Result<(), Reason> {
         if self.multiplexed {
-            http2::check(parts, &self.core.shared.config.limits.head)?;
+            http2::check(head.parts(), &self.core.shared.config.limits.head)?;
         }
-        admit(parts, &self.terms.refusals)
+        admit(head, &self.terms.refusals)
     }
 
     fn pass_on(
         &self,
         site: usize,
-        mut parts: request::Parts,
+        mut head: RequestHead,
         body: ClientBody,
         response_filter: Option<ResponseFilter>,
         exchange: Rc<Exchange>,
     ) -> Result<Begun, NoAnswer> {
-        let upgrade = headers::wants_websocket(&parts);
-        if let Err(reason) =
-            headers::forward_request(&mut parts, &exchange.caller.forwarded, upgrade)
+        let upgrade = head.has(&UPGRADE) && headers::wants_websocket(head.parts());
+        if let Some(response_filter) = &response_filter
+            && response_filter.may_rewrite_body()
         {
-            return Ok(self.refused(Reason::Inadmissible(reason), body, &parts, exchange));
+            response_filter.prepare(head.parts());
         }
-        if let Some(response_filter) = &response_filter {
-            response_filter.prepare(&mut parts);
+        let forwarded = &exchange.caller.forwarded;
+        if let Err(reason) = headers::forward_request(&mut head, forwarded, upgrade) {
+            return Ok(self.refused(Reason::Inadmissible(reason), body, &head, exchange));
         }
-        let target = parts.uri.path_and_query();
-        let target = target.map_or("/", |target| target.as_str());
+        let target = head.path_and_query().unwrap_or("/");
         let upstream = self.core.shared.routes.find(site, target);
         let servers = match self.core.upstream(upstream) {
             LocalUpstream::BuiltIn(built_in) => {
-                let answer = self.filtered(built_in(&parts), response_filter);
-                let response = self.local(answer, Outcome::BuiltIn, body, &parts, exchange);
+                let answer = self.filtered(built_in(head.parts()), response_filter);
+                let response = self.local(answer, Outcome::BuiltIn, body, &head, exchange);
                 return Ok(Begun::Answered(response));
             }
             LocalUpstream::Servers(servers) => servers,
@@ -241,17 +248,20 @@ impl Client {
         if let Some(timeout) = servers.group.settings.response_timeout {
             exchange.set_response_timeout(timeout);
         }
-        self.allow_long_poll(&parts, &exchange);
-        if names_bound_scheme(&parts.headers, AUTHORIZATION) {
+        self.allow_long_poll(head.path(), &exchange);
+        if names_bound_scheme(head.values(&AUTHORIZATION)) {
             if self.multiplexed {
                 return Err(self.require_http1(&exchange));
             }
             self.bonds.bind();
         }
-        let mut request = Outgoing::new(&parts, RequestBody::new(body, &exchange));
-        if servers.speak_http2() {
-            request.allow_http2(parts);
-        }
+        let body = RequestBody::new(body, &exchange);
+        let request = Outgoing::new(
+            head,
+            &exchange.caller.forwarded,
+            body,
+            servers.speak_http2(),
+        );
         Ok(Begun::Forward(Errand {
             upstream,
             servers: Rc::clone(servers),
@@ -286,7 +296,8 @@ impl Client {
             conversation,
             server,
         } = answer;
-        if names_bound_scheme(&parts.headers, WWW_AUTHENTICATE) {
+        let asks = parts.headers.get_all(WWW_AUTHENTICATE);
+        if names_bound_scheme(asks.iter().map(HeaderValue::as_bytes)) {
             if self.multiplexed {
                 // The connection goes with its sender: nobody else may meet what was begun on it.
                 return Err(self.require_http1(&exchange));
@@ -379,9 +390,9 @@ impl Client {
     }
 
     /// Gives a path on which servers answer late the time they need.
-    fn allow_long_poll(&self, parts: &request::Parts, exchange: &Exchange) {
+    fn allow_long_poll(&self, path: &str, exchange: &Exchange) {
         let limits = &self.core.shared.config.limits;
-        let path = parts.uri.path().as_bytes();
+        let path = path.as_bytes();
         if limits
             .long_poll_paths
             .iter()
@@ -437,13 +448,13 @@ impl Client {
         &self,
         reason: Reason,
         body: ClientBody,
-        parts: &request::Parts,
+        head: &RequestHead,
         exchange: Rc<Exchange>,
     ) -> Begun {
         self.core.shared.meters.refusal(reason);
         exchange.blame(Party::Downstream);
         let answer = respond::refused(reason, exchange.id);
-        Begun::Answered(self.local(answer, Outcome::Refused, body, parts, exchange))
+        Begun::Answered(self.local(answer, Outcome::Refused, body, head, exchange))
     }
 
     fn unanswered(&self, unanswered: Unanswered, exchange: Rc<Exchange>) -> Answered {
@@ -485,7 +496,7 @@ impl Client {
         mut answer: Answer,
         outcome: Outcome,
         body: ClientBody,
-        parts: &request::Parts,
+        head: &RequestHead,
         exchange: Rc<Exchange>,
     ) -> Response<ResponseBody> {
         let limit = self.core.shared.config.limits.drained_body;
@@ -493,7 +504,7 @@ impl Client {
         if !body.is_end_stream() && !self.multiplexed {
             // A client that waits for 100 may send its body after the answer, or not: nobody could tell. Any other
             // body is read to its end behind the answer, which keeps the connection, unless it is too long.
-            if parts.headers.contains_key(EXPECT) || body.size_hint().lower() > limit {
+            if head.has(&EXPECT) || body.size_hint().lower() > limit {
                 respond::close(&mut answer);
             }
         }

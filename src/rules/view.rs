@@ -47,9 +47,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for [(N, V)] {
     }
 
     fn lone(&self, name: &str) -> Option<&[u8]> {
-        let named = |(other, _): &&(N, V)| {
-            other.as_ref().len() == name.len() && is_same_name(other.as_ref(), name)
-        };
+        let named = |(other, _): &&(N, V)| is_same_name(other.as_ref().as_bytes(), name.as_bytes());
         let mut fields = self.iter().filter(named);
         let (_, value) = fields.next()?;
         fields.next().is_none().then_some(value.as_ref())
@@ -167,7 +165,7 @@ pub(crate) fn read_field(fields: &dyn Fields, name: &str, out: &mut Vec<u8>) -> 
     };
     if name.contains('-') {
         fields.each(&mut |other, value| {
-            if is_same_name(other, name) {
+            if is_same_name(other.as_bytes(), name.as_bytes()) {
                 append(value);
             }
         });
@@ -178,7 +176,7 @@ pub(crate) fn read_field(fields: &dyn Fields, name: &str, out: &mut Vec<u8>) -> 
 }
 
 /// Whether a field's name is the one in lower case, in which `-` also stands for `_`.
-pub(crate) fn is_same_name(other: &str, name: &str) -> bool {
+pub(crate) fn is_same_name(other: &[u8], name: &[u8]) -> bool {
     let fold = |byte: u8| {
         if byte == b'_' {
             b'-'
@@ -186,7 +184,7 @@ pub(crate) fn is_same_name(other: &str, name: &str) -> bool {
             byte.to_ascii_lowercase()
         }
     };
-    other.len() == name.len() && other.bytes().zip(name.bytes()).all(|(a, b)| fold(a) == b)
+    other.len() == name.len() && other.iter().zip(name).all(|(&a, &b)| fold(a) == b)
 }
 
 #[cfg(test)]

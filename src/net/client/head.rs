@@ -12,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 use memchr::memchr;
 
 use super::ResponseError;
+use crate::net::PlainHead;
 use crate::net::output::{field, number};
 
 /// Bytes of a response head.
@@ -50,19 +51,52 @@ pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
         }
-        field(&mut head, name.as_str(), value.as_bytes());
+        field(&mut head, name.as_str().as_bytes(), value.as_bytes());
     }
+    frame(&mut head, length);
+    head
+}
+
+/// The head of a request in bytes, as it came but for `Connection` and what frames the body. `add` is called with what
+/// writes a field behind the others.
+pub fn encode_plain(
+    method: &Method,
+    plain: &PlainHead,
+    length: RequestLength,
+    add: impl FnOnce(&mut dyn FnMut(HeaderName, &[u8])),
+) -> Vec<u8> {
+    let mut head = Vec::with_capacity(plain.len() + 192);
+    for piece in [method.as_str(), " ", plain.target(), " HTTP/1.1\r\n"] {
+        head.extend_from_slice(piece.as_bytes());
+    }
+    for (name, value) in plain.fields() {
+        let stays = match name.len() {
+            10 => name.eq_ignore_ascii_case(b"connection"),
+            14 => name.eq_ignore_ascii_case(b"content-length"),
+            17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+            _ => false,
+        };
+        if !stays {
+            field(&mut head, name, value);
+        }
+    }
+    add(&mut |name, value| field(&mut head, name.as_str().as_bytes(), value));
+    frame(&mut head, length);
+    head
+}
+
+/// Writes how long the body is, and ends the head.
+fn frame(head: &mut Vec<u8>, length: RequestLength) {
     match length {
-        RequestLength::Chunked => field(&mut head, "transfer-encoding", b"chunked"),
+        RequestLength::Chunked => field(head, b"transfer-encoding", b"chunked"),
         RequestLength::Exact(length) => {
             head.extend_from_slice(b"content-length: ");
-            number(&mut head, length, 10);
+            number(head, length, 10);
             head.extend_from_slice(b"\r\n");
         }
         RequestLength::None => {}
     }
     head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// The head of a response.

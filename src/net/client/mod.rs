@@ -13,4 +13,4 @@ mod head;
 
 pub use connection::ClientConnection;
 pub use error::ResponseError;
-pub use head::{RequestLength, encode};
+pub use head::{RequestLength, encode, encode_plain};

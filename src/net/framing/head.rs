@@ -4,13 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, Request, Uri, Version, request};
 use memchr::memchr;
 
 use super::Malformed;
-
-/// Fields that are added to a head on its way.
-const ADDED: usize = 4;
+use super::request::{Field, Places, RequestHead, Span};
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +47,9 @@ const METHOD_LIMIT: usize = 64;
 /// Empty lines before a request line that are forgiven (RFC 9112 section 2.2).
 const EMPTY_LINES: usize = 4;
 
+/// Fields that most heads have at most.
+const FIELDS: usize = 16;
+
 /// How a body is framed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RequestFraming {
@@ -67,8 +67,11 @@ pub(in crate::net) struct HeadScan {
     /// Where the line begins that is looked at.
     line: usize,
     empty_lines: usize,
-    request_line: Option<RequestLine>,
-    fields: Vec<Field>,
+    /// Whether the request line was read.
+    begun: bool,
+    places: Places,
+    /// Whether the target holds `#`.
+    fragment: bool,
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -77,26 +80,10 @@ pub(in crate::net) struct HeadScan {
     trailers: bool,
 }
 
-#[derive(Clone, Debug)]
-struct RequestLine {
-    method: Range<usize>,
-    target: Range<usize>,
-    /// Whether the target holds `#`.
-    fragment: bool,
-    minor: u8,
-}
-
-/// Where a field stands.
-#[derive(Clone, Debug)]
-struct Field {
-    name: Range<usize>,
-    value: Range<usize>,
-}
-
 /// A head that was read to its end, and what it says of the message behind it.
 #[derive(Debug)]
 pub(in crate::net) struct ReadHead {
-    pub(in crate::net) parts: request::Parts,
+    pub(in crate::net) head: RequestHead,
     pub(in crate::net) framing: RequestFraming,
     /// Whether another request may follow (RFC 9112 section 9.3).
     pub(in crate::net) persistent: bool,
@@ -139,7 +126,7 @@ impl HeadScan {
 
     /// Refuses early what no further byte can mend.
     fn unfinished(&self, line: &[u8], end: usize, limits: &HeadLimits) -> Result<(), Malformed> {
-        if self.request_line.is_none()
+        if !self.begun
             && line
                 .first()
                 .is_some_and(|&byte| byte != b'\r' && !is_token(byte))
@@ -147,9 +134,9 @@ impl HeadScan {
             return Err(Malformed::Method);
         }
         // A carriage return may belong to the line end.
-        let over = match self.request_line {
-            None => line.len() > METHOD_LIMIT + limits.target + " HTTP/1.1\r ".len(),
-            Some(_) => line.len() > limits.field + 1,
+        let over = match self.begun {
+            false => line.len() > METHOD_LIMIT + limits.target + " HTTP/1.1\r ".len(),
+            true => line.len() > limits.field + 1,
         };
         if over || end > limits.bytes {
             return Err(self.too_long(line, limits));
@@ -159,55 +146,50 @@ impl HeadScan {
 
     /// What to call it when `line` goes too far; it may still hold its carriage return.
     fn too_long(&self, line: &[u8], limits: &HeadLimits) -> Malformed {
-        match self.request_line {
-            None if !line.iter().take(METHOD_LIMIT + 1).any(|&byte| byte == b' ') => {
+        match self.begun {
+            false if !line.iter().take(METHOD_LIMIT + 1).any(|&byte| byte == b' ') => {
                 Malformed::Method
             }
-            None => Malformed::TargetTooLong,
-            Some(_) if line.len() > limits.field + 1 => Malformed::FieldTooLarge,
-            Some(_) => Malformed::HeadTooLarge,
+            false => Malformed::TargetTooLong,
+            true if line.len() > limits.field + 1 => Malformed::FieldTooLarge,
+            true => Malformed::HeadTooLarge,
         }
     }
 
     /// Looks at a line that begins at `start`; whether it ends the head.
     fn line(&mut self, line: &[u8], start: usize, limits: &HeadLimits) -> Result<bool, Malformed> {
-        match &self.request_line {
-            None if line.is_empty() => {
+        match self.begun {
+            false if line.is_empty() => {
                 self.empty_lines += 1;
                 if self.empty_lines > EMPTY_LINES {
                     return Err(Malformed::RequestLine);
                 }
             }
-            None => self.request_line = Some(request_line(line, start, limits)?),
-            Some(_) if line.is_empty() => {
+            false => {
+                self.begun = true;
+                self.request_line(line, start, limits)?;
+            }
+            true if line.is_empty() => {
                 if self.chunked && self.length.is_some() {
                     return Err(Malformed::LengthAndCoding);
                 }
                 return Ok(true);
             }
-            Some(request_line) => {
-                let minor = request_line.minor;
-                self.field(line, start, minor, limits)?;
-            }
+            true => self.field(line, start, limits)?,
         }
         Ok(false)
     }
 
-    fn field(
-        &mut self,
-        line: &[u8],
-        start: usize,
-        minor: u8,
-        limits: &HeadLimits,
-    ) -> Result<(), Malformed> {
-        if self.fields.len() == limits.fields {
+    fn field(&mut self, line: &[u8], start: usize, limits: &HeadLimits) -> Result<(), Malformed> {
+        let minor = self.places.minor;
+        if self.places.fields.len() == limits.fields {
             return Err(Malformed::TooManyFields);
         }
         if line.len() > limits.field {
             return Err(Malformed::FieldTooLarge);
         }
-        let field = field(line)?;
-        let (name, value) = (&line[field.name.clone()], &line[field.value.clone()]);
+        let (name_place, value_place) = field(line)?;
+        let (name, value) = (&line[name_place.clone()], &line[value_place.clone()]);
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
                 self.trailers |= options(value).any(|option| is(option, b"trailers"));
@@ -235,55 +217,91 @@ impl HeadScan {
             }
             _ => {}
         }
-        let place = |range: Range<usize>| start + range.start..start + range.end;
-        self.fields.push(Field {
-            name: place(field.name),
-            value: place(field.value),
+        let place = |range: Range<usize>| Span::new(start + range.start..start + range.end);
+        if self.places.fields.is_empty() {
+            self.places.fields.reserve(FIELDS.min(limits.fields));
+        }
+        self.places.fields.push(Field {
+            name: place(name_place),
+            value: place(value_place),
         });
         Ok(())
     }
 
-    /// The head in parts, out of its bytes.
+    /// The head, out of its bytes.
     pub(in crate::net) fn read(
         self,
-        bytes: &Bytes,
+        text: Bytes,
         refuse_fragment: bool,
     ) -> Result<ReadHead, Malformed> {
-        let line = self.request_line.ok_or(Malformed::RequestLine)?;
-        if refuse_fragment && line.fragment {
+        if refuse_fragment && self.fragment {
             return Err(Malformed::Fragment);
         }
-        let mut parts = Request::new(()).into_parts().0;
-        parts.method = Method::from_bytes(&bytes[line.method]).map_err(|_| Malformed::Method)?;
-        parts.uri =
-            Uri::from_maybe_shared(bytes.slice(line.target)).map_err(|_| Malformed::Target)?;
-        parts.version = match line.minor {
-            0 => Version::HTTP_10,
-            _ => Version::HTTP_11,
-        };
-        parts.headers.reserve(self.fields.len() + ADDED);
-        for field in self.fields {
-            let name =
-                HeaderName::from_bytes(&bytes[field.name]).map_err(|_| Malformed::FieldName)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice(field.value))
-                .map_err(|_| Malformed::ControlCharacter)?;
-            parts.headers.append(name, value);
-        }
         Ok(ReadHead {
-            parts,
             framing: match self.chunked {
                 true => RequestFraming::Chunked,
                 false => RequestFraming::Length(self.length.unwrap_or(0)),
             },
-            persistent: !self.close && (line.minor == 1 || self.keep_alive),
+            persistent: !self.close && (self.places.minor == 1 || self.keep_alive),
             expects: self.expects,
             trailers: self.trailers,
+            head: RequestHead::new(text, self.places)?,
         })
+    }
+
+    fn request_line(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        limits: &HeadLimits,
+    ) -> Result<(), Malformed> {
+        let space = memchr(b' ', line).ok_or(Malformed::RequestLine)?;
+        let (method, rest) = (&line[..space], &line[space + 1..]);
+        if method.is_empty() || method.len() > METHOD_LIMIT || token_length(method) < method.len() {
+            return Err(Malformed::Method);
+        }
+        let space = memchr(b' ', rest).ok_or(Malformed::RequestLine)?;
+        let (target, version) = (&rest[..space], &rest[space + 1..]);
+        if target.is_empty() {
+            return Err(Malformed::RequestLine);
+        }
+        if target.len() > limits.target {
+            return Err(Malformed::TargetTooLong);
+        }
+        self.places.minor = match version {
+            b"HTTP/1.1" => 1,
+            b"HTTP/1.0" => 0,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                return Err(Malformed::Version);
+            }
+            _ => return Err(Malformed::RequestLine),
+        };
+        self.places.plain = is_plain_target(target)?;
+        self.fragment = !self.places.plain && target.contains(&b'#');
+        let begin = start + method.len() + 1;
+        self.places.method = Span::new(start..start + method.len());
+        self.places.target = Span::new(begin..begin + target.len());
+        Ok(())
     }
 }
 
-/// Cuts a field line into name and trimmed value (RFC 9112 section 5).
-fn field(line: &[u8]) -> Result<Field, Malformed> {
+/// Whether a target holds no byte that needs a second look; an error if it holds one that none may.
+fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
+    let plain = target
+        .iter()
+        .fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]);
+    match plain {
+        true => Ok(true),
+        false if has_control(target) || target.contains(&b'\t') => Err(Malformed::ControlCharacter),
+        false if http::Uri::try_from(target).is_err() => Err(Malformed::Target),
+        false => Ok(false),
+    }
+}
+
+/// Where name and trimmed value of a field line stand (RFC 9112 section 5).
+fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::ObsoleteFold);
     }
@@ -294,61 +312,15 @@ fn field(line: &[u8]) -> Result<Field, Malformed> {
     if has_control(&line[colon + 1..]) {
         return Err(Malformed::ControlCharacter);
     }
-    Ok(Field {
-        name: 0..colon,
-        value: trim(line, colon + 1),
-    })
+    Ok((0..colon, trim(line, colon + 1)))
 }
 
 /// Reads a field line by itself.
 pub(super) fn read_field(line: &[u8]) -> Result<(HeaderName, HeaderValue), Malformed> {
-    let field = field(line)?;
-    let name = HeaderName::from_bytes(&line[field.name]).map_err(|_| Malformed::FieldName)?;
-    let value =
-        HeaderValue::from_bytes(&line[field.value]).map_err(|_| Malformed::ControlCharacter)?;
+    let (name, value) = field(line)?;
+    let name = HeaderName::from_bytes(&line[name]).map_err(|_| Malformed::FieldName)?;
+    let value = HeaderValue::from_bytes(&line[value]).map_err(|_| Malformed::ControlCharacter)?;
     Ok((name, value))
-}
-
-fn request_line(line: &[u8], start: usize, limits: &HeadLimits) -> Result<RequestLine, Malformed> {
-    let space = memchr(b' ', line).ok_or(Malformed::RequestLine)?;
-    let (method, rest) = (&line[..space], &line[space + 1..]);
-    if method.is_empty() || method.len() > METHOD_LIMIT || token_length(method) < method.len() {
-        return Err(Malformed::Method);
-    }
-    let space = memchr(b' ', rest).ok_or(Malformed::RequestLine)?;
-    let (target, version) = (&rest[..space], &rest[space + 1..]);
-    if target.is_empty() {
-        return Err(Malformed::RequestLine);
-    }
-    if target.len() > limits.target {
-        return Err(Malformed::TargetTooLong);
-    }
-    let minor = match version {
-        b"HTTP/1.1" => 1,
-        b"HTTP/1.0" => 0,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            return Err(Malformed::Version);
-        }
-        _ => return Err(Malformed::RequestLine),
-    };
-    if has_control(target) || target.contains(&b'\t') {
-        return Err(Malformed::ControlCharacter);
-    }
-    let plain = target
-        .iter()
-        .fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]);
-    if !plain && http::Uri::try_from(target).is_err() {
-        return Err(Malformed::Target);
-    }
-    let begin = start + method.len() + 1;
-    Ok(RequestLine {
-        method: start..start + method.len(),
-        target: begin..begin + target.len(),
-        fragment: !plain && target.contains(&b'#'),
-        minor,
-    })
 }
 
 /// A number of digits only (RFC 9110 section 8.6).
@@ -441,7 +413,7 @@ mod tests {
     fn head(text: &[u8]) -> Result<Option<ReadHead>, Malformed> {
         let mut scan = HeadScan::default();
         let end = scan.scan(text, &HeadLimits::DEFAULT)?;
-        end.map(|end| scan.read(&Bytes::copy_from_slice(&text[..end]), true))
+        end.map(|end| scan.read(Bytes::copy_from_slice(&text[..end]), true))
             .transpose()
     }
 
@@ -527,12 +499,13 @@ mod tests {
     #[test]
     fn head_in_parts_is_what_was_sent() {
         let text = b"\r\nPROPFIND /a?b=c HTTP/1.0\r\nHost: m\r\nX-A: \t b c \r\nx-a:\r\n\r\nrest";
-        let parts = head(text).unwrap().unwrap().parts;
+        let mut read = head(text).unwrap().unwrap();
+        let parts = read.head.parts();
         assert_eq!(
             (parts.method.as_str(), parts.uri.to_string().as_str()),
             ("PROPFIND", "/a?b=c")
         );
-        assert_eq!(parts.version, Version::HTTP_10);
+        assert_eq!(parts.version, http::Version::HTTP_10);
         let fields: Vec<_> = parts
             .headers
             .iter()
@@ -569,7 +542,7 @@ mod tests {
         let read = |refuse| {
             let mut scan = HeadScan::default();
             scan.scan(text, &HeadLimits::DEFAULT).unwrap().unwrap();
-            scan.read(&Bytes::from_static(text), refuse).err()
+            scan.read(Bytes::from_static(text), refuse).err()
         };
         assert_eq!((read(true), read(false)), (Some(Malformed::Fragment), None));
     }

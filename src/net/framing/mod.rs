@@ -7,9 +7,11 @@
 mod chunked;
 mod head;
 mod malformed;
+mod request;
 
 pub(super) use chunked::Chunked;
 pub(super) use head::{HeadScan, ReadHead};
 
 pub use head::{HeadLimits, RequestFraming};
 pub use malformed::Malformed;
+pub use request::{PlainHead, RequestHead};

@@ -5,13 +5,15 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Method, Version, request, response};
+use http::{Method, Version, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::head::{Asked, Framing, closes, encode, framing};
 use crate::net::clock::Slot;
-use crate::net::framing::{Chunked, HeadLimits, HeadScan, Malformed, ReadHead, RequestFraming};
+use crate::net::framing::{
+    Chunked, HeadLimits, HeadScan, Malformed, ReadHead, RequestFraming, RequestHead,
+};
 use crate::net::input::Input;
 use crate::net::link::{Awaited, Link};
 use crate::net::output::Output;
@@ -183,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
     pub fn poll_request(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<(request::Parts, RequestFraming)>>> {
+    ) -> Poll<io::Result<Option<(RequestHead, RequestFraming)>>> {
         loop {
             match self.advance() {
                 Ok(Some(head)) => return Poll::Ready(Ok(Some(self.give(head)))),
@@ -227,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
                 return Ok(None);
             };
             let text = bytes.split_to(end).freeze();
-            match std::mem::take(scan).read(&text, self.settings.refuse_fragment) {
+            match std::mem::take(scan).read(text.clone(), self.settings.refuse_fragment) {
                 Ok(head) if head.framing != RequestFraming::Chunked => return Ok(Some(head)),
                 Ok(head) => {
                     self.state = State::Withheld(Box::new(Withheld {
@@ -265,22 +267,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
     }
 
     /// Begins with the request of a head.
-    fn give(&mut self, head: ReadHead) -> (request::Parts, RequestFraming) {
+    fn give(&mut self, read: ReadHead) -> (RequestHead, RequestFraming) {
         self.asked = Asked {
-            head_only: head.parts.method == Method::HEAD,
-            http10: head.parts.version == Version::HTTP_10,
-            persistent: head.persistent,
-            trailers: head.trailers,
+            head_only: *read.head.method() == Method::HEAD,
+            http10: read.head.version() == Version::HTTP_10,
+            persistent: read.persistent,
+            trailers: read.trailers,
         };
-        self.expects = head.expects;
-        self.state = match head.framing {
+        self.expects = read.expects;
+        self.state = match read.framing {
             RequestFraming::Chunked => State::Chunked(Box::default()),
             RequestFraming::Length(length) => State::Length(length),
         };
         self.reading.reset();
         self.link.deadlines().clear(Slot::Read);
         self.got_bytes();
-        (head.parts, head.framing)
+        (read.head, read.framing)
     }
 
     fn stream_ended(&mut self) {
@@ -641,7 +643,7 @@ mod tests {
     /// The target of the next request, if one is given.
     fn target(connection: &mut Connection) -> Option<String> {
         match now(|context| connection.poll_request(context)) {
-            Poll::Ready(Ok(Some((parts, _)))) => Some(parts.uri.to_string()),
+            Poll::Ready(Ok(Some((head, _)))) => head.path_and_query().map(str::to_owned),
             _ => None,
         }
     }

@@ -79,7 +79,7 @@ pub(super) fn encode(
             _ => true,
         };
         if passes {
-            field(head, name.as_str(), value.as_bytes());
+            field(head, name.as_str().as_bytes(), value.as_bytes());
         }
     }
     let length = match (framing, body) {

@@ -38,7 +38,7 @@ impl Service<Request<Incoming>> for StreamService {
         let client = Rc::new(self.client.of_stream(link));
         let (parts, body) = request.into_parts();
         Box::pin(async move {
-            let answer = client.answer(parts, ClientBody::Http2(body)).await;
+            let answer = client.answer(parts.into(), ClientBody::Http2(body)).await;
             client.link.respond();
             client
                 .link

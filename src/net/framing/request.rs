@@ -1,0 +1,282 @@
+//! The head of a request, as it came or in parts.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version, request};
+
+use super::Malformed;
+
+/// Fields that are added to a head on its way.
+const ADDED: usize = 4;
+
+/// Bytes of a field's name that [`http::HeaderName`] takes at most.
+const NAME_LIMIT: usize = 65_535;
+
+/// The head of a request.
+///
+/// Most go through as they came: what they are made of is only looked up. One that is to be changed is taken apart.
+#[derive(Debug)]
+pub enum RequestHead {
+    /// As it came, with a target in origin form (RFC 9112 section 3.2.1) of bytes that need no second look.
+    Plain(PlainHead),
+    /// In parts.
+    Parts(Box<request::Parts>),
+}
+
+/// The head of a request as it came, and where in it everything stands.
+#[derive(Debug)]
+pub struct PlainHead {
+    text: Bytes,
+    method: Method,
+    target: Span,
+    version: Version,
+    fields: Vec<Field>,
+}
+
+/// Where something stands in a head. No head is longer than 4 GiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// Where a field stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) name: Span,
+    pub(super) value: Span,
+}
+
+/// The parts of a head as a scan has found them.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) method: Span,
+    pub(super) target: Span,
+    /// Whether the target holds no byte that needs a second look.
+    pub(super) plain: bool,
+    pub(super) minor: u8,
+    pub(super) fields: Vec<Field>,
+}
+
+impl Span {
+    pub(super) fn new(range: Range<usize>) -> Self {
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self {
+            start: place(range.start),
+            end: place(range.end),
+        }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    const fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+impl RequestHead {
+    /// The head that a scan has found in `text`.
+    pub(super) fn new(text: Bytes, places: Places) -> Result<Self, Malformed> {
+        let method = &text[places.method.range()];
+        let plain = PlainHead {
+            method: Method::from_bytes(method).map_err(|_| Malformed::Method)?,
+            target: places.target,
+            version: match places.minor {
+                0 => Version::HTTP_10,
+                _ => Version::HTTP_11,
+            },
+            fields: places.fields,
+            text,
+        };
+        let is_short = |field: &Field| field.name.len() <= NAME_LIMIT;
+        if !plain.fields.iter().all(is_short) {
+            return Err(Malformed::FieldName);
+        }
+        match places.plain && plain.text[plain.target.range()].starts_with(b"/") {
+            true => Ok(Self::Plain(plain)),
+            false => Ok(Self::Parts(Box::new(plain.parts()?))),
+        }
+    }
+
+    /// The head that begins a text.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Self {
+        let mut scan = super::HeadScan::default();
+        let end = scan.scan(text.as_bytes(), &super::HeadLimits::DEFAULT);
+        let head = Bytes::copy_from_slice(&text.as_bytes()[..end.unwrap().unwrap()]);
+        scan.read(head, false).unwrap().head
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        match self {
+            Self::Plain(plain) => &plain.method,
+            Self::Parts(parts) => &parts.method,
+        }
+    }
+
+    /// The version of the protocol.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Plain(plain) => plain.version,
+            Self::Parts(parts) => parts.version,
+        }
+    }
+
+    /// Path and query, or nothing if the target has neither.
+    pub fn path_and_query(&self) -> Option<&str> {
+        match self {
+            Self::Plain(plain) => Some(plain.target()),
+            Self::Parts(parts) => Some(parts.uri.path_and_query()?.as_str()),
+        }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Plain(plain) => {
+                let target = plain.target();
+                target.split_once('?').map_or(target, |(path, _)| path)
+            }
+            Self::Parts(parts) => parts.uri.path(),
+        }
+    }
+
+    /// The values of a field, in the order they came.
+    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let (plain, parts) = match self {
+            Self::Plain(plain) => (Some(plain.values(name)), None),
+            Self::Parts(parts) => (None, Some(parts.headers.get_all(name))),
+        };
+        let parts = parts.into_iter().flatten().map(HeaderValue::as_bytes);
+        plain.into_iter().flatten().chain(parts)
+    }
+
+    /// The first value of a field.
+    pub fn value(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.values(name).next()
+    }
+
+    /// Whether a field is there.
+    pub fn has(&self, name: &HeaderName) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// The parts, which stay apart.
+    pub fn parts(&mut self) -> &mut request::Parts {
+        if let Self::Plain(plain) = self {
+            let parts = plain.parts();
+            *self = Self::Parts(Box::new(parts.expect("a scan has checked every part")));
+        }
+        match self {
+            Self::Parts(parts) => parts,
+            Self::Plain(_) => unreachable!("it was just taken apart"),
+        }
+    }
+}
+
+impl From<request::Parts> for RequestHead {
+    fn from(parts: request::Parts) -> Self {
+        Self::Parts(Box::new(parts))
+    }
+}
+
+impl PlainHead {
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        // Plain bytes are ASCII.
+        std::str::from_utf8(&self.text[self.target.range()]).unwrap_or("/")
+    }
+
+    /// Bytes of the head.
+    #[expect(clippy::len_without_is_empty, reason = "no head is empty")]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The fields in the order they came, with their names as they were written.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let field = |field: &Field| {
+            (
+                &self.text[field.name.range()],
+                &self.text[field.value.range()],
+            )
+        };
+        self.fields.iter().map(field)
+    }
+
+    /// The values of a field, in the order they came.
+    fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let (name, length) = (name.as_str().as_bytes(), name.as_str().len());
+        self.fields
+            .iter()
+            .filter(move |field| {
+                field.name.len() == length
+                    && self.text[field.name.range()].eq_ignore_ascii_case(name)
+            })
+            .map(|field| &self.text[field.value.range()])
+    }
+
+    fn parts(&self) -> Result<request::Parts, Malformed> {
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = self.method.clone();
+        let target = self.text.slice(self.target.range());
+        parts.uri = Uri::from_maybe_shared(target).map_err(|_| Malformed::Target)?;
+        parts.version = self.version;
+        parts.headers.reserve(self.fields.len() + ADDED);
+        for field in &self.fields {
+            let name = HeaderName::from_bytes(&self.text[field.name.range()])
+                .map_err(|_| Malformed::FieldName)?;
+            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()))
+                .map_err(|_| Malformed::ControlCharacter)?;
+            parts.headers.append(name, value);
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HOST;
+
+    use super::*;
+
+    #[test]
+    fn head_tells_the_same_as_it_came_and_in_parts() {
+        let mut head =
+            RequestHead::of_text("GET /a?b HTTP/1.0\r\nHOST: m\r\nX-A: \t1 2 \r\nhost:\r\n\r\n");
+        let told = |head: &RequestHead| {
+            let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
+            let target = head.path_and_query().map(str::to_owned);
+            let path = head.path().to_owned();
+            (head.method().clone(), head.version(), target, path, hosts)
+        };
+        let plain = told(&head);
+        assert!(matches!(head, RequestHead::Plain(_)));
+        assert_eq!(plain.4, [b"m".to_vec(), b"".to_vec()]);
+        assert_eq!(head.parts().headers["x-a"], "1 2");
+        assert!(matches!(head, RequestHead::Parts(_)));
+        assert_eq!(told(&head), plain);
+    }
+
+    #[test]
+    fn what_needs_a_second_look_is_taken_apart_at_once() {
+        for (target, plain) in [
+            ("/", true),
+            ("//a/%2e?b=c&d", true),
+            ("*", false),
+            ("http://m/", false),
+            ("m:80", false),
+            ("/caf\u{e9}", false),
+            ("/a|b", false),
+            ("/a#b", false),
+        ] {
+            let head = RequestHead::of_text(&format!("GET {target} HTTP/1.1\r\n\r\n"));
+            assert_eq!(matches!(head, RequestHead::Plain(_)), plain, "{target}");
+        }
+    }
+}
