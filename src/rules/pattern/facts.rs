@@ -17,8 +17,8 @@ pub(super) struct Facts {
 
 /// The facts of every node, by its number.
 pub(super) fn facts(ast: &Ast) -> Vec<Facts> {
-    let mut all: Vec<Facts> = Vec::with_capacity(ast.len());
-    for (_, node) in ast.nodes() {
+    let mut all = vec![Facts::default(); ast.len()];
+    for (id, node) in ast.nodes() {
         let of = |id: &u32| &all[*id as usize];
         let facts = match node {
             Node::Alternate(kids) => {
@@ -35,7 +35,8 @@ pub(super) fn facts(ast: &Ast) -> Vec<Facts> {
                     ..together(kids.iter().map(of))
                 }
             }
-            Node::Class(_) | Node::Unit(_) => Facts::default(),
+            // Nothing is to be said of these, and most nodes are.
+            Node::Class(_) | Node::Unit(_) => continue,
             Node::Group { sub, index } => {
                 let inside = of(&sub).clone();
                 Facts {
@@ -65,20 +66,21 @@ pub(super) fn facts(ast: &Ast) -> Vec<Facts> {
                 ..Facts::default()
             },
         };
-        all.push(facts);
+        all[id as usize] = facts;
     }
     all
 }
 
 /// What several parts have in common; groups are numbered in the order of the parts.
 fn together<'f>(parts: impl Iterator<Item = &'f Facts>) -> Facts {
-    parts.fold(Facts::default(), |sum, part| Facts {
-        nullable: false,
-        irregular: sum.irregular || part.irregular,
-        groups: match (sum.groups.is_empty(), part.groups.is_empty()) {
-            (true, _) => part.groups.clone(),
-            (_, true) => sum.groups,
-            _ => sum.groups.start..part.groups.end,
-        },
-    })
+    let mut sum = Facts::default();
+    for part in parts {
+        sum.irregular |= part.irregular;
+        if sum.groups.is_empty() {
+            sum.groups = part.groups.clone();
+        } else if !part.groups.is_empty() {
+            sum.groups.end = part.groups.end;
+        }
+    }
+    sum
 }

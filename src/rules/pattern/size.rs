@@ -7,8 +7,9 @@ use super::unit_set::UnitSet;
 /// An upper bound on the states of the automaton for any input; saturates.
 pub(super) fn states(ast: &Ast) -> u32 {
     const OVERHEAD: u32 = 16;
-    let mut bounds: Vec<u32> = Vec::new();
-    for (_, node) in ast.nodes() {
+    const UNIT: u32 = 4;
+    let mut bounds = vec![UNIT; ast.len()];
+    for (id, node) in ast.nodes() {
         let of = |id: u32| bounds[id as usize];
         let bound = match node {
             Node::Alternate(kids) | Node::Concat(kids) => {
@@ -26,14 +27,14 @@ pub(super) fn states(ast: &Ast) -> u32 {
                     .saturating_add(2)
             }
             Node::Unit(unit) if unit >= 0x80 && ast.ignore_case() => {
-                4 + 3 * case::equivalents(unit).count() as u32
+                UNIT + 3 * case::equivalents(unit).count() as u32
             }
-            Node::Unit(_) => 4,
+            Node::Unit(_) => continue,
             // Any number of any units.
             Node::Backreference(_) => class(&UnitSet::all()).saturating_add(4),
             Node::Boundary { .. } | Node::Empty | Node::End | Node::Start => 1,
         };
-        bounds.push(bound);
+        bounds[id as usize] = bound;
     }
     let root = bounds.get(ast.root() as usize).copied().unwrap_or(1);
     root.saturating_add(OVERHEAD)
