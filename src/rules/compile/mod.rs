@@ -9,9 +9,12 @@ mod request;
 mod response;
 mod weight;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use self::request::LastAnswer;
 use self::weight::Weights;
 use super::error::{Kind, Place};
 use super::matcher::{Literals, Requirement, requirement};
@@ -19,8 +22,8 @@ use super::pattern::{Pattern, PatternOptions, PatternSyntax, Reader};
 use super::plan::{
     ConditionPlan, ConditionsPlan, Group, Input, PatternTest, Plan, RespondPlan, TestPlan,
 };
-use super::source::{Conditions, PatternText, RequestRule, Test, Text};
-use super::template::{Bound, Reads, RewriteMap, Scope, Stage};
+use super::source::{Condition, Conditions, PatternText, RequestRule, Test, Text};
+use super::template::{Bound, Reads, RewriteMap, Scope, Stage, Template};
 use super::{Dialect, RuleError, RuleInfo, RuleKind, RuleLimits, RuleOrigin, RuleSource};
 
 /// Fields that frame the message or belong to one connection (RFC 9110 section 7.6.1, RFC 9112 section 6): the proxy
@@ -40,11 +43,32 @@ const FRAMING_FIELDS: &[&str] = &[
 /// a clause, each with its places in a table, and the parts of the rule itself.
 const RULE_BYTES: usize = 2 * 1024;
 
-/// What tells one pattern from another.
-type PatternKey = (Arc<str>, PatternSyntax, PatternOptions);
-
-/// Inputs that are compared before one is looked up.
+/// Inputs that are compared before one is bound and looked up.
 const FEW_INPUTS: usize = 8;
+
+/// What tells one pattern from another.
+#[derive(Debug, Eq, PartialEq)]
+struct PatternKey {
+    text: Arc<str>,
+    syntax: PatternSyntax,
+    options: PatternOptions,
+}
+
+impl Hash for PatternKey {
+    /// Takes the text alone, since hardly two patterns differ in nothing else.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+/// A text that was bound for rules of the source at hand.
+#[derive(Debug)]
+struct KnownInput {
+    template: Template,
+    /// Its number in [`Plan::inputs`].
+    number: usize,
+    reads: Reads,
+}
 
 /// The plan under construction.
 #[derive(Debug, Default)]
@@ -56,9 +80,11 @@ pub(crate) struct Compiler {
     /// About how many bytes the rules occupy, and how many they may.
     memory: usize,
     memory_limit: usize,
+    /// Hashed with a key that nobody knows, as all maps here: who may publish rules is not to decide how long they take
+    /// to compile, and to hash a pattern takes little beside reading it.
     patterns: HashMap<PatternKey, u32>,
-    /// The one that was asked for again last: most rules have the same pattern for the URL.
-    repeated: Option<(PatternKey, u32)>,
+    /// The number of the one that was asked for again last: most rules have the same pattern for the URL.
+    repeated: Option<u32>,
     reader: Reader,
     literals: Literals,
     /// What each pattern requires of its input, until the index is made.
@@ -66,7 +92,11 @@ pub(crate) struct Compiler {
     weights: Weights,
     /// What rules answer with.
     answers: HashSet<Arc<RespondPlan>>,
+    /// That of the rule before, if it is of the same source.
+    last_answer: Option<LastAnswer>,
     inputs: HashMap<Bound, usize>,
+    /// A few that were bound for the source at hand.
+    known_inputs: Vec<KnownInput>,
 }
 
 /// What the rules of one source share while they are compiled.
@@ -120,6 +150,8 @@ impl Compiler {
     fn group(&mut self, source: &RuleSource, origin: &Arc<RuleOrigin>) -> Result<(), RuleError> {
         let requests = [source.global_rules.resolve()?, source.rules.resolve()?];
         let unit = self.unit(source, &requests)?;
+        self.last_answer = None;
+        self.known_inputs.clear();
         let count = source.most_rules();
         self.infos.reserve_exact(count);
         self.plan.request_rules.reserve_exact(count);
@@ -244,23 +276,30 @@ impl Compiler {
             dot_matches_line_breaks: manner.hardened,
             substring: manner.substring,
         };
-        if let Some(((known, syntax, known_options), number)) = &self.repeated
-            && **known == *text.text
-            && (*syntax, *known_options) == (manner.syntax, options)
+        if let Some(number) = self.repeated
+            && self.plan.patterns[number as usize].is(&text.text, manner.syntax, options)
         {
-            return Ok(*number);
-        }
-        let key = (Arc::from(text.text.as_str()), manner.syntax, options);
-        if let Some(&number) = self.patterns.get(&key) {
-            self.repeated = Some((key, number));
             return Ok(number);
         }
-        let (pattern, tree) = Pattern::with_tree(&key.0, manner.syntax, options, &mut self.reader)
-            .map_err(|error| {
-                RuleError::new(&text.place, Kind::Pattern(error))
-                    .in_attribute(text.attribute)
-                    .in_rule(manner.rule)
-            })?;
+        let new = match self.patterns.entry(PatternKey {
+            text: Arc::from(text.text.as_str()),
+            syntax: manner.syntax,
+            options,
+        }) {
+            Entry::Occupied(known) => {
+                self.repeated = Some(*known.get());
+                return Ok(*known.get());
+            }
+            Entry::Vacant(new) => new,
+        };
+        let (pattern, tree) =
+            Pattern::with_tree(&new.key().text, manner.syntax, options, &mut self.reader).map_err(
+                |error| {
+                    RuleError::new(&text.place, Kind::Pattern(error))
+                        .in_attribute(text.attribute)
+                        .in_rule(manner.rule)
+                },
+            )?;
         let number = self.plan.patterns.len() as u32;
         self.memory += pattern.memory();
         let requirement = requirement(&tree, &mut self.literals);
@@ -268,8 +307,7 @@ impl Compiler {
         self.requirements.push(requirement);
         self.reader.reuse(tree);
         self.plan.patterns.push(pattern);
-        self.patterns.insert(key, number);
-        Ok(number)
+        Ok(*new.insert(number))
     }
 
     fn pattern_test(
@@ -293,17 +331,10 @@ impl Compiler {
         let mut all = Reads::default();
         let mut list = Vec::with_capacity(conditions.list.len());
         for condition in &conditions.list {
-            let bound = match &condition.test {
-                Test::Pattern(_) => self.bind(&condition.input, unit, manner.stage)?,
-                // Without a root no file exists, so what the path would be does not matter.
-                Test::IsDirectory { .. } | Test::IsFile { .. } => {
-                    self.bind_within(&condition.input, unit, manner.stage, true)?
-                }
-            };
-            let reads = bound.reads();
+            let (input, reads) = self.condition_input(condition, unit, manner.stage)?;
             all = all.and(reads);
             list.push(ConditionPlan {
-                input: self.input(bound, reads, manner.stage),
+                input,
                 test: match &condition.test {
                     Test::IsDirectory { negate } => TestPlan::IsDirectory { negate: *negate },
                     Test::IsFile { negate } => TestPlan::IsFile { negate: *negate },
@@ -319,6 +350,38 @@ impl Compiler {
             reads_groups: false,
         };
         Ok((plan, all))
+    }
+
+    /// What a condition is about, and what that reads.
+    fn condition_input(
+        &mut self,
+        condition: &Condition,
+        unit: &Unit<'_>,
+        stage: Stage,
+    ) -> Result<(Input, Reads), RuleError> {
+        let is_pattern = matches!(condition.test, Test::Pattern(_));
+        let template = &condition.input.template;
+        let is_shareable = is_pattern && stage == Stage::Request;
+        let mut known = self.known_inputs.iter().filter(|_| is_shareable);
+        if let Some(known) = known.find(|known| known.template == *template) {
+            return Ok((Input::Shared(known.number), known.reads));
+        }
+        // Without a root no file exists, so what the path would be does not matter.
+        let has_root = !is_pattern || self.plan.document_root.is_some();
+        let bound = self.bind_within(&condition.input, unit, stage, has_root)?;
+        let reads = bound.reads();
+        let input = self.input(bound, reads, stage);
+        if let Input::Shared(number) = input
+            && is_shareable
+            && self.known_inputs.len() < FEW_INPUTS
+        {
+            self.known_inputs.push(KnownInput {
+                template: template.clone(),
+                number,
+                reads,
+            });
+        }
+        Ok((input, reads))
     }
 
     fn input(&mut self, bound: Bound, reads: Reads, stage: Stage) -> Input {
@@ -413,4 +476,76 @@ fn check_field(name: &str, place: &Place, attribute: &str) -> Result<(), RuleErr
         "the field {name} frames the message or belongs to a connection, and only the proxy sets it; remove this"
     );
     Err(RuleError::new(place, Kind::Unsupported(text)).in_attribute(attribute))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::{
+        RequestView, RuleLimits, RuleOrigin, RuleSet, RuleSource, Scratch, SourceOrigin, Verdict,
+    };
+
+    /// Which of these hosts a set of these sources answers, and with what.
+    fn answers(sources: &[String], hosts: &[&str]) -> Vec<Option<String>> {
+        let mut builder = RuleSet::builder(RuleLimits::default());
+        for text in sources {
+            let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+            builder
+                .add(&source, RuleOrigin::local("rules.xml"))
+                .unwrap();
+        }
+        let set = builder.build();
+        let answer = |host: &&str| {
+            let fields = [("Host", *host)];
+            let request = RequestView::new("GET", b"/", &fields);
+            match set.judge(&request, &mut Scratch::default()).verdict {
+                Verdict::Respond { reason, .. } => Some(reason),
+                _ => None,
+            }
+        };
+        hosts.iter().map(answer).collect()
+    }
+
+    #[test]
+    fn equal_texts_of_two_sources_are_bound_to_the_maps_of_each() {
+        let source = |host: &str| {
+            format!(
+                r#"<rewrite>
+                  <rewriteMaps><rewriteMap name="m"><add key="{host}" value="stop" /></rewriteMap></rewriteMaps>
+                  <rules><rule name="r">
+                    <conditions><add input="{{m:{{HTTP_HOST}}}}" pattern="^stop$" /></conditions>
+                    <action type="CustomResponse" statusCode="403" statusReason="{{m:{{HTTP_HOST}}}} {host}"
+                      statusDescription="no" />
+                  </rule></rules>
+                </rewrite>"#
+            )
+        };
+        let found = answers(&[source("a"), source("b")], &["a", "b", "c"]);
+        let stopped = |host| Some(format!("stop {host}"));
+        assert_eq!(found, [stopped("a"), stopped("b"), None]);
+    }
+
+    #[test]
+    fn rules_that_answer_otherwise_than_the_one_before_keep_their_answers() {
+        let rule = |host: &str, reason: &str| {
+            format!(
+                r#"<rule name="{host}">
+                  <conditions><add input="{{HTTP_HOST}}" pattern="^({host})$" /></conditions>
+                  <action type="CustomResponse" statusCode="403" statusReason="{reason}" statusDescription="" />
+                </rule>"#
+            )
+        };
+        let rules = [
+            rule("a", "no"),
+            rule("b", "no"),
+            rule("c", "{C:1}"),
+            rule("d", "{C:1}"),
+            rule("e", "no"),
+        ];
+        let found = answers(
+            &[format!("<rules>{}</rules>", rules.concat())],
+            &["a", "b", "c", "d", "e"],
+        );
+        let expected = ["no", "no", "c", "d", "no"].map(|reason| Some(reason.to_owned()));
+        assert_eq!(found, expected);
+    }
 }

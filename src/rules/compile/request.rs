@@ -6,7 +6,7 @@ use super::{Compiler, Dialect, Manner, Unit, check_field};
 use crate::rules::error::Kind;
 use crate::rules::plan::{ActionPlan, RequestPlan, RespondPlan, SetPlan, SetTarget};
 use crate::rules::source::{Action, RequestRule, SetVariable, Text};
-use crate::rules::template::{Bound, Reads, Stage, Variable, field_name};
+use crate::rules::template::{Bound, Reads, Stage, Template, Variable, field_name};
 use crate::rules::{RuleError, RuleId};
 
 impl Compiler {
@@ -127,16 +127,9 @@ impl Compiler {
                 reason,
                 description,
             } => {
-                let answer = Arc::new(RespondPlan {
-                    status: *status,
-                    substatus: *substatus,
-                    reason: self.bind_for(reason, unit, reads)?,
-                    description: self.bind_for(description, unit, reads)?,
-                });
-                if let Some(known) = self.answers.get(&answer) {
-                    return Ok(ActionPlan::Respond(Arc::clone(known)));
-                }
-                self.answers.insert(Arc::clone(&answer));
+                let codes = (*status, *substatus);
+                let (answer, own) = self.answer(codes, [reason, description], unit)?;
+                *reads = reads.and(own);
                 ActionPlan::Respond(answer)
             }
             Action::Rewrite { url, append_query } => ActionPlan::Rewrite {
@@ -145,4 +138,50 @@ impl Compiler {
             },
         })
     }
+
+    /// An answer, shared by all rules that answer alike, and what it reads.
+    fn answer(
+        &mut self,
+        (status, substatus): (u16, u16),
+        texts: [&Text; 2],
+        unit: &Unit<'_>,
+    ) -> Result<(Arc<RespondPlan>, Reads), RuleError> {
+        let templates = texts.map(|text| &text.template);
+        if let Some(last) = &self.last_answer
+            && (last.plan.status, last.plan.substatus) == (status, substatus)
+            && last.templates.each_ref() == templates
+        {
+            return Ok((Arc::clone(&last.plan), last.reads));
+        }
+        let mut reads = Reads::default();
+        let [reason, description] = texts;
+        let answer = Arc::new(RespondPlan {
+            status,
+            substatus,
+            reason: self.bind_for(reason, unit, &mut reads)?,
+            description: self.bind_for(description, unit, &mut reads)?,
+        });
+        let plan = match self.answers.get(&answer) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.answers.insert(Arc::clone(&answer));
+                answer
+            }
+        };
+        self.last_answer = Some(LastAnswer {
+            templates: templates.map(Template::clone),
+            plan: Arc::clone(&plan),
+            reads,
+        });
+        Ok((plan, reads))
+    }
+}
+
+/// The answer of the rule before, since most rules of a source answer alike.
+#[derive(Debug)]
+pub(super) struct LastAnswer {
+    /// Its reason and its description, as written.
+    templates: [Template; 2],
+    plan: Arc<RespondPlan>,
+    reads: Reads,
 }

@@ -262,6 +262,16 @@ impl Pattern {
         Ok((pattern, tree))
     }
 
+    /// Whether it was made of these.
+    pub(in crate::rules) fn is(
+        &self,
+        text: &str,
+        syntax: PatternSyntax,
+        options: PatternOptions,
+    ) -> bool {
+        *self.text == *text && (self.syntax, self.options) == (syntax, options)
+    }
+
     /// Whether the pattern matches somewhere in the input.
     pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
         let found = self.verdict(cache, input);

@@ -1,9 +1,34 @@
 //! A configuration collection over several levels: what is added, removed and cleared, in order.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use crate::rules::RuleError;
 use crate::rules::error::{Kind, Place};
+
+/// A name without regard to ASCII case, as IIS's schema compares names unless it says otherwise.
+#[derive(Clone, Copy, Debug)]
+struct Caseless<'n>(&'n str);
+
+impl PartialEq for Caseless<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(other.0)
+    }
+}
+
+impl Eq for Caseless<'_> {}
+
+impl Hash for Caseless<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut few = [0; 32];
+        for bytes in self.0.as_bytes().chunks(few.len()) {
+            let few = &mut few[..bytes.len()];
+            few.copy_from_slice(bytes);
+            few.make_ascii_lowercase();
+            state.write(few);
+        }
+    }
+}
 
 /// What has a unique name in its collection.
 pub(crate) trait Named {
@@ -53,8 +78,7 @@ impl<T: Named> Collection<T> {
         })
     }
 
-    /// What is left, in order. Names are compared without regard to ASCII case, as IIS's schema does unless it says
-    /// otherwise.
+    /// What is left, in order. Names are compared without regard to ASCII case.
     ///
     /// # Errors
     ///
@@ -64,15 +88,12 @@ impl<T: Named> Collection<T> {
         if let [Edit::Add(item)] = self.edits.as_slice() {
             return Ok(vec![item]);
         }
-        let mut left: Vec<Option<&T>> = Vec::new();
-        let mut at: HashMap<String, usize> = HashMap::new();
+        let mut left: Vec<Option<&T>> = Vec::with_capacity(self.edits.len());
+        let mut at: HashMap<Caseless<'_>, usize> = HashMap::with_capacity(self.edits.len());
         for edit in &self.edits {
             match edit {
                 Edit::Add(item) => {
-                    if at
-                        .insert(item.name().to_ascii_lowercase(), left.len())
-                        .is_some()
-                    {
+                    if at.insert(Caseless(item.name()), left.len()).is_some() {
                         let what = format!("{} {:?}", T::WHAT, item.name());
                         let error = RuleError::new(item.place(), Kind::Duplicate(what));
                         return Err(error.in_attribute("name"));
@@ -84,7 +105,7 @@ impl<T: Named> Collection<T> {
                     at.clear();
                 }
                 Edit::Remove(name) => {
-                    if let Some(index) = at.remove(&name.to_ascii_lowercase()) {
+                    if let Some(index) = at.remove(&Caseless(name)) {
                         left[index] = None;
                     }
                 }
