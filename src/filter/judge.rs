@@ -413,6 +413,11 @@ impl ResponseFilter {
         memory.is_some_and(|memory| rules.may_rewrite_body(memory))
     }
 
+    /// Whether no rule acts on the response: rules only watch it, and its head stays as it is.
+    pub const fn only_watches(&self) -> bool {
+        self.memory.is_none()
+    }
+
     /// Changes the head of the request accordingly: `Accept-Encoding` asks for no coding if a rule may want to read
     /// the body of the response.
     pub fn prepare(&self, parts: &mut request::Parts) {

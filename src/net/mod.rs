@@ -26,12 +26,16 @@ mod proxy_protocol;
 mod server;
 mod service_manager;
 mod socket;
+mod span;
 mod stream;
 mod tls;
 
 pub use address::{InvalidAddress, ListenAddress, socket_path};
 pub use admission::{Admission, Admitted};
-pub use client::{ClientConnection, RequestLength, ResponseError, encode, encode_plain};
+pub use client::{
+    ClientConnection, PlainResponse, RequestLength, ResponseError, ResponseHead, encode,
+    encode_plain,
+};
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use exchange::{ExchangeError, exchange};
 pub use framing::{HeadLimits, Malformed, PlainHead, RequestFraming, RequestHead};

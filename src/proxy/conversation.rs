@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE};
 use http::uri::Scheme;
-use http::{Method, Request, Uri, request, response};
+use http::{Method, Request, Uri, request};
 use http_body::{Body as _, Frame};
 
 use super::ProxyError;
@@ -15,8 +15,8 @@ use super::caller::Forwarded;
 use super::headers;
 use super::pool::Connection;
 use crate::net::{
-    ClientSession, ClientStream, RequestHead, RequestLength, ResponseError, Stream, encode,
-    encode_plain,
+    ClientSession, ClientStream, RequestHead, RequestLength, ResponseError, ResponseHead, Stream,
+    encode, encode_plain,
 };
 
 /// A request that can be sent: its head in bytes, and its body.
@@ -254,10 +254,12 @@ impl Conversation {
     pub(super) fn poll_head(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<response::Parts, ResponseError>> {
+    ) -> Poll<Result<ResponseHead, ResponseError>> {
         match &mut self.carrier {
             Some(Carrier::Connection(connection)) => connection.wire.poll_head(context),
-            Some(Carrier::Stream(stream)) => stream.poll_head(context),
+            Some(Carrier::Stream(stream)) => stream
+                .poll_head(context)
+                .map(|head| head.map(ResponseHead::from)),
             None => Poll::Ready(Err(ResponseError::Ended)),
         }
     }

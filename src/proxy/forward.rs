@@ -3,8 +3,6 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use http::response;
-
 use super::ProxyError;
 use super::balance::{Place, Servers};
 use super::bond::Talk;
@@ -15,7 +13,7 @@ use super::exchange::Exchange;
 use super::metrics::Retry;
 use super::pool::{Connection, Server};
 use super::sessions::Way;
-use crate::net::ResponseError;
+use crate::net::{ResponseError, ResponseHead};
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -32,13 +30,13 @@ pub(super) enum Unanswered {
 
 /// A response whose body has not come yet, and the connection it comes on.
 pub(super) struct Answer {
-    pub(super) parts: response::Parts,
+    pub(super) head: ResponseHead,
     pub(super) conversation: Conversation,
     pub(super) server: Place,
 }
 
 /// The head of a response, and the exchange that goes on.
-type Answered = (response::Parts, Conversation);
+type Answered = (ResponseHead, Conversation);
 
 /// How one attempt ended without a response.
 #[allow(
@@ -179,9 +177,9 @@ async fn forward_by_http2(
             match Conversation::begin_stream(&session, sessions.scheme(), request) {
                 Err(error) => (error, true),
                 Ok(mut conversation) => match converse(&mut conversation, exchange).await {
-                    Ok(Ok(parts)) => {
+                    Ok(Ok(head)) => {
                         exchange.begin_response();
-                        return Ok(Some((parts, conversation)));
+                        return Ok(Some((head, conversation)));
                     }
                     Ok(Err(error)) => {
                         let untouched = conversation.give_back(request);
@@ -217,10 +215,10 @@ fn idle(server: &Server, shared: bool) -> Option<Connection> {
 }
 
 /// What came on a connection of this server.
-fn answer((parts, conversation): Answered, server: Place) -> Answer {
-    server.answered(parts.status.as_u16());
+fn answer((head, conversation): Answered, server: Place) -> Answer {
+    server.answered(head.status().as_u16());
     Answer {
-        parts,
+        head,
         conversation,
         server,
     }
@@ -281,9 +279,9 @@ async fn send(
     let mut conversation = Conversation::begin(connection, request);
     let result = converse(&mut conversation, exchange).await;
     match result {
-        Ok(Ok(parts)) => {
+        Ok(Ok(head)) => {
             exchange.begin_response();
-            Ok((parts, conversation))
+            Ok((head, conversation))
         }
         Ok(Err(error)) => {
             let error = ProxyError::exchange(error);
@@ -303,7 +301,7 @@ async fn send(
 async fn converse(
     conversation: &mut Conversation,
     exchange: &Exchange,
-) -> Result<Result<response::Parts, ResponseError>, Unanswered> {
+) -> Result<Result<ResponseHead, ResponseError>, Unanswered> {
     poll_fn(|context| {
         // A server that takes no more of a request may have answered it.
         if let Poll::Ready(Err(Unsent::Client)) = conversation.poll_send(context) {

@@ -9,7 +9,7 @@ use http::{Version, request, response};
 use super::admit::Inadmissible;
 use super::caller::{Forwarded, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use super::claims::{X_FORWARDED_FOR, forwarded_host};
-use crate::net::{PlainHead, RequestHead};
+use crate::net::{PlainHead, PlainResponse, RequestHead, ResponseHead};
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -129,12 +129,7 @@ fn goes_as_it_came(plain: &PlainHead) -> bool {
             has_host |= name.eq_ignore_ascii_case(b"host");
             true
         }
-        10 if name.eq_ignore_ascii_case(b"connection") => value
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .all(|option| {
-                option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
-            }),
+        10 if name.eq_ignore_ascii_case(b"connection") => is_usual(value),
         _ => !is_any(name, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS) && !may_claim(name),
     };
     plain.fields().all(&mut passes) && has_host
@@ -280,7 +275,33 @@ pub(super) fn forward_trailers(fields: &mut HeaderMap) {
 }
 
 /// Turns an upstream's fields into those that go to the client.
-pub(super) fn forward_response(parts: &mut response::Parts, upgrade: bool) {
+///
+/// A head that is still as it came after this loses its `Connection` and what frames the body when it is written.
+pub(super) fn forward_response(head: &mut ResponseHead, upgrade: bool) {
+    match head {
+        ResponseHead::Plain(plain) if !upgrade && comes_as_it_is(plain) => {}
+        head => forward_response_parts(head.parts(), upgrade),
+    }
+}
+
+/// Whether no field stays behind but what frames the body, and a `Connection` with nothing unusual in it.
+fn comes_as_it_is(plain: &PlainResponse) -> bool {
+    plain.fields().all(|(name, value)| match name.len() {
+        10 if name.eq_ignore_ascii_case(b"connection") => is_usual(value),
+        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => true,
+        _ => !is_any(name, &HOP_BY_HOP, HOP_BY_HOP_LENGTHS),
+    })
+}
+
+/// Whether the options of a connection name no field.
+fn is_usual(options: &[u8]) -> bool {
+    let mut options = options.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    options.all(|option| {
+        option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
+    })
+}
+
+fn forward_response_parts(parts: &mut response::Parts, upgrade: bool) {
     // A server that names a field of framing here gets its way with the others; nothing is refused.
     let _ = remove_hop_by_hop(&mut parts.headers, |_| false);
     if upgrade {
@@ -305,9 +326,13 @@ fn options(fields: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether a server closes the connection behind its response (RFC 9112 section 9.3).
-pub(super) fn closes(parts: &response::Parts) -> bool {
-    let has = |word: &[u8]| options(&parts.headers).any(|option| option.eq_ignore_ascii_case(word));
-    has(b"close") || (parts.version == Version::HTTP_10 && !has(b"keep-alive"))
+pub(super) fn closes(head: &ResponseHead) -> bool {
+    let has = |word: &[u8]| {
+        head.values(&CONNECTION)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
+    };
+    has(b"close") || (head.version() == Version::HTTP_10 && !has(b"keep-alive"))
 }
 
 fn remove_hop_by_hop(
@@ -548,9 +573,29 @@ mod tests {
             .header("content-length", "5")
             .header("x-own", "2");
         let mut parts = response.body(()).unwrap().into_parts().0;
-        forward_response(&mut parts, false);
+        forward_response_parts(&mut parts, false);
         let names: Vec<&str> = parts.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-length", "x-own"]);
+    }
+
+    #[test]
+    fn response_comes_as_it_is_unless_a_field_stays_behind() {
+        for (fields, plain) in [
+            ("Content-Length: 5\r\nX-A: 1\r\n", true),
+            ("Transfer-Encoding: chunked\r\n", true),
+            ("Connection: Keep-Alive, close\r\n", true),
+            ("Connection: x-a\r\nX-A: 1\r\n", false),
+            ("KEEP-ALIVE: timeout=5\r\n", false),
+            ("Upgrade: h2c\r\n", false),
+            ("Trailer: x-a\r\n", false),
+            ("Proxy-Authenticate: Basic\r\n", false),
+        ] {
+            let mut head = ResponseHead::of_text(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            forward_response(&mut head, false);
+            assert_eq!(matches!(head, ResponseHead::Plain(_)), plain, "{fields}");
+            forward_response(&mut head, true);
+            assert_eq!(head.parts().headers[UPGRADE], "websocket");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Response;
 use http_body::Body as _;
 
 use super::body::{ClientBody, ResponseBody};
@@ -153,7 +152,7 @@ impl Serving<'_> {
             _ => ClientBody::Http1(IncomingBody::of(self.wire)),
         };
         match client.begin(head, body) {
-            Ok(Begun::Answered(response)) => self.answer(Ok(response)),
+            Ok(Begun::Answered(reply)) => self.answer(Ok(reply)),
             Ok(Begun::Forward(errand)) => {
                 let client = Rc::clone(client);
                 self.stage = Stage::Answering(Box::pin(async move { client.run(errand).await }));
@@ -165,19 +164,18 @@ impl Serving<'_> {
 
     fn answer(&mut self, answered: Answered) -> Result<(), Ending> {
         self.client.link.respond();
-        let Ok(response) = answered else {
+        let Ok(reply) = answered else {
             return Err(Ending::Broken);
         };
-        let last = self.client.core.draining.get() && self.client.tunnel.borrow().is_none();
-        self.stage = self.respond(response, last);
+        let drains = self.client.core.draining.get() && self.client.tunnel.borrow().is_none();
+        let length = reply.body.size_hint().exact();
+        let last = reply.last || drains;
+        self.wire.borrow_mut().respond(&reply.head, length, last);
+        self.stage = Stage::Sending {
+            body: reply.body,
+            fresh: true,
+        };
         Ok(())
-    }
-
-    fn respond(&self, response: Response<ResponseBody>, last: bool) -> Stage {
-        let (parts, body) = response.into_parts();
-        let length = body.size_hint().exact();
-        self.wire.borrow_mut().respond(&parts, length, last);
-        Stage::Sending { body, fresh: true }
     }
 
     /// A proxy that drains lets the exchange in progress end, and gives a request that may be on its way a moment.

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Response, StatusCode};
 
 use super::act::{Act, act, filter_response};
-use super::body::{ClientBody, ResponseBody};
+use super::body::ClientBody;
 use super::exchange::Exchange;
 use super::headers;
 use super::metrics::Outcome;
 use super::respond::{self, Answer};
-use super::service::{Client, NoAnswer};
+use super::service::{Answered, Client, NoAnswer};
 use crate::filter::{Judged, PROBE_FIELD, Peer, ResponseFilter, Seen};
 use crate::model::{CannedResponse, MitigationId};
 use crate::net::RequestHead;
@@ -29,11 +29,7 @@ const PEER: Peer = Peer {
 
 impl Client {
     /// Answers a probe. It counts as no request, is in no log, and its response rules count no hit.
-    pub(super) fn answer_probe(
-        &self,
-        mut head: RequestHead,
-        body: ClientBody,
-    ) -> Result<Response<ResponseBody>, NoAnswer> {
+    pub(super) fn answer_probe(&self, mut head: RequestHead, body: ClientBody) -> Answered {
         let probes = &self.core.shared.config.probes;
         let id = self.core.request_ids.next();
         let exchange = Exchange::new(&self.core, &self.link, id, Rc::clone(&self.caller), None);

@@ -3,9 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::header::{
-    AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE,
-};
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode, response};
 use http_body::Body as _;
 
@@ -30,7 +28,7 @@ use super::worker::Terms;
 use super::{Party, ProxyError};
 use crate::canon;
 use crate::filter::{BodyTransform, BodyWatch, PROBE_FIELD, ResponseFilter};
-use crate::net::{Link, Malformed, RequestHead, StreamReset};
+use crate::net::{Link, Malformed, RequestHead, ResponseHead, StreamReset};
 use crate::rules::Recent;
 
 const PROBE: HeaderName = HeaderName::from_static(PROBE_FIELD);
@@ -79,11 +77,29 @@ impl std::error::Error for NoAnswer {
 }
 
 /// A response, or the end of the connection without one.
-pub(super) type Answered = Result<Response<ResponseBody>, NoAnswer>;
+pub(super) type Answered = Result<Reply, NoAnswer>;
+
+/// A response on its way to the client.
+pub(super) struct Reply {
+    pub(super) head: ResponseHead,
+    pub(super) body: ResponseBody,
+    /// Whether its connection ends behind it.
+    pub(super) last: bool,
+}
+
+impl Reply {
+    fn new(head: impl Into<ResponseHead>, body: ResponseBody) -> Self {
+        Self {
+            head: head.into(),
+            body,
+            last: false,
+        }
+    }
+}
 
 /// How far a request comes without waiting for anybody.
 pub(super) enum Begun {
-    Answered(Response<ResponseBody>),
+    Answered(Reply),
     Forward(Errand),
 }
 
@@ -288,35 +304,40 @@ impl Client {
             Ok(answer) => answer,
             Err(unanswered) => return self.unanswered(unanswered, exchange),
         };
-        if answer.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        if answer.head.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(answer, exchange, upgrade);
         }
         let forward::Answer {
-            mut parts,
+            mut head,
             conversation,
             server,
         } = answer;
-        let asks = parts.headers.get_all(WWW_AUTHENTICATE);
-        if names_bound_scheme(asks.iter().map(HeaderValue::as_bytes)) {
+        if names_bound_scheme(head.values(&WWW_AUTHENTICATE)) {
             if self.multiplexed {
                 // The connection goes with its sender: nobody else may meet what was begun on it.
                 return Err(self.require_http1(&exchange));
             }
             self.bonds.bind();
         }
-        let (home, ends) = match self.bonds.is_bound() && !conversation.is_multiplexed() {
+        let (home, last) = match self.bonds.is_bound() && !conversation.is_multiplexed() {
             true => (
                 Home::Client(Rc::clone(&self.bonds), upstream),
-                headers::closes(&parts),
+                headers::closes(&head),
             ),
             false => (Home::Pool(self.core.clock.now()), false),
         };
-        headers::forward_response(&mut parts, false);
+        if self.multiplexed {
+            // The library has heads in parts.
+            head.parts();
+        }
+        headers::forward_response(&mut head, false);
         let (transform, watch) = match response_filter {
-            Some(response_filter) => self.filter_head(&response_filter, &mut parts),
+            // What is only watched goes on as it came.
+            Some(watch) if watch.only_watches() => self.filter_head(&watch, &mut head.to_parts()),
+            Some(response_filter) => self.filter_head(&response_filter, head.parts()),
             None => (None, None),
         };
-        exchange.settle(Outcome::Forwarded, parts.status.as_u16());
+        exchange.settle(Outcome::Forwarded, head.status().as_u16());
         let sending = conversation.is_sending();
         let talk = Talk::new(conversation, server);
         if sending {
@@ -330,11 +351,7 @@ impl Client {
             _sending: Rc::clone(&self.bonds),
         };
         let body = ResponseBody::server(transform, watch, lease, exchange);
-        let mut response = Response::from_parts(parts, body);
-        if ends {
-            respond::close(&mut response);
-        }
-        Ok(response)
+        Ok(Reply { head, body, last })
     }
 
     /// Sends a request where it may go, and waits for the head of its response.
@@ -374,7 +391,7 @@ impl Client {
     /// Leaves HTTP behind, if that was asked for.
     fn switch(&self, answer: forward::Answer, exchange: Rc<Exchange>, upgrade: bool) -> Answered {
         let forward::Answer {
-            mut parts,
+            mut head,
             conversation,
             ..
         } = answer;
@@ -383,10 +400,12 @@ impl Client {
             return self.unanswered(Unanswered::Server(ProxyError::unasked_upgrade()), exchange);
         };
         *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
-        headers::forward_response(&mut parts, true);
-        exchange.settle(Outcome::Forwarded, parts.status.as_u16());
-        let body = ResponseBody::full(bytes::Bytes::new(), exchange);
-        Ok(Response::from_parts(parts, body))
+        headers::forward_response(&mut head, true);
+        exchange.settle(Outcome::Forwarded, head.status().as_u16());
+        Ok(Reply::new(
+            head.into_parts(),
+            ResponseBody::full(bytes::Bytes::new(), exchange),
+        ))
     }
 
     /// Gives a path on which servers answer late the time they need.
@@ -498,7 +517,7 @@ impl Client {
         body: ClientBody,
         head: &RequestHead,
         exchange: Rc<Exchange>,
-    ) -> Response<ResponseBody> {
+    ) -> Reply {
         let limit = self.core.shared.config.limits.drained_body;
         // The library ends a stream whose request nobody reads on, once it was answered.
         if !body.is_end_stream() && !self.multiplexed {
@@ -511,15 +530,10 @@ impl Client {
         self.settled(answer, outcome, exchange)
     }
 
-    fn settled(
-        &self,
-        answer: Answer,
-        outcome: Outcome,
-        exchange: Rc<Exchange>,
-    ) -> Response<ResponseBody> {
+    fn settled(&self, answer: Answer, outcome: Outcome, exchange: Rc<Exchange>) -> Reply {
         exchange.begin_response();
         exchange.settle(outcome, answer.status().as_u16());
         let (parts, body) = answer.into_parts();
-        Response::from_parts(parts, ResponseBody::full(body, exchange))
+        Reply::new(parts, ResponseBody::full(body, exchange))
     }
 }

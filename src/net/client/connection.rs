@@ -6,13 +6,14 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::HeaderMap;
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode};
 use http_body::Frame;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::body::{Decoder, Next};
 use super::error::ResponseError;
 use super::head::{self, Framing, HEAD_LIMIT};
+use super::response::ResponseHead;
 use crate::net::Stream;
 use crate::net::input::Input;
 use crate::net::output::Output;
@@ -114,7 +115,7 @@ impl ClientConnection {
     pub fn poll_head(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<response::Parts, ResponseError>> {
+    ) -> Poll<Result<ResponseHead, ResponseError>> {
         loop {
             match self.take_head() {
                 Ok(Some(parts)) => return Poll::Ready(Ok(parts)),
@@ -130,7 +131,7 @@ impl ClientConnection {
         }
     }
 
-    fn take_head(&mut self) -> Result<Option<response::Parts>, ResponseError> {
+    fn take_head(&mut self) -> Result<Option<ResponseHead>, ResponseError> {
         loop {
             let State::Head {
                 method,
@@ -150,11 +151,11 @@ impl ClientConnection {
             };
             let bytes = self.input.bytes.split_to(end).freeze();
             let head = head::parse(&bytes, method)?;
-            if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            if head.head.status() == StatusCode::SWITCHING_PROTOCOLS {
                 self.state = State::Left;
-                return Ok(Some(head.parts));
+                return Ok(Some(head.head));
             }
-            if head.parts.status.is_informational() {
+            if head.head.status().is_informational() {
                 *scanned = 0;
                 *interim += 1;
                 if *interim > INTERIM {
@@ -166,7 +167,7 @@ impl ClientConnection {
             }
             self.persistent = head.persistent;
             self.enter_body(head.framing);
-            return Ok(Some(head.parts));
+            return Ok(Some(head.head));
         }
     }
 

@@ -3,17 +3,16 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
-use http::{Method, StatusCode, Version, request, response};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version, request};
 use httparse::{ParserConfig, Status};
-use hyper::ext::ReasonPhrase;
 use memchr::memchr;
 
 use super::ResponseError;
+use super::response::{PlainResponse, ResponseHead};
 use crate::net::PlainHead;
 use crate::net::output::{field, number};
+use crate::net::span::{Field, Span};
 
 /// Bytes of a response head.
 pub(super) const HEAD_LIMIT: usize = 256 * 1_024;
@@ -102,7 +101,7 @@ fn frame(head: &mut Vec<u8>, length: RequestLength) {
 /// The head of a response.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) parts: response::Parts,
+    pub(super) head: ResponseHead,
     pub(super) framing: Framing,
     /// Whether another response may follow on the connection.
     pub(super) persistent: bool,
@@ -146,78 +145,70 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Head, ResponseErro
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(ResponseError::Malformed("a response has no status code"))?;
-    let mut parts = http::Response::new(()).into_parts().0;
-    parts.status = code;
-    parts.version = match parsed.version {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    };
     // A phrase that is not the usual one is the server's own, and passes.
     let reason = parsed
         .reason
         .filter(|reason| !reason.is_empty() && Some(*reason) != code.canonical_reason());
-    if let Some(Ok(reason)) = reason.map(|reason| ReasonPhrase::try_from(reason.as_bytes())) {
-        parts.extensions.insert(reason);
+    let fields = parsed.headers.iter().map(|header| Field {
+        name: Span::of(header.name.as_bytes(), bytes),
+        value: Span::of(header.value, bytes),
+    });
+    let plain = PlainResponse {
+        status: code,
+        version: match parsed.version {
+            Some(0) => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        },
+        reason: reason.map_or_else(Span::default, |reason| Span::of(reason.as_bytes(), bytes)),
+        fields: fields.collect(),
+        text: bytes.clone(),
+    };
+    if !plain.fields.iter().all(|field| field.is_short()) {
+        return Err(ResponseError::Malformed(
+            "a response has a field whose name is too long",
+        ));
     }
-    parts.headers.reserve(parsed.headers.len() + 2);
-    for header in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes())
-            .map_err(|_| ResponseError::Malformed("a response has a field without a name"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value))
-            .map_err(|_| ResponseError::Malformed("a response has a field with control bytes"))?;
-        parts.headers.append(name, value);
-    }
-    let framing = framing(&parts, method)?;
-    let persistent = framing != Framing::UntilClose && !closes(&parts);
+    let framing = framing(&plain, method)?;
+    let persistent = framing != Framing::UntilClose && !closes(&plain);
     Ok(Head {
-        parts,
+        head: ResponseHead::Plain(plain),
         framing,
         persistent,
     })
 }
 
 /// How long the body is (RFC 9112 section 6.3).
-fn framing(parts: &response::Parts, method: &Method) -> Result<Framing, ResponseError> {
-    let bodiless = parts.status.is_informational()
-        || matches!(
-            parts.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        )
+fn framing(plain: &PlainResponse, method: &Method) -> Result<Framing, ResponseError> {
+    let status = plain.status;
+    let bodiless = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || *method == Method::HEAD;
     if bodiless {
         return Ok(Framing::Length(0));
     }
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let only = codings.next().is_none() && parts.version == Version::HTTP_11;
-        if only
-            && coding
-                .as_bytes()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"chunked")
-        {
-            if parts.headers.contains_key(CONTENT_LENGTH) {
-                // Whoever reads the length sees another end of this response than we do.
-                return Err(ResponseError::Malformed("a response has two lengths"));
-            }
-            return Ok(Framing::Chunked);
-        }
+    let length = length(plain)?;
+    let mut codings = plain.values(&TRANSFER_ENCODING);
+    let Some(coding) = codings.next() else {
+        return Ok(length.map_or(Framing::UntilClose, Framing::Length));
+    };
+    let only = codings.next().is_none() && plain.version == Version::HTTP_11;
+    if !only || !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
         return Err(ResponseError::Malformed(
             "a response has a transfer coding that was not asked for",
         ));
     }
-    match length(&parts.headers)? {
-        Some(length) => Ok(Framing::Length(length)),
-        None => Ok(Framing::UntilClose),
+    match length {
+        Some(_) => Err(ResponseError::Malformed("a response has two lengths")),
+        None => Ok(Framing::Chunked),
     }
 }
 
 /// The only length; several equal ones count as one (RFC 9110 section 8.6).
-fn length(fields: &HeaderMap) -> Result<Option<u64>, ResponseError> {
+fn length(plain: &PlainResponse) -> Result<Option<u64>, ResponseError> {
     let wrong = ResponseError::Malformed("a response has a wrong length");
     let mut length = None;
-    for value in fields.get_all(CONTENT_LENGTH) {
-        for text in value.as_bytes().split(|&byte| byte == b',') {
+    for value in plain.values(&CONTENT_LENGTH) {
+        for text in value.split(|&byte| byte == b',') {
             let text = text.trim_ascii();
             let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
             let number = std::str::from_utf8(text)
@@ -234,16 +225,14 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, ResponseError> {
 }
 
 /// Whether the server closes the connection behind this response (RFC 9112 section 9.3).
-fn closes(parts: &response::Parts) -> bool {
+fn closes(plain: &PlainResponse) -> bool {
     let has = |word: &[u8]| {
-        parts
-            .headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        plain
+            .values(&CONNECTION)
+            .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
     };
-    has(b"close") || (parts.version == Version::HTTP_10 && !has(b"keep-alive"))
+    has(b"close") || (plain.version == Version::HTTP_10 && !has(b"keep-alive"))
 }
 
 #[cfg(test)]

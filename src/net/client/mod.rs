@@ -10,7 +10,9 @@ mod body;
 mod connection;
 mod error;
 mod head;
+mod response;
 
 pub use connection::ClientConnection;
 pub use error::ResponseError;
 pub use head::{RequestLength, encode, encode_plain};
+pub use response::{PlainResponse, ResponseHead};

@@ -7,7 +7,8 @@ use http::header::{HeaderName, HeaderValue};
 use memchr::memchr;
 
 use super::Malformed;
-use super::request::{Field, Places, RequestHead, Span};
+use super::request::{Places, RequestHead};
+use crate::net::span::{Field, Span};
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,18 +1,14 @@
 //! The head of a request, as it came or in parts.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version, request};
 
 use super::Malformed;
+use crate::net::span::{Field, Span};
 
 /// Fields that are added to a head on its way.
 const ADDED: usize = 4;
-
-/// Bytes of a field's name that [`http::HeaderName`] takes at most.
-const NAME_LIMIT: usize = 65_535;
 
 /// The head of a request.
 ///
@@ -35,20 +31,6 @@ pub struct PlainHead {
     fields: Vec<Field>,
 }
 
-/// Where something stands in a head. No head is longer than 4 GiB.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-/// Where a field stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
-    pub(super) name: Span,
-    pub(super) value: Span,
-}
-
 /// The parts of a head as a scan has found them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -58,24 +40,6 @@ pub(super) struct Places {
     pub(super) plain: bool,
     pub(super) minor: u8,
     pub(super) fields: Vec<Field>,
-}
-
-impl Span {
-    pub(super) fn new(range: Range<usize>) -> Self {
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Self {
-            start: place(range.start),
-            end: place(range.end),
-        }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-
-    const fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
 }
 
 impl RequestHead {
@@ -92,8 +56,7 @@ impl RequestHead {
             fields: places.fields,
             text,
         };
-        let is_short = |field: &Field| field.name.len() <= NAME_LIMIT;
-        if !plain.fields.iter().all(is_short) {
+        if !plain.fields.iter().all(|field| field.is_short()) {
             return Err(Malformed::FieldName);
         }
         match places.plain && plain.text[plain.target.range()].starts_with(b"/") {
@@ -200,24 +163,15 @@ impl PlainHead {
 
     /// The fields in the order they came, with their names as they were written.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let field = |field: &Field| {
-            (
-                &self.text[field.name.range()],
-                &self.text[field.value.range()],
-            )
-        };
-        self.fields.iter().map(field)
+        self.fields.iter().map(|field| field.of(&self.text))
     }
 
     /// The values of a field, in the order they came.
     fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let (name, length) = (name.as_str().as_bytes(), name.as_str().len());
+        let name = name.as_str().as_bytes();
         self.fields
             .iter()
-            .filter(move |field| {
-                field.name.len() == length
-                    && self.text[field.name.range()].eq_ignore_ascii_case(name)
-            })
+            .filter(move |field| field.is_named(name, &self.text))
             .map(|field| &self.text[field.value.range()])
     }
 

@@ -5,11 +5,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Method, Version, response};
+use http::{Method, Version};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::head::{Asked, Framing, closes, encode, framing};
+use crate::net::client::ResponseHead;
 use crate::net::clock::Slot;
 use crate::net::framing::{
     Chunked, HeadLimits, HeadScan, Malformed, ReadHead, RequestFraming, RequestHead,
@@ -499,11 +500,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
 
     /// Begins the response with its head. `body` is the length of what follows, if it is known; the connection ends
     /// behind the response if `last`, or if the head says so.
-    pub fn respond(&mut self, parts: &response::Parts, body: Option<u64>, last: bool) {
-        self.sending = framing(parts.status, body, self.asked);
+    pub fn respond(&mut self, head: &ResponseHead, body: Option<u64>, last: bool) {
+        self.sending = framing(head.status(), body, self.asked);
         self.expects = false;
-        self.asked.persistent &= !last && !closes(parts) && self.sending != Framing::UntilClose;
-        encode(self.output.text(), parts, self.sending, body, self.asked);
+        self.asked.persistent &= !last && !closes(head) && self.sending != Framing::UntilClose;
+        encode(self.output.text(), head, self.sending, body, self.asked);
     }
 
     /// Gives a part of the response's body to be sent next. Only when what was given before is
@@ -818,11 +819,11 @@ mod tests {
             .await
             .unwrap();
         assert!(target(&mut connection).is_some());
-        let parts = http::Response::new(()).into_parts().0;
-        connection.respond(&parts, Some(3), false);
+        let head = ResponseHead::Parts(http::Response::new(()).into_parts().0);
+        connection.respond(&head, Some(3), false);
         assert!(connection.push(Frame::data("ab".into())).is_ok());
         assert!(connection.push(Frame::data("cd".into())).is_err());
-        connection.respond(&parts, Some(3), false);
+        connection.respond(&head, Some(3), false);
         assert!(connection.push(Frame::data("ab".into())).is_ok());
         assert!(connection.push_end().is_err());
     }

@@ -1,10 +1,14 @@
 //! The head of a response in bytes (RFC 9112 sections 4 to 6).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{StatusCode, response};
 use hyper::ext::ReasonPhrase;
 
+use crate::net::ResponseHead;
 use crate::net::output::{field, number};
+
+/// Bytes that a head may get beside its own.
+const ADDED: usize = 128;
 
 /// How the body of a response is framed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,82 +50,110 @@ fn has_body(status: StatusCode) -> bool {
 }
 
 /// Whether a response says that its connection ends behind it (RFC 9112 section 9.6).
-pub(super) fn closes(parts: &response::Parts) -> bool {
-    let option = parts.headers.get(CONNECTION);
-    option.is_some_and(|option| option.as_bytes().eq_ignore_ascii_case(b"close"))
+pub(super) fn closes(head: &ResponseHead) -> bool {
+    match head {
+        ResponseHead::Plain(_) => false,
+        ResponseHead::Parts(parts) => {
+            let option = parts.headers.get(CONNECTION);
+            option.is_some_and(|option| option.as_bytes().eq_ignore_ascii_case(b"close"))
+        }
+    }
 }
 
 /// Writes a head. Fields that frame the body or are about the connection are written as `framing` and `asked` say, not
-/// as `parts` do; but for a change of protocol, which is as `parts` say.
+/// as the head does; but for a change of protocol, which is as it says.
 pub(super) fn encode(
-    head: &mut Vec<u8>,
-    parts: &response::Parts,
+    text: &mut Vec<u8>,
+    head: &ResponseHead,
     framing: Framing,
     body: Option<u64>,
     asked: Asked,
 ) {
-    let status = parts.status;
-    head.reserve(parts.headers.len() * 48 + 128);
-    status_line(head, parts, asked.http10);
-    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    // The length of what is not sent is for the client to know (RFC 9110 section 8.6).
-    let tells =
-        framing == Framing::Nothing && (has_body(status) || status == StatusCode::NOT_MODIFIED);
-    let mut told = false;
-    for (name, value) in &parts.headers {
-        let passes = match *name {
-            CONTENT_LENGTH => {
-                told |= tells;
-                tells
-            }
-            CONNECTION => switches,
-            TRANSFER_ENCODING => false,
-            _ => true,
-        };
-        if passes {
-            field(head, name.as_str().as_bytes(), value.as_bytes());
+    let status = head.status();
+    let told = match head {
+        ResponseHead::Plain(plain) => {
+            text.reserve(plain.len() + ADDED);
+            status_line(text, status, plain.reason(), asked);
+            fields(text, status, plain.fields(), framing)
         }
-    }
+        ResponseHead::Parts(parts) => {
+            text.reserve(parts.headers.len() * 48 + ADDED);
+            status_line(text, status, reason(parts), asked);
+            let bytes = |(name, value): (_, _)| {
+                let (name, value): (&HeaderName, &HeaderValue) = (name, value);
+                (name.as_str().as_bytes(), value.as_bytes())
+            };
+            fields(text, status, parts.headers.iter().map(bytes), framing)
+        }
+    };
     let length = match (framing, body) {
         (Framing::Length(length), _) => Some(length),
         (Framing::Nothing, Some(length)) if length > 0 && has_body(status) && !told => Some(length),
         _ => None,
     };
     if let Some(length) = length {
-        head.extend_from_slice(b"content-length: ");
-        number(head, length, 10);
-        head.extend_from_slice(b"\r\n");
+        text.extend_from_slice(b"content-length: ");
+        number(text, length, 10);
+        text.extend_from_slice(b"\r\n");
     }
     if framing == Framing::Chunked {
-        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        text.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     match asked.persistent {
-        _ if switches => {}
-        false => head.extend_from_slice(b"connection: close\r\n"),
-        true if asked.http10 => head.extend_from_slice(b"connection: keep-alive\r\n"),
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
+        false => text.extend_from_slice(b"connection: close\r\n"),
+        true if asked.http10 => text.extend_from_slice(b"connection: keep-alive\r\n"),
         true => {}
     }
-    head.extend_from_slice(b"\r\n");
+    text.extend_from_slice(b"\r\n");
 }
 
-fn status_line(head: &mut Vec<u8>, parts: &response::Parts, http10: bool) {
-    let version: &[u8] = match http10 {
+fn status_line(text: &mut Vec<u8>, status: StatusCode, reason: &[u8], asked: Asked) {
+    let version: &[u8] = match asked.http10 {
         true => b"HTTP/1.0 ",
         false => b"HTTP/1.1 ",
     };
-    head.extend_from_slice(version);
-    head.extend_from_slice(parts.status.as_str().as_bytes());
-    head.push(b' ');
+    for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        text.extend_from_slice(piece);
+    }
+}
+
+fn reason(parts: &response::Parts) -> &[u8] {
     let own = match parts.extensions.is_empty() {
         true => None,
         false => parts.extensions.get::<ReasonPhrase>(),
     };
-    let phrase = match own {
-        Some(phrase) => phrase.as_bytes(),
-        None => parts.status.canonical_reason().unwrap_or("").as_bytes(),
-    };
-    head.extend_from_slice(phrase);
-    head.extend_from_slice(b"\r\n");
+    let usual = || parts.status.canonical_reason().unwrap_or("").as_bytes();
+    own.map_or_else(usual, ReasonPhrase::as_bytes)
+}
+
+/// Writes the fields that pass; whether a length is among them.
+fn fields<'f>(
+    text: &mut Vec<u8>,
+    status: StatusCode,
+    fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    framing: Framing,
+) -> bool {
+    // The length of what is not sent is for the client to know (RFC 9110 section 8.6).
+    let tells =
+        framing == Framing::Nothing && (has_body(status) || status == StatusCode::NOT_MODIFIED);
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let mut told = false;
+    for (name, value) in fields {
+        let passes = match name.len() {
+            10 if name.eq_ignore_ascii_case(b"connection") => switches,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                told |= tells;
+                tells
+            }
+            17 => !name.eq_ignore_ascii_case(b"transfer-encoding"),
+            _ => true,
+        };
+        if passes {
+            field(text, name, value);
+        }
+    }
+    told
 }
 
 #[cfg(test)]
@@ -144,9 +176,9 @@ mod tests {
         );
         let parts = response.body(()).unwrap().into_parts().0;
         let framing = framing(parts.status, body, asked);
-        let mut head = Vec::new();
-        encode(&mut head, &parts, framing, body, asked);
-        let text = String::from_utf8(head).unwrap();
+        let mut text = Vec::new();
+        encode(&mut text, &parts.into(), framing, body, asked);
+        let text = String::from_utf8(text).unwrap();
         text.strip_suffix("\r\n\r\n").unwrap().replace("\r\n", "|")
     }
 
@@ -253,5 +285,53 @@ mod tests {
             written(304, &[], Some(7), ASKED),
             "HTTP/1.1 304 Not Modified"
         );
+    }
+
+    #[test]
+    fn the_same_is_written_of_a_head_as_it_came_and_in_parts() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: \t1 \r\nx-a:\r\n\r\n",
+            "HTTP/1.1 200 Own\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            "HTTP/1.0 404 Not Found\r\nSet-Cookie: a\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nCONTENT-LENGTH: 5\r\n\r\n",
+            "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n",
+        ] {
+            for (body, asked) in [
+                (Some(5), ASKED),
+                (None, ASKED),
+                (
+                    Some(0),
+                    Asked {
+                        head_only: true,
+                        ..ASKED
+                    },
+                ),
+                (
+                    None,
+                    Asked {
+                        http10: true,
+                        persistent: false,
+                        ..ASKED
+                    },
+                ),
+            ] {
+                let mut head = ResponseHead::of_text(text);
+                let framing = framing(head.status(), body, asked);
+                let written = |head: &ResponseHead| {
+                    let mut text = Vec::new();
+                    encode(&mut text, head, framing, body, asked);
+                    String::from_utf8(text).unwrap()
+                };
+                let came = written(&head);
+                head.parts();
+                // Names may be written in any case.
+                let lower = |line: &str| match line.split_once(": ") {
+                    Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+                    None => line.to_owned(),
+                };
+                let came: Vec<String> = came.split("\r\n").map(lower).collect();
+                assert_eq!(came.join("\r\n"), written(&head), "{text}");
+            }
+        }
     }
 }

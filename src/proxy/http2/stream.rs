@@ -43,7 +43,7 @@ impl Service<Request<Incoming>> for StreamService {
             client
                 .link
                 .await_taking(core.shared.config.limits.body_timeout);
-            answer
+            answer.map(|reply| Response::from_parts(reply.head.into_parts(), reply.body))
         })
     }
 }

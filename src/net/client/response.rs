@@ -1,0 +1,186 @@
+//! The head of a response, as it came or in parts.
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{StatusCode, Version, response};
+use hyper::ext::ReasonPhrase;
+
+use crate::net::span::{Field, Span};
+
+/// The head of a response.
+///
+/// Most go through as they came: what they are made of is only looked up. One that is to be changed is taken apart.
+#[derive(Debug)]
+pub enum ResponseHead {
+    /// As it came.
+    Plain(PlainResponse),
+    /// In parts.
+    Parts(response::Parts),
+}
+
+/// The head of a response as it came, and where in it everything stands.
+#[derive(Debug)]
+pub struct PlainResponse {
+    pub(super) text: Bytes,
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    /// A phrase of the server's own; empty if it is the usual one of the code.
+    pub(super) reason: Span,
+    pub(super) fields: Vec<Field>,
+}
+
+impl ResponseHead {
+    /// The head of a response to GET.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Self {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        let head = super::head::parse(&text, &http::Method::GET);
+        head.unwrap().head
+    }
+
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Plain(plain) => plain.status,
+            Self::Parts(parts) => parts.status,
+        }
+    }
+
+    /// The version of the protocol.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Plain(plain) => plain.version,
+            Self::Parts(parts) => parts.version,
+        }
+    }
+
+    /// The values of a field, in the order they came.
+    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let (plain, parts) = match self {
+            Self::Plain(plain) => (Some(plain.values(name)), None),
+            Self::Parts(parts) => (None, Some(parts.headers.get_all(name))),
+        };
+        let parts = parts.into_iter().flatten().map(HeaderValue::as_bytes);
+        plain.into_iter().flatten().chain(parts)
+    }
+
+    /// The parts, which stay apart.
+    pub fn parts(&mut self) -> &mut response::Parts {
+        if let Self::Plain(plain) = self {
+            *self = Self::Parts(plain.parts());
+        }
+        match self {
+            Self::Parts(parts) => parts,
+            Self::Plain(_) => unreachable!("it was just taken apart"),
+        }
+    }
+
+    /// A copy of the parts.
+    pub fn to_parts(&self) -> response::Parts {
+        match self {
+            Self::Plain(plain) => plain.parts(),
+            Self::Parts(parts) => parts.clone(),
+        }
+    }
+
+    /// The parts.
+    pub fn into_parts(self) -> response::Parts {
+        match self {
+            Self::Plain(plain) => plain.parts(),
+            Self::Parts(parts) => parts,
+        }
+    }
+}
+
+impl From<response::Parts> for ResponseHead {
+    fn from(parts: response::Parts) -> Self {
+        Self::Parts(parts)
+    }
+}
+
+impl PlainResponse {
+    /// The status code.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Bytes of the head.
+    #[expect(clippy::len_without_is_empty, reason = "no head is empty")]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The reason phrase: the server's own, or the usual one of the code.
+    pub fn reason(&self) -> &[u8] {
+        match self.reason.len() {
+            0 => self.status.canonical_reason().unwrap_or("").as_bytes(),
+            _ => &self.text[self.reason.range()],
+        }
+    }
+
+    /// The fields in the order they came, with their names as they were written.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| field.of(&self.text))
+    }
+
+    /// The values of a field, in the order they came.
+    pub(super) fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let name = name.as_str().as_bytes();
+        self.fields
+            .iter()
+            .filter(move |field| field.is_named(name, &self.text))
+            .map(|field| &self.text[field.value.range()])
+    }
+
+    fn parts(&self) -> response::Parts {
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.status = self.status;
+        parts.version = self.version;
+        if self.reason.len() > 0
+            && let Ok(reason) = ReasonPhrase::try_from(&self.text[self.reason.range()])
+        {
+            parts.extensions.insert(reason);
+        }
+        parts.headers.reserve(self.fields.len() + 2);
+        for field in &self.fields {
+            let name = HeaderName::from_bytes(&self.text[field.name.range()]);
+            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()));
+            let (name, value) = name
+                .ok()
+                .zip(value.ok())
+                .expect("every part was checked when it came");
+            parts.headers.append(name, value);
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::SET_COOKIE;
+
+    use super::*;
+
+    #[test]
+    fn head_tells_the_same_as_it_came_and_in_parts() {
+        let text = "HTTP/1.0 299 Own\r\nSET-Cookie: a\r\nX:\t1 \r\nset-cookie:\r\n\r\n";
+        let mut head = ResponseHead::of_text(text);
+        let told = |head: &ResponseHead| {
+            let cookies: Vec<Vec<u8>> = head.values(&SET_COOKIE).map(<[u8]>::to_vec).collect();
+            (head.status(), head.version(), cookies)
+        };
+        let plain = told(&head);
+        assert_eq!(plain.2, [b"a".to_vec(), b"".to_vec()]);
+        let ResponseHead::Plain(came) = &head else {
+            panic!("it is as it came");
+        };
+        assert_eq!(came.reason(), b"Own");
+        let parts = head.parts();
+        assert_eq!(parts.headers["x"], "1");
+        assert_eq!(
+            parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(),
+            b"Own"
+        );
+        assert_eq!(told(&head), plain);
+    }
+}
