@@ -39,6 +39,14 @@ impl Fields for PlainHead {
         }
     }
 
+    fn variants(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (other, value) in self.fields() {
+            if is_same_name(other, name.as_bytes()) {
+                visit(value);
+            }
+        }
+    }
+
     fn lone(&self, name: &str) -> Option<&[u8]> {
         let is_named = |(other, _): &(&[u8], &[u8])| is_same_name(other, name.as_bytes());
         let mut fields = self.fields().filter(is_named);
@@ -68,6 +76,7 @@ mod tests {
         let values = |name: &&str| {
             let mut values = Vec::new();
             fields.values(name, &mut |value| values.push(value.to_vec()));
+            fields.variants(name, &mut |value| values.push(value.to_vec()));
             values
         };
         let lone = |name: &&str| fields.lone(name).map(<[u8]>::to_vec);

@@ -30,6 +30,16 @@ pub trait Fields {
         });
     }
 
+    /// Calls `visit` with every value of the field that a server variable reads, in the order received: `name` is in
+    /// lower case, and a `-` in it also stands for `_`.
+    fn variants(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.each(&mut |other, value| {
+            if is_same_name(other.as_bytes(), name.as_bytes()) {
+                visit(value);
+            }
+        });
+    }
+
     /// The value of the one field that a server variable reads, so that it need not be copied: `name` is in lower
     /// case, and a `-` in it also stands for `_`.
     ///
@@ -164,11 +174,7 @@ pub(crate) fn read_field(fields: &dyn Fields, name: &str, out: &mut Vec<u8>) -> 
         out.extend_from_slice(value);
     };
     if name.contains('-') {
-        fields.each(&mut |other, value| {
-            if is_same_name(other.as_bytes(), name.as_bytes()) {
-                append(value);
-            }
-        });
+        fields.variants(name, &mut append);
     } else {
         fields.values(name, &mut append);
     }

@@ -178,3 +178,60 @@ fn every_line_ends_acceptably() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     assert_eq!(total + excluded, CORPUS.lines().count());
 }
+
+/// How long until a connection on which this was sent, and which stays open, brings a byte or its end.
+fn owed(address: SocketAddr, bytes: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let begun = Instant::now();
+    // A proxy that refuses early may close before it has read everything.
+    let _ = writer.write_all(bytes);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    match stream.read(&mut [0; 1]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => PATIENCE,
+        _ => begun.elapsed(),
+    }
+}
+
+#[test]
+fn whatever_breaks_off_is_owed_no_longer_than_a_head_may_take() {
+    const HEAD: Duration = Duration::from_millis(300);
+    // Deadlines are looked at every tenth of a second; the rest is for a machine that has much to do.
+    const LATEST: Duration = Duration::from_secs(3);
+    let origin = Origin::start(|connection, seen| {
+        if connection.body(&seen).is_none() {
+            return Then::Close;
+        }
+        connection.answer("200 OK", "", "seen");
+        Then::Keep
+    });
+    let timeouts = |limits: &mut stopgap::proxy::Limits| {
+        limits.head_timeout = HEAD;
+        limits.body_timeout = HEAD;
+        // Whoever is owed nothing may stay, and is not let go for that.
+        limits.idle_timeout = Duration::from_secs(60);
+    };
+    let proxy = before(&[&origin]).limits(timeouts).start();
+    let (lines, next) = (lines(), std::sync::atomic::AtomicUsize::new(0));
+    let cuts: Vec<&[u8]> = lines
+        .iter()
+        .flat_map(|line| {
+            let length = line.bytes.len();
+            let ends = [1, length / 3, length / 2, length.saturating_sub(1), length];
+            ends.map(|end| &line.bytes[..end.min(length)])
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                while let Some(bytes) =
+                    cuts.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let after = owed(proxy.address, bytes);
+                    let shown = bytes[..bytes.len().min(300)].escape_ascii();
+                    assert!(after < LATEST, "nothing within {after:?}: {shown}");
+                }
+            });
+        }
+    });
+}
