@@ -16,6 +16,7 @@ use super::kill_switch::{self, KillSwitchFile};
 use super::notify::{Notifier, NotifyConfig};
 use super::order::{Order, Outcome};
 use super::polls::{Arrival, Polled, Polls};
+use super::priority;
 use super::prove::{self, PROOF_INTERVAL, Proof, ProofTargets, Prover};
 use super::publisher::Publisher;
 use super::report::View;
@@ -33,6 +34,9 @@ const ORDERS: usize = 16;
 
 /// How long a stop waits for work that is under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The name of the threads on which rules are compiled, and of whatever else blocks.
+const WORK_THREAD: &str = "stopgap-compile";
 
 /// A running control side. Dropping it stops it and releases the state folder; the published rule set stays.
 #[derive(Debug)]
@@ -180,9 +184,12 @@ impl Drop for Controller {
     }
 }
 
+/// The runtime of the tasks. Threads that it starts for what blocks, compiling above all, give way to traffic.
 fn runtime() -> Result<Runtime, ControlError> {
     Builder::new_current_thread()
         .enable_all()
+        .thread_name(WORK_THREAD)
+        .on_thread_start(priority::give_way)
         .build()
         .map_err(ControlError::thread)
 }
@@ -425,5 +432,54 @@ async fn watch_switch(file: KillSwitchFile, publisher: Publisher, switched: Arc<
         {
             switched.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(state: &StateDir) -> Tasks {
+        let metrics = Metrics::default();
+        let config = ControlConfig::default();
+        let clock = || UnixTime::new(1_795_000_000);
+        let mut engine =
+            Engine::new(config, state, &metrics, Alarms::new(&metrics), clock).unwrap();
+        let (_, first) = engine.cycle();
+        Tasks {
+            publisher: engine.publisher(),
+            engine: Arc::new(Mutex::new(engine)),
+            switch: KillSwitchFile::new(state),
+            revision: watch::Sender::new(first.revision),
+            view: watch::Sender::new(Arc::new(first)),
+            reload: Arc::default(),
+            watch_interval: Duration::from_secs(3_600),
+        }
+    }
+
+    #[test]
+    fn work_under_way_gives_way_to_traffic_and_holds_no_task_up() {
+        let tasks = tasks(&StateDir::memory());
+        let (begun, under_way) = oneshot::channel();
+        let (finish, finished) = std::sync::mpsc::sync_channel(1);
+        let work = tasks.with(move |engine| {
+            begun.send(()).unwrap();
+            // It is another task of the same thread that ends this.
+            finished.recv().unwrap();
+            engine.cycle();
+            #[cfg(target_os = "linux")]
+            {
+                let (own, expected) = priority::niceness();
+                assert_eq!(own, expected);
+            }
+        });
+        let other = async {
+            under_way.await.unwrap();
+            finish.send(()).unwrap();
+        };
+        let (done, ()) = runtime()
+            .unwrap()
+            .block_on(async { tokio::join!(work, other) });
+        assert_eq!(done, Some(()));
     }
 }

@@ -25,6 +25,7 @@ mod orders;
 mod plan;
 mod polls;
 mod prepare;
+mod priority;
 mod prove;
 mod publisher;
 mod report;

@@ -237,6 +237,48 @@ fn kill_switch_is_thrown_by_a_signal_too() {
     assert_eq!(attack(), Err(Lost::Reset));
 }
 
+/// The name of each thread of a process with its niceness (proc(5)).
+#[cfg(target_os = "linux")]
+fn threads(process: u32) -> Vec<(String, i64)> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let thread = |entry: std::io::Result<std::fs::DirEntry>| {
+        // One may have ended since they were listed.
+        let text = std::fs::read_to_string(entry.unwrap().path().join("stat")).ok()?;
+        let (name, rest) = text.split_once('(')?.1.rsplit_once(") ")?;
+        let niceness = rest.split(' ').nth(16)?.parse().unwrap();
+        Some((name.to_owned(), niceness))
+    };
+    threads.filter_map(thread).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_that_compile_are_nicer_than_those_that_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.xml");
+    let state = folder.path().join("state");
+    std::fs::write(&rules, BLOCK).unwrap();
+    let daemon = Daemon::start(&state, &["--rules", rules.to_str().unwrap()]);
+    replace_file(&rules, &BLOCK.replace("^evil", "^bad"));
+    assert!(run(&state, &["reload"]).status.success());
+    let threads = threads(daemon.id());
+    let of = |beginning: &str| -> Vec<i64> {
+        let named = threads
+            .iter()
+            .filter(|(name, _)| name.starts_with(beginning));
+        named.map(|(_, niceness)| *niceness).collect()
+    };
+    let (serving, compiling) = (of("proxy-"), of("stopgap-compile"));
+    assert!(!serving.is_empty() && !compiling.is_empty(), "{threads:?}");
+    let busiest = serving.into_iter().max();
+    assert_eq!(busiest, of("stopgap-control").into_iter().max());
+    let expected = busiest.map(|niceness| (niceness + 10).min(19));
+    assert!(
+        compiling.iter().all(|own| Some(*own) == expected),
+        "{threads:?}"
+    );
+}
+
 #[test]
 fn bad_rules_at_a_reload_change_nothing_and_say_why() {
     let folder = tempfile::tempdir().unwrap();
