@@ -49,7 +49,7 @@ pub struct Peer {
 /// use stopgap::filter::Head;
 ///
 /// let (parts, ()) = http::Request::get("https://mail.example/owa/?a=b").body(())?.into_parts();
-/// assert_eq!(Head::from(&parts).target, "/owa/?a=b");
+/// assert_eq!(Head::from(&parts).target, b"/owa/?a=b");
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ pub struct Head<'a> {
     /// The method.
     pub method: &'a Method,
     /// Path and query (RFC 9112 section 3.2.1).
-    pub target: &'a str,
+    pub target: &'a [u8],
     /// The version of the protocol.
     pub version: Version,
     /// The fields.
@@ -69,7 +69,7 @@ impl<'a> From<&'a request::Parts> for Head<'a> {
         let target = parts.uri.path_and_query();
         Self {
             method: &parts.method,
-            target: target.map_or("/", |target| target.as_str()),
+            target: target.map_or(b"/", |target| target.as_str().as_bytes()),
             version: parts.version,
             fields: &parts.headers,
         }
@@ -78,7 +78,7 @@ impl<'a> From<&'a request::Parts> for Head<'a> {
 
 impl std::fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.method, self.target)
+        write!(f, "{} {}", self.method, self.target.escape_ascii())
     }
 }
 
@@ -291,7 +291,7 @@ impl Filter {
         let rules = snapshot.site(site);
         let view = RequestView {
             method: head.method.as_str(),
-            target: head.target.as_bytes(),
+            target: head.target,
             version: version(head.version),
             secure: peer.secure,
             remote: peer.remote,
@@ -354,14 +354,19 @@ impl Filter {
             return rules.has_response_rules().then(|| WatchedRequest {
                 memory: rules.remember(view, &mut self.watched),
                 method: head.method.clone(),
-                target: head.target.to_owned(),
+                target: String::from_utf8_lossy(head.target).into_owned(),
             });
         };
         let rule = rules.rule(rule);
         let count = rule.origin.hits.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(id) = &rule.origin.mitigation {
             let samples = snapshot.audit().samples();
-            samples.take_stopped(&id.to_string(), count, head.method, head.target);
+            samples.take_stopped(
+                &id.to_string(),
+                count,
+                head.method,
+                &String::from_utf8_lossy(head.target),
+            );
         }
         None
     }

@@ -54,12 +54,12 @@ pub(super) fn admit(head: &mut RequestHead, refusals: &Refusals) -> Result<(), R
     {
         adopt_authority(parts)?;
     }
-    let target = head.path_and_query().unwrap_or("/");
-    let is_form = target.starts_with('/') || (target == "*" && *head.method() == Method::OPTIONS);
+    let target = head.path_and_query().unwrap_or(b"/");
+    let is_form = target.starts_with(b"/") || (target == b"*" && *head.method() == Method::OPTIONS);
     if !is_form {
         return Err(Reason::Inadmissible(Inadmissible::TargetForm));
     }
-    match canon::refuse(target.as_bytes(), refusals) {
+    match canon::refuse(target, refusals) {
         Some(refusal) => Err(Reason::Target(refusal)),
         None => Ok(()),
     }

@@ -54,7 +54,7 @@ enum RequestLine {
     Read {
         method: Method,
         /// Path and query.
-        target: String,
+        target: Vec<u8>,
         version: Version,
     },
     Unread(Vec<u8>),
@@ -98,7 +98,7 @@ impl AccessEntry {
             client,
             line: RequestLine::Read {
                 method: head.method().clone(),
-                target: head.path_and_query().unwrap_or("*").to_owned(),
+                target: head.path_and_query().unwrap_or(b"*").to_vec(),
                 version: head.version(),
             },
             referer: head.value(&REFERER).map(<[u8]>::to_vec),
@@ -215,7 +215,7 @@ impl Recorder {
         begin_decision(out, &self.stamp.1, id, client);
         json_string(out, head.method().as_str().as_bytes());
         out.extend_from_slice(b",\"target\":");
-        json_string(out, head.path_and_query().unwrap_or("*").as_bytes());
+        json_string(out, head.path_and_query().unwrap_or(b"*"));
         out.extend_from_slice(b",\"host\":");
         json_string(out, head.value(&HOST).unwrap_or_default());
         for piece in [",\"action\":\"", action, "\",\"rule\":"] {
@@ -300,7 +300,7 @@ fn combined(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
         } => {
             quoted(out, method.as_str().as_bytes());
             out.push(b' ');
-            quoted(out, target.as_bytes());
+            quoted(out, target);
             put(out, format_args!(" {version:?}"));
         }
         RequestLine::Unread(line) => quoted(out, line),
@@ -343,7 +343,7 @@ fn json(out: &mut Vec<u8>, entry: &AccessEntry, answered: Answered) {
             out.extend_from_slice(b",\"method\":");
             json_string(out, method.as_str().as_bytes());
             out.extend_from_slice(b",\"target\":");
-            json_string(out, target.as_bytes());
+            json_string(out, target);
             put(out, format_args!(",\"protocol\":\"{version:?}\""));
         }
         RequestLine::Unread(line) => {

@@ -215,7 +215,7 @@ impl Client {
     /// Whether somebody asks how this proxy is, at the path that its listener has for that.
     fn is_health_check(&self, head: &RequestHead) -> bool {
         let asked = self.terms.health_path.as_deref();
-        asked.is_some_and(|path| path == head.path())
+        asked.is_some_and(|path| path.as_bytes() == head.path())
             && matches!(*head.method(), Method::GET | Method::HEAD)
     }
 
@@ -251,7 +251,7 @@ impl Client {
         if let Err(reason) = headers::forward_request(&mut head, forwarded, upgrade) {
             return Ok(self.refused(Reason::Inadmissible(reason), body, &head, exchange));
         }
-        let target = head.path_and_query().unwrap_or("/");
+        let target = head.path_and_query().unwrap_or(b"/");
         let upstream = self.core.shared.routes.find(site, target);
         let servers = match self.core.upstream(upstream) {
             LocalUpstream::BuiltIn(built_in) => {
@@ -409,9 +409,8 @@ impl Client {
     }
 
     /// Gives a path on which servers answer late the time they need.
-    fn allow_long_poll(&self, path: &str, exchange: &Exchange) {
+    fn allow_long_poll(&self, path: &[u8], exchange: &Exchange) {
         let limits = &self.core.shared.config.limits;
-        let path = path.as_bytes();
         if limits
             .long_poll_paths
             .iter()

@@ -65,8 +65,9 @@ pub fn encode_plain(
     add: impl FnOnce(&mut dyn FnMut(HeaderName, &[u8])),
 ) -> Vec<u8> {
     let mut head = Vec::with_capacity(plain.len() + 192);
-    for piece in [method.as_str(), " ", plain.target(), " HTTP/1.1\r\n"] {
-        head.extend_from_slice(piece.as_bytes());
+    let method = method.as_str().as_bytes();
+    for piece in [method, b" ", plain.target(), b" HTTP/1.1\r\n"] {
+        head.extend_from_slice(piece);
     }
     for (name, value) in plain.fields() {
         let stays = match name.len() {

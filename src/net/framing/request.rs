@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version, request};
+use memchr::memchr;
 
 use super::Malformed;
 use crate::net::span::{Field, Span};
@@ -91,22 +92,17 @@ impl RequestHead {
     }
 
     /// Path and query, or nothing if the target has neither.
-    pub fn path_and_query(&self) -> Option<&str> {
+    pub fn path_and_query(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(plain) => Some(plain.target()),
-            Self::Parts(parts) => Some(parts.uri.path_and_query()?.as_str()),
+            Self::Parts(parts) => Some(parts.uri.path_and_query()?.as_str().as_bytes()),
         }
     }
 
     /// The path.
-    pub fn path(&self) -> &str {
-        match self {
-            Self::Plain(plain) => {
-                let target = plain.target();
-                target.split_once('?').map_or(target, |(path, _)| path)
-            }
-            Self::Parts(parts) => parts.uri.path(),
-        }
+    pub fn path(&self) -> &[u8] {
+        let target = self.path_and_query().unwrap_or_default();
+        &target[..memchr(b'?', target).unwrap_or(target.len())]
     }
 
     /// The values of a field, in the order they came.
@@ -121,7 +117,10 @@ impl RequestHead {
 
     /// The first value of a field.
     pub fn value(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.values(name).next()
+        match self {
+            Self::Plain(plain) => plain.values(name).next(),
+            Self::Parts(parts) => Some(parts.headers.get(name)?.as_bytes()),
+        }
     }
 
     /// Whether a field is there.
@@ -150,9 +149,8 @@ impl From<request::Parts> for RequestHead {
 
 impl PlainHead {
     /// Path and query.
-    pub fn target(&self) -> &str {
-        // Plain bytes are ASCII.
-        std::str::from_utf8(&self.text[self.target.range()]).unwrap_or("/")
+    pub fn target(&self) -> &[u8] {
+        &self.text[self.target.range()]
     }
 
     /// Bytes of the head.
@@ -205,8 +203,8 @@ mod tests {
             RequestHead::of_text("GET /a?b HTTP/1.0\r\nHOST: m\r\nX-A: \t1 2 \r\nhost:\r\n\r\n");
         let told = |head: &RequestHead| {
             let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
-            let target = head.path_and_query().map(str::to_owned);
-            let path = head.path().to_owned();
+            let target = head.path_and_query().map(<[u8]>::to_vec);
+            let path = head.path().to_vec();
             (head.method().clone(), head.version(), target, path, hosts)
         };
         let plain = told(&head);

@@ -644,7 +644,9 @@ mod tests {
     /// The target of the next request, if one is given.
     fn target(connection: &mut Connection) -> Option<String> {
         match now(|context| connection.poll_request(context)) {
-            Poll::Ready(Ok(Some((head, _)))) => head.path_and_query().map(str::to_owned),
+            Poll::Ready(Ok(Some((head, _)))) => head
+                .path_and_query()
+                .map(|target| String::from_utf8_lossy(target).into_owned()),
             _ => None,
         }
     }
