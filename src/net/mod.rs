@@ -41,8 +41,8 @@ pub use exchange::{ExchangeError, exchange};
 pub use framing::{HeadLimits, Malformed, PlainHead, RequestFraming, RequestHead};
 pub use handover::{Handover, Received, activated};
 pub use http2::{
-    ClientSession, ClientStream, HTTP2_PREFACE, Http2Awaited, Http2Inbound, Http2Timeouts,
-    Http2Watch, StreamReset, ask_http2,
+    ClientSession, ClientStream, HTTP2_PREFACE, Http2Answer, Http2Awaited, Http2Body, Http2Inbound,
+    Http2Request, Http2Server, Http2Timeouts, Http2Watch, StreamReset, ask_http2,
 };
 pub use inherited::{Inherited, share_out};
 pub use link::{Awaited, Link};

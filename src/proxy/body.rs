@@ -6,20 +6,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::ProxyError;
 use super::bond::Lease;
 use super::exchange::Exchange;
 use super::headers::forward_trailers;
 use crate::filter::{BodyTransform, BodyWatch};
-use crate::net::IncomingBody;
+use crate::net::{Http2Body, IncomingBody};
 
 /// A client's body as it comes, by whichever protocol.
 pub(super) enum ClientBody {
     None,
     Http1(IncomingBody),
-    Http2(Incoming),
+    Http2(Http2Body),
 }
 
 impl Body for ClientBody {

@@ -62,17 +62,10 @@ impl NoAnswer {
     pub(super) fn unanswered() -> Self {
         Self(StreamReset::unanswered())
     }
-}
 
-impl std::fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the request is not answered")
-    }
-}
-
-impl std::error::Error for NoAnswer {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
+    /// How the stream ends, of several on a connection.
+    pub(super) const fn reset(&self) -> &StreamReset {
+        &self.0
     }
 }
 
@@ -126,14 +119,6 @@ impl Client {
             recent: Rc::clone(&self.recent),
             multiplexed: true,
             tunnel: RefCell::new(None),
-        }
-    }
-
-    /// Answers one request of a connection that carries others at the same time.
-    pub(super) async fn answer(&self, head: RequestHead, body: ClientBody) -> Answered {
-        match self.begin(head, body)? {
-            Begun::Answered(response) => Ok(response),
-            Begun::Forward(errand) => self.run(errand).await,
         }
     }
 

@@ -100,6 +100,9 @@ fn curl_by_every_protocol() {
                 "--http2-prior-knowledge",
                 "--header",
                 "Expect: 100-continue",
+                // Longer than it has in all: it is told to go on.
+                "--expect100-timeout",
+                "60",
                 "--data",
                 "x=1",
             ],

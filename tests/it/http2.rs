@@ -1,5 +1,6 @@
 //! HTTP/2 with clients: what passes, what is refused, what ends a stream and what a connection.
 
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::support::http2::{
@@ -9,7 +10,12 @@ use crate::support::http2::{
 use crate::support::origin::{Origin, Then};
 use crate::support::proxy::{Builder, before, eventually};
 
+/// How long a test waits for a server before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Error codes (RFC 9113 section 7).
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const HTTP_1_1_REQUIRED: u32 = 13;
@@ -162,6 +168,83 @@ fn heads_are_held_to_the_limits_each_with_its_own_reason() {
         end,
         End::Gone(Some(ENHANCE_YOUR_CALM)) | End::Answered { status: 431, .. }
     ));
+}
+
+#[test]
+fn body_is_asked_for_with_100_once_a_server_takes_it() {
+    let origin = Origin::start(|connection, seen| {
+        let Some(body) = connection.take(seen) else {
+            return Then::Close;
+        };
+        connection.answer("200 OK", "", &String::from_utf8(body).unwrap());
+        Then::Keep
+    });
+    let proxy = http2(before(&[&origin])).start();
+    let mut client = Http2Client::connect(proxy.address, &[]);
+    let expecting = |path| {
+        let fields = [("expect", "100-continue"), ("content-length", "5")];
+        request("POST", path, &fields)
+    };
+    client.send(&head(1, &expecting("/"), false));
+    // Only after it does the client send any of the body.
+    assert_eq!(client.status(1), 100);
+    client.send(&frame(DATA, END_STREAM, 1, b"hello"));
+    let answered = End::Answered {
+        status: 200,
+        body: b"hello".to_vec(),
+    };
+    assert_eq!(client.end(1), answered);
+    // One that is refused is not to send it, nor is one to be told twice.
+    client.send(&head(3, &expecting("/%00"), false));
+    assert_eq!(client.status(3), 400);
+    let fields = [("expect", "100-continue")];
+    client.send(&head(5, &request("POST", "/", &fields), false));
+    assert_eq!(client.status(5), 100);
+    client.send(&frame(DATA, 0, 5, b"hel"));
+    client.send(&frame(DATA, END_STREAM, 5, b"lo"));
+    assert_eq!(client.end(5), answered);
+    // A client that does not ask for it is not told.
+    client.send(&head(7, &request("POST", "/", &[]), false));
+    client.send(&frame(DATA, END_STREAM, 7, b"hello"));
+    assert_eq!(client.status(7), 200);
+}
+
+#[test]
+fn body_that_its_client_gave_up_is_never_a_whole_one_to_the_server() {
+    let (tell, told) = sync_channel(10);
+    let (begin, begun) = sync_channel(10);
+    let origin = Origin::start(move |connection, seen| {
+        begin.send(()).unwrap();
+        tell.send(connection.body(&seen)).unwrap();
+        Then::Close
+    });
+    let proxy = http2(before(&[&origin])).start();
+    let mut client = Http2Client::connect(proxy.address, &[]);
+    for (stream, code) in [(1, CANCEL), (3, NO_ERROR), (5, INTERNAL_ERROR)] {
+        client.send(&head(stream, &request("POST", "/", &[]), false));
+        client.send(&frame(DATA, 0, stream, b"half of it"));
+        begun.recv_timeout(PATIENCE).unwrap();
+        client.send(&frame(RST_STREAM, 0, stream, &code.to_be_bytes()));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(None), "{code}");
+    }
+}
+
+#[test]
+fn only_the_head_is_answered_where_only_that_is_asked_for() {
+    let origin = Origin::start(|connection, _| {
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
+        Then::Keep
+    });
+    let proxy = http2(before(&[&origin])).start();
+    let mut client = Http2Client::connect(proxy.address, &[]);
+    for (stream, path, expected) in [(1, "/", 200), (3, "/%00", 400)] {
+        client.send(&head(stream, &request("HEAD", path, &[]), true));
+        let answered = End::Answered {
+            status: expected,
+            body: Vec::new(),
+        };
+        assert_eq!(client.end(stream), answered);
+    }
 }
 
 #[test]

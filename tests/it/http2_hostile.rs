@@ -22,8 +22,8 @@ const MEMORY: u64 = 24 * 1_024 * 1_024;
 const PROCESSOR: Duration = Duration::from_secs(6);
 
 /// How long an attack may last, and an honest request that comes meanwhile.
-const LENGTH: Duration = Duration::from_secs(15);
-const HONEST: Duration = Duration::from_secs(3);
+const LENGTH: Duration = Duration::from_secs(20);
+const HONEST: Duration = Duration::from_secs(10);
 
 /// Streams that one connection tries to have at most in an attack: more than any of them gets.
 const STREAMS: u32 = 20_000;

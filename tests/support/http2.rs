@@ -211,6 +211,21 @@ impl Http2Client {
         }
     }
 
+    /// Reads until the next head of a stream, that of an interim response included; its status.
+    pub(crate) fn status(&mut self, stream: u32) -> u16 {
+        loop {
+            let frame = self.next().expect("a head");
+            if frame.stream == stream && frame.kind == HEADERS {
+                let status = status(&frame.payload).unwrap();
+                if status >= 200 {
+                    self.take(frame);
+                }
+                return status;
+            }
+            self.take(frame);
+        }
+    }
+
     /// Reads until the connection has ended; the code that it said.
     pub(crate) fn gone(&mut self) -> Option<u32> {
         while let Some(frame) = self.next() {

@@ -1,30 +1,14 @@
 //! One client connection that speaks HTTP/2, from its first byte to its close.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use hyper::server::conn::http2::Builder;
-use hyper_util::rt::TokioIo;
-
-use super::stream::{StreamService, Streams};
-use crate::net::{Deadlines, Http2Inbound, Http2Timeouts, Http2Watch, Slot, Stream};
+use super::stream;
+use crate::net::{Deadlines, Http2Inbound, Http2Server, Http2Timeouts, Http2Watch, Slot, Stream};
 use crate::proxy::connection::{LAST_REQUEST, LINGER, linger};
 use crate::proxy::service::Client;
-
-/// Bytes of one request's body, and of those of a connection together, that a client may send before they were
-/// taken.
-const STREAM_WINDOW: u32 = 256 * 1_024;
-const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
-
-/// Bytes of one answer that wait in the library for a client to take them.
-const SEND_BUFFER: usize = 64 * 1_024;
-
-/// Streams that a client may have reset before they were looked at, and that the library may have reset for what the
-/// client did wrong, until the connection ends (CVE-2023-44487, CVE-2025-8671).
-const PENDING_RESETS: usize = 50;
-const ERROR_RESETS: usize = 100;
 
 /// Bytes that the library counts for a field beside its own (RFC 9113 section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
@@ -60,46 +44,26 @@ pub(in crate::proxy) async fn serve(
     let watch = Http2Watch::new(&core.clock, Rc::clone(&deadlines), timeouts);
     let stream = Rc::new(RefCell::new(stream));
     let inbound = Http2Inbound::new(Rc::clone(&stream), watch.clone(), early);
-    let begun = Rc::new(Cell::new(None));
-    let streams = Streams {
-        begun: Rc::clone(&begun),
-        watch: watch.clone(),
-    };
     // Twice what a head may have, so that one which has too much is told what is wrong with it.
     let list = 2 * (limits.head.bytes + limits.head.fields * FIELD_OVERHEAD);
-    let mut connection = Box::pin(
-        Builder::new(streams)
-            .auto_date_header(false)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(limits.http2_streams)
-            .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_send_buf_size(SEND_BUFFER)
-            .serve_connection(
-                TokioIo::new(inbound),
-                StreamService {
-                    client: Rc::new(client),
-                    begun,
-                },
-            ),
-    );
+    let list = u32::try_from(list).unwrap_or(u32::MAX);
+    let mut server = Http2Server::new(inbound, limits.http2_streams, list);
     let mut told = false;
     let ending = poll_fn(|context| {
         deadlines.watch(context);
         if core.draining.get() && !told {
             told = true;
-            connection.as_mut().graceful_shutdown();
+            server.close();
             if !watch.is_busy() {
                 deadlines.set(Slot::Read, LAST_REQUEST);
             }
         }
-        if let Poll::Ready(result) = connection.as_mut().poll(context) {
-            return Poll::Ready(match result {
-                Err(_) if watch.is_flood() => Ending::Refused,
-                _ => Ending::Closed,
-            });
+        while let Poll::Ready(request) = server.poll_request(context) {
+            match request {
+                Some(request) => stream::serve(&client, &watch, request, context),
+                None if watch.is_flood() => return Poll::Ready(Ending::Refused),
+                None => return Poll::Ready(Ending::Closed),
+            }
         }
         if deadlines.has_passed(Slot::Write) || watch.is_stalled(LEAST_TAKEN) {
             return Poll::Ready(Ending::Stalled);
@@ -115,7 +79,7 @@ pub(in crate::proxy) async fn serve(
         Ending::Closed | Ending::Stalled => Vec::new(),
     };
     // Streams that are left end with the connection; the socket stays for the last words.
-    drop(connection);
+    drop(server);
     let Ok(stream) = Rc::try_unwrap(stream) else {
         return;
     };

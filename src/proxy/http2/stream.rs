@@ -1,106 +1,170 @@
 //! One request of a connection that has many, from its head to the last byte of its answer.
 
-use std::cell::Cell;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::service::Service;
-use pin_project_lite::pin_project;
+use http_body::Body as _;
 
-use crate::net::{Http2Watch, Link, Slot};
+use crate::net::{Http2Answer, Http2Request, Http2Watch, Link, Slot};
 use crate::proxy::body::{ClientBody, ResponseBody};
-use crate::proxy::service::{Client, NoAnswer};
+use crate::proxy::service::{Answered, Begun, Client, Errand};
 
-/// Answers the requests of one client connection, each as if it had come alone.
-pub(super) struct StreamService {
-    /// The connection, which each stream copies.
-    pub(super) client: Rc<Client>,
-    /// The link of the stream that was begun last, for its task.
-    pub(super) begun: Rc<Cell<Option<Link>>>,
+/// Answers a request of this connection as if it had come alone: at once if that is possible, and otherwise in a task
+/// of its own.
+pub(super) fn serve(
+    connection: &Client,
+    watch: &Http2Watch,
+    request: Http2Request,
+    context: &mut Context<'_>,
+) {
+    let core = &connection.core;
+    let (deadlines, registration) = core.clock.register();
+    let least = core.shared.config.limits.body_minimum;
+    let link = Link::of_stream(deadlines, registration, least);
+    link.begin();
+    let client = connection.of_stream(link);
+    let Http2Request {
+        parts,
+        body,
+        answer,
+    } = request;
+    let working = Working::begin(watch);
+    match client.begin(parts.into(), ClientBody::Http2(body)) {
+        Ok(Begun::Forward(errand)) => {
+            // In a box, since a task moves what it runs several times before it begins.
+            tokio::task::spawn_local(Box::pin(forward(client, errand, answer, working)));
+        }
+        Ok(Begun::Answered(reply)) => {
+            let Some(mut sending) = Sending::begin(&client, Ok(reply), answer) else {
+                return;
+            };
+            if sending.poll(context).is_pending() {
+                tokio::task::spawn_local(send(client, sending, working));
+            }
+        }
+        Err(reset) => drop(Sending::begin(&client, Err(reset), answer)),
+    }
 }
 
-impl Service<Request<Incoming>> for StreamService {
-    type Response = Response<ResponseBody>;
-    type Error = NoAnswer;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAnswer>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let core = Rc::clone(&self.client.core);
-        let (deadlines, registration) = core.clock.register();
-        let least = core.shared.config.limits.body_minimum;
-        let link = Link::of_stream(deadlines, registration, least);
-        link.begin();
-        self.begun.set(Some(link.clone()));
-        let client = Rc::new(self.client.of_stream(link));
-        let (parts, body) = request.into_parts();
-        Box::pin(async move {
-            let answer = client.answer(parts.into(), ClientBody::Http2(body)).await;
-            client.link.respond();
-            client
-                .link
-                .await_taking(core.shared.config.limits.body_timeout);
-            answer.map(|reply| Response::from_parts(reply.head.into_parts(), reply.body))
+/// Has a server answer a request, and hands its answer over.
+async fn forward(client: Client, errand: Errand, mut answer: Http2Answer, working: Working) {
+    let answered = {
+        let mut running = pin!(client.run(errand));
+        poll_fn(|context| {
+            client.link.deadlines().watch(context);
+            if let Poll::Ready(answered) = running.as_mut().poll(context) {
+                return Poll::Ready(Some(answered));
+            }
+            answer.go_on();
+            match answer.poll_given_up(context).is_ready() || is_late(&client.link) {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
         })
+        .await
+    };
+    let Some(answered) = answered else {
+        return;
+    };
+    if let Some(sending) = Sending::begin(&client, answered, answer) {
+        send(client, sending, working).await;
     }
 }
 
-/// Runs the streams of one connection, each in a task of its own.
-#[derive(Clone)]
-pub(super) struct Streams {
-    pub(super) begun: Rc<Cell<Option<Link>>>,
-    pub(super) watch: Http2Watch,
-}
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        self.watch.begin();
-        tokio::task::spawn_local(Stream {
-            future,
-            link: self.begun.take(),
-            _working: Working(self.watch.clone()),
-        });
-    }
-}
-
-pin_project! {
-    /// A stream's task, which gives the stream up when its client lets it rest for too long.
-    struct Stream<F> {
-        #[pin]
-        future: F,
-        link: Option<Link>,
-        _working: Working,
-    }
-}
-
-impl<F: Future<Output = ()>> Future for Stream<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if let Some(link) = this.link {
-            link.deadlines().watch(context);
+/// Hands a response over, for as long as the client takes it.
+async fn send(client: Client, mut sending: Sending, _working: Working) {
+    poll_fn(|context| {
+        client.link.deadlines().watch(context);
+        match sending.poll(context) {
+            Poll::Pending if !is_late(&client.link) => Poll::Pending,
+            _ => Poll::Ready(()),
         }
-        if this.future.poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        let is_late = |link: &Link| {
-            let deadlines = link.deadlines();
-            deadlines.has_passed(Slot::Write) || (link.is_responding() && link.is_body_late())
+    })
+    .await;
+}
+
+/// Whether the client let its own stream rest for too long.
+fn is_late(link: &Link) -> bool {
+    link.deadlines().has_passed(Slot::Write) || (link.is_responding() && link.is_body_late())
+}
+
+/// A response that is handed over. What is dropped before its end is reset.
+struct Sending {
+    body: ResponseBody,
+    answer: Http2Answer,
+}
+
+impl Sending {
+    /// Begins with the head; `None` if nothing is to follow.
+    fn begin(client: &Client, answered: Answered, mut answer: Http2Answer) -> Option<Self> {
+        client.link.respond();
+        client
+            .link
+            .await_taking(client.core.shared.config.limits.body_timeout);
+        let reply = match answered {
+            Ok(reply) => reply,
+            Err(reset) => {
+                answer.reset(reset.reset());
+                return None;
+            }
         };
-        match this.link {
-            // The library resets a stream that is dropped.
-            Some(link) if is_late(link) => Poll::Ready(()),
-            _ => Poll::Pending,
+        let (parts, body) = (reply.head.into_parts(), reply.body);
+        let length = match body.is_end_stream() {
+            true => Some(0),
+            false => body.size_hint().exact(),
+        };
+        match answer.head(parts, length) {
+            Ok(goes_on) => goes_on.then_some(Self { body, answer }),
+            Err(_) => {
+                answer.fail();
+                None
+            }
+        }
+    }
+
+    /// Hands over what there is; ready when that was all of it, or the stream has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(self.answer.poll_send(context)).is_err() {
+                return Poll::Ready(());
+            }
+            if self.answer.is_ended() {
+                return Poll::Ready(());
+            }
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.answer.push(data, self.body.is_end_stream()),
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok();
+                        // A stream that has ended is told so when it is asked next.
+                        let _ = self.answer.end(trailers);
+                        return Poll::Ready(());
+                    }
+                },
+                Poll::Ready(Some(Err(_))) => {
+                    self.answer.fail();
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => {
+                    let _ = self.answer.end(None);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return self.answer.poll_given_up(context),
+            }
         }
     }
 }
 
 /// Counts one stream until it is dropped.
 struct Working(Http2Watch);
+
+impl Working {
+    fn begin(watch: &Http2Watch) -> Self {
+        watch.begin();
+        Self(watch.clone())
+    }
+}
 
 impl Drop for Working {
     fn drop(&mut self) {
