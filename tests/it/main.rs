@@ -43,6 +43,7 @@ mod layers;
 mod leaks;
 mod ledger;
 mod matcher;
+mod matcher_crowded;
 mod matcher_service;
 mod probe_upstream;
 mod prove;

@@ -51,7 +51,7 @@ impl Request {
 
 /// Judges by both matchers, with the scratch of each kept between requests.
 #[derive(Default)]
-struct Pair {
+pub(super) struct Pair {
     indexed: Scratch,
     linear: Scratch,
 }
@@ -72,7 +72,7 @@ impl Pair {
     }
 
     #[track_caller]
-    fn agree(&mut self, set: &RuleSet, request: &Request) -> Decision {
+    pub(super) fn agree(&mut self, set: &RuleSet, request: &Request) -> Decision {
         self.judge(set, request)
             .unwrap_or_else(|difference| panic!("{difference}"))
     }
@@ -295,7 +295,7 @@ fn near_misses_of_many_rules_are_decided_alike() {
     near_misses(1_000, 3, 4);
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('\'', "&apos;")

@@ -1,16 +1,17 @@
 //! The matcher in use: judges only the rules whose required texts are in the request, in their order.
 //!
 //! What it leaves out is what [`linear`](super::linear) would find not to apply, and a rule that does not apply changes
-//! nothing; so both decide alike.
+//! nothing; so both decide alike. A rule whose text is there is left out all the same if bits tell that the pattern which
+//! asks for the text does not match: a text that nearly all of a pattern follows is what hostile requests are full of.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::gate::{Gate, GateBuilder, Requirement, Seen};
-use super::linear::{Judge, Step};
-use crate::rules::pattern::{Many, ManyBuilder, ManyMemory};
+use super::gate::{Gate, GateBuilder, Hit, Requirement, Seen};
+use super::linear::{Judge, Step, relative};
+use crate::rules::pattern::{Clue, Many, ManyBuilder, ManyMemory, PatternCache};
 use crate::rules::plan::{Input, PatternTest, Plan, RequestPlan, TestPlan};
-use crate::rules::template::Variable;
+use crate::rules::template::{TooLong, Variable};
 use crate::rules::{Decision, RuleId};
 
 /// Which rules to judge for which request.
@@ -57,14 +58,24 @@ struct InputGate {
     source: Source,
     key: Key,
     over_views: bool,
+    /// The texts of members, by their number.
     gate: Gate,
     /// Rules that require no text.
     tail: Many,
-    /// The longest input for which each rule's verdict is known from its texts; beyond that linear judging may refuse
-    /// for the length alone.
-    longest: Vec<(u32, usize)>,
-    /// The least of them.
+    members: Vec<Member>,
+    /// The least of what is the longest input for each.
     least: usize,
+}
+
+/// A rule that the input of a gate selects.
+#[derive(Debug)]
+struct Member {
+    rule: u32,
+    /// The pattern that the input must match for the rule to apply.
+    pattern: u32,
+    /// The longest input for which its verdict is known from its texts; beyond that linear judging may refuse for the
+    /// length alone.
+    longest: usize,
 }
 
 /// What makes a request be judged by a rule.
@@ -90,6 +101,7 @@ pub(crate) struct IndexMemory {
 #[derive(Debug, Default)]
 struct InputMemory {
     seen: Seen,
+    hits: Vec<Hit>,
     tail: ManyMemory,
 }
 
@@ -114,7 +126,7 @@ impl Index {
             }
         }
         drop(requirements);
-        let used = |(_, builder): &(Source, InputGateBuilder)| !builder.longest.is_empty();
+        let used = |(_, builder): &(Source, InputGateBuilder)| !builder.members.is_empty();
         index.gates = builders
             .into_iter()
             .filter(used)
@@ -137,11 +149,15 @@ impl Index {
             .filter(|(_, _, test)| !test.negate)
             .filter_map(|(source, over_views, test)| {
                 let Requirement { clause, cost } = requirements[test.pattern as usize].as_ref()?;
-                let longest = test.of(&plan.patterns).longest_input();
-                Some((*cost, source, over_views, clause, longest))
+                Some((*cost, source, over_views, clause, test))
             })
             .min_by(|one, other| one.0.total_cmp(&other.0));
-        let Some((_, source, over_views, clause, longest)) = best else {
+        let member = |test: PatternTest| Member {
+            rule: number,
+            pattern: test.pattern,
+            longest: test.of(&plan.patterns).longest_input(),
+        };
+        let Some((_, source, over_views, clause, test)) = best else {
             // Conditions first: the URL is mostly matched by a pattern that takes all.
             let tests: Vec<_> = tests(rule).collect();
             return tests.into_iter().rev().any(|(source, over_views, test)| {
@@ -155,7 +171,7 @@ impl Index {
                 let added = builder.tail.add(&pattern.tree(), number);
                 if added {
                     builder.over_views |= over_views;
-                    builder.longest.push((number, pattern.longest_input()));
+                    builder.members.push(member(test));
                 }
                 added
             });
@@ -164,8 +180,8 @@ impl Index {
             .entry(source)
             .or_insert_with(|| InputGateBuilder::new(source));
         builder.over_views |= over_views;
-        builder.longest.push((number, longest));
-        builder.gate.add(number, clause);
+        builder.gate.add(builder.members.len() as u32, clause);
+        builder.members.push(member(test));
         true
     }
 
@@ -225,25 +241,35 @@ impl Index {
         recent.begin(judge.state.set, self.gates.len());
         for (number, (gate, memory)) in self.gates.iter().zip(inputs).enumerate() {
             let key = if is_as_sent { &gate.key } else { &Key::None };
+            let mut scan = Scan {
+                index: self,
+                plan: judge.plan,
+                gate,
+                memory,
+            };
             let key = match key {
                 Key::Field(name) => request.fields.lone(name),
                 Key::None => None,
                 Key::Target => Some(request.target),
                 Key::Value(name) => {
-                    let mut find = |value: &[u8], found: &mut Vec<u32>| {
-                        recent.recall(number, value, found, |found| {
-                            gate.scan(value, memory, found);
-                        });
-                    };
-                    gate.with_value(name.as_deref(), judge, found, &mut find);
+                    match name.as_deref().and_then(|name| request.fields.lone(name)) {
+                        Some(value) => recent.recall(number, value, found, |found| {
+                            scan.value(value, &mut judge.memory.patterns, found);
+                        }),
+                        None => gate.with_first_view(judge, found, |value, patterns, found| {
+                            recent.recall(number, value, found, |found| {
+                                scan.value(value, patterns, found);
+                            });
+                        }),
+                    }
                     continue;
                 }
             };
             match key {
                 Some(key) => recent.recall(number, key, found, |found| {
-                    gate.select(judge, memory, found);
+                    scan.views(judge, found);
                 }),
-                None => gate.select(judge, memory, found),
+                None => scan.views(judge, found),
             }
         }
         *judge.recent = recent;
@@ -260,8 +286,8 @@ impl Index {
             all[*rule as usize] = Selection::Always;
         }
         for gate in &self.gates {
-            gate.gate.each(&mut |text, rule| {
-                let selection = &mut all[rule as usize];
+            gate.gate.each(&mut |text, member| {
+                let selection = &mut all[gate.members[member as usize].rule as usize];
                 match selection {
                     Selection::Texts { count, .. } => *count += 1,
                     _ => {
@@ -282,7 +308,7 @@ impl Index {
             size_of::<InputGate>()
                 + gate.gate.memory()
                 + gate.tail.memory()
-                + size_of_val(gate.longest.as_slice())
+                + size_of_val(gate.members.as_slice())
         });
         gates.sum::<usize>()
             + size_of_val(self.always.as_slice())
@@ -309,60 +335,123 @@ fn key(source: Source, over_views: bool, plan: &Plan) -> Key {
 }
 
 impl InputGate {
-    /// Appends the rules that the input asks to be judged, in every view that matters.
-    fn select(&self, judge: &mut Judge<'_>, memory: &mut InputMemory, found: &mut Vec<u32>) {
+    /// Calls `find` with the input of the first view.
+    fn with_first_view(
+        &self,
+        judge: &mut Judge<'_>,
+        found: &mut Vec<u32>,
+        find: impl FnOnce(&[u8], &mut PatternCache, &mut Vec<u32>),
+    ) {
         judge.state.see();
-        let views = match self.source {
-            _ if !self.over_views => 1,
+        if self.with_view(0, judge, found, find).is_err() {
+            self.find_all(found);
+        }
+    }
+
+    /// Calls `find` with the input of a view.
+    #[inline]
+    fn with_view(
+        &self,
+        view: usize,
+        judge: &mut Judge<'_>,
+        found: &mut Vec<u32>,
+        find: impl FnOnce(&[u8], &mut PatternCache, &mut Vec<u32>),
+    ) -> Result<(), TooLong> {
+        match self.source {
+            Source::Shared(number) => judge.with_shared_input(number, view, |input, patterns| {
+                find(input, patterns, found);
+            }),
+            Source::Url => {
+                let path = judge.state.current().view(view).path();
+                find(path, &mut judge.memory.patterns, found);
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends all rules, for an input that is too long to be expanded: that counts for rules that refuse.
+    fn find_all(&self, found: &mut Vec<u32>) {
+        found.extend(self.members.iter().map(|member| member.rule));
+    }
+}
+
+/// The search of an input for the rules to be judged.
+struct Scan<'s> {
+    index: &'s Index,
+    plan: &'s Plan,
+    gate: &'s InputGate,
+    memory: &'s mut InputMemory,
+}
+
+impl Scan<'_> {
+    /// Appends the rules that the input asks to be judged, in every view that matters.
+    fn views(&mut self, judge: &mut Judge<'_>, found: &mut Vec<u32>) {
+        judge.state.see();
+        let views = match self.gate.source {
+            _ if !self.gate.over_views => 1,
             Source::Url => judge.state.current().len(),
             Source::Shared(_) => judge.state.view_count(),
         };
         for view in 0..views {
-            let lent = match self.source {
-                Source::Shared(number) => judge.lent_input(number, view),
-                Source::Url => Some(judge.state.current().view(view).path()),
-            };
-            if let Some(input) = lent {
-                self.scan(input, memory, found);
-                continue;
-            }
-            let Some(input) = read(self.source, view, judge) else {
-                found.extend(self.longest.iter().map(|(rule, _)| *rule));
+            let gate = self.gate;
+            let read = gate.with_view(view, judge, found, |input, patterns, found| {
+                self.value(input, patterns, found);
+            });
+            if read.is_err() {
+                gate.find_all(found);
                 break;
-            };
-            self.scan(input, memory, found);
-        }
-    }
-
-    /// Calls `find` with an input of one view, which is the field of this name if there is one.
-    fn with_value(
-        &self,
-        name: Option<&str>,
-        judge: &mut Judge<'_>,
-        found: &mut Vec<u32>,
-        find: &mut impl FnMut(&[u8], &mut Vec<u32>),
-    ) {
-        let fields = judge.request.fields;
-        if let Some(value) = name.and_then(|name| fields.lone(name)) {
-            find(value, found);
-            return;
-        }
-        judge.state.see();
-        match read(self.source, 0, judge) {
-            Some(value) => find(value, found),
-            None => found.extend(self.longest.iter().map(|(rule, _)| *rule)),
+            }
         }
     }
 
     /// Appends the rules that a value of the input asks to be judged.
-    fn scan(&self, input: &[u8], memory: &mut InputMemory, found: &mut Vec<u32>) {
-        if input.len() > self.least {
-            let longer = self.longest.iter();
-            let longer = longer.filter(|(_, longest)| input.len() > *longest);
-            found.extend(longer.map(|(rule, _)| *rule));
+    fn value(&mut self, input: &[u8], patterns: &mut PatternCache, found: &mut Vec<u32>) {
+        let Self { gate, memory, .. } = self;
+        if input.len() > gate.least {
+            let longer = gate.members.iter();
+            let longer = longer.filter(|member| input.len() > member.longest);
+            found.extend(longer.map(|member| member.rule));
         }
-        self.gate.scan(input, &mut memory.seen, found);
-        self.tail.scan(input, &mut memory.tail, found);
+        gate.gate.scan(input, &mut memory.seen, &mut memory.hits);
+        if !memory.hits.is_empty() {
+            self.sift(input, patterns, found);
+        }
+        self.gate.tail.scan(input, &mut self.memory.tail, found);
+    }
+
+    /// Appends the rules whose texts were hit, unless bits tell that their pattern does not match.
+    #[inline(never)]
+    fn sift(&self, input: &[u8], patterns: &mut PatternCache, found: &mut Vec<u32>) {
+        let (mut start, mut sieve) = (0, patterns.sieve(input));
+        for hit in &self.memory.hits {
+            let (text, members) = self.gate.gate.text(*hit);
+            for member in members {
+                let Member { rule, pattern, .. } = self.gate.members[*member as usize];
+                let Some(part) = self.part(rule, input) else {
+                    continue;
+                };
+                if start != input.len() - part.len() {
+                    start = input.len() - part.len();
+                    sieve = patterns.sieve(part);
+                }
+                let place = hit.place.and_then(|place| place.checked_sub(start));
+                let clue = place.map(|place| Clue { text, place });
+                if !sieve.rules_out(&self.plan.patterns[pattern as usize], clue) {
+                    found.push(rule);
+                }
+            }
+        }
+    }
+
+    /// The part of an input that a rule sees, its end; `None` if it does not apply.
+    fn part<'i>(&self, rule: u32, input: &'i [u8]) -> Option<&'i [u8]> {
+        match self.gate.source {
+            Source::Shared(_) => Some(input),
+            Source::Url => {
+                let list = &self.index.lists[self.index.list_of[rule as usize] as usize];
+                relative(input, &self.plan.groups[list.group].scope)
+            }
+        }
     }
 }
 
@@ -382,14 +471,6 @@ fn tests(rule: &RequestPlan) -> impl Iterator<Item = (Source, bool, PatternTest)
     url.into_iter().chain(conditions)
 }
 
-/// The input in one view; `None` when it is too long to be expanded, which counts for rules that refuse.
-fn read<'j>(source: Source, view: usize, judge: &'j mut Judge<'_>) -> Option<&'j [u8]> {
-    match source {
-        Source::Shared(number) => judge.shared_input(number, view).ok(),
-        Source::Url => Some(judge.state.current().view(view).path()),
-    }
-}
-
 /// The first number of a sorted list that is not below `from`, looked for from a place on that only moves on.
 fn next(numbers: &[u32], at: &mut usize, from: u32) -> Option<u32> {
     while let Some(number) = numbers.get(*at) {
@@ -406,7 +487,7 @@ struct InputGateBuilder {
     over_views: bool,
     gate: GateBuilder,
     tail: ManyBuilder,
-    longest: Vec<(u32, usize)>,
+    members: Vec<Member>,
 }
 
 impl InputGateBuilder {
@@ -416,12 +497,12 @@ impl InputGateBuilder {
             gate: GateBuilder::default(),
             // A rule sees the path from its scope on.
             tail: ManyBuilder::new(source != Source::Url),
-            longest: Vec::new(),
+            members: Vec::new(),
         }
     }
 
     fn build(self, source: Source, plan: &Plan) -> InputGate {
-        let least = self.longest.iter().map(|(_, longest)| *longest).min();
+        let least = self.members.iter().map(|member| member.longest).min();
         InputGate {
             source,
             key: key(source, self.over_views, plan),
@@ -429,7 +510,7 @@ impl InputGateBuilder {
             gate: self.gate.build(),
             tail: self.tail.build(),
             least: least.unwrap_or(usize::MAX),
-            longest: self.longest,
+            members: self.members,
         }
     }
 }

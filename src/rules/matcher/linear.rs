@@ -1,9 +1,10 @@
 //! The obvious matcher: every rule in its order. Others are measured against it.
 
 use super::act::{self, Flow};
-use super::condition::{Sighted, Tester, conditions_hold, input_passes};
+use super::condition::{Tester, conditions_hold, input_passes};
 use super::watch::{Part, Reading, Tested, Unwatched, Watch};
 use crate::canon::path_has_prefix;
+use crate::rules::pattern::PatternCache;
 use crate::rules::plan::{Group, Input, Plan, RequestPlan};
 use crate::rules::recent::Recent;
 use crate::rules::scratch::{SetMemory, Work};
@@ -239,17 +240,27 @@ impl<W: Watch> Judge<'_, W> {
         holds
     }
 
-    /// The value of one of the plan's inputs in one view.
-    pub(super) fn shared_input(&mut self, number: usize, view: usize) -> Sighted<'_> {
-        let at = self.refresh(number, view);
-        let value = &self.memory.inputs[at];
-        value.outcome.map(|()| value.text.as_slice())
-    }
-
-    /// The value of one of the plan's inputs in one view, if it stands somewhere already.
-    pub(super) fn lent_input(&self, number: usize, view: usize) -> Option<&[u8]> {
+    /// Calls `find` with the value of one of the plan's inputs in one view, and with what patterns are searched with; a value
+    /// that stands somewhere already is not copied.
+    #[inline]
+    pub(super) fn with_shared_input(
+        &mut self,
+        number: usize,
+        view: usize,
+        find: impl FnOnce(&[u8], &mut PatternCache),
+    ) -> Result<(), TooLong> {
         let sight = sight(self.plan, self.request, self.state, view);
-        self.plan.inputs[number].lent(&|variable| sight.lend(variable))
+        if let Some(lent) = self.plan.inputs[number].lent(&|variable| sight.lend(variable)) {
+            find(lent, &mut self.memory.patterns);
+            return Ok(());
+        }
+        let at = self.refresh(number, view);
+        let SetMemory {
+            inputs, patterns, ..
+        } = &mut *self.memory;
+        inputs[at].outcome?;
+        find(&inputs[at].text, patterns);
+        Ok(())
     }
 
     /// Sees to it that an input has its value as the request is now, and says where.
@@ -313,7 +324,7 @@ fn url_groups(url: &[(bool, Captures)], view: usize) -> &Captures {
 }
 
 /// What `<match url>` sees of a path: relative to the scope, without a leading slash. `None` outside the scope.
-fn relative<'p>(path: &'p [u8], scope: &[u8]) -> Option<&'p [u8]> {
+pub(super) fn relative<'p>(path: &'p [u8], scope: &[u8]) -> Option<&'p [u8]> {
     if !path_has_prefix(path, scope) {
         return None;
     }

@@ -6,11 +6,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::backtrack::Machine;
 use super::follow::FollowMemory;
 use super::limits;
-use super::quick::Quick;
+use super::quick::{Clue, Quick};
 use super::search::Built;
 use super::text::{Text, TextBuffer};
 use super::texts::{RecentInput, RecentInputs};
-use super::{Matched, Tree};
+use super::{Matched, Pattern, Tree};
 
 /// Programs built on first use and the memory of searches; one for each worker, for any patterns.
 ///
@@ -30,13 +30,7 @@ use super::{Matched, Tree};
 /// ```
 #[derive(Debug)]
 pub struct PatternCache {
-    slots: Vec<Slot>,
-    /// Where the programs of a pattern are.
-    index: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
-    /// The slot that is next to be judged when memory is short.
-    hand: usize,
-    /// Searches by automata since memory was last counted; a new slot counts as many.
-    since_count: u32,
+    slots: Slots,
     /// Searches that ran out of steps since this was taken last.
     out_of_steps: u64,
     machine: Machine,
@@ -76,10 +70,7 @@ impl Left {
 impl Default for PatternCache {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
-            index: HashMap::default(),
-            hand: 0,
-            since_count: 0,
+            slots: Slots::default(),
             out_of_steps: 0,
             machine: Machine::default(),
             follow: FollowMemory::default(),
@@ -90,18 +81,42 @@ impl Default for PatternCache {
     }
 }
 
+/// What was made of patterns.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    all: Vec<Slot>,
+    /// Where the programs of a pattern are.
+    index: HashMap<u64, usize, BuildHasherDefault<IdHasher>>,
+    /// The slot that is next to be judged when memory is short.
+    hand: usize,
+    /// Searches by automata since memory was last counted; a new slot counts as many.
+    since_count: u32,
+}
+
 /// What was made of one pattern.
 #[derive(Debug)]
 pub(super) struct Slot {
     pattern: u64,
     used: bool,
-    pub(super) quick: Option<Quick>,
+    quick: Option<Quick>,
     /// Kept for patterns that need more than the quick program.
     pub(super) tree: Option<Box<Tree>>,
     pub(super) built: Built,
 }
 
 impl Slot {
+    /// What may decide by bits about the pattern, of which this is the slot.
+    pub(super) fn quick(&mut self, pattern: &Pattern) -> &mut Quick {
+        self.quick.get_or_insert_with(|| {
+            let read = pattern.tree();
+            let quick = Quick::new(&read);
+            if !quick.decides() {
+                self.tree = Some(Box::new(read));
+            }
+            quick
+        })
+    }
+
     fn memory(&self) -> usize {
         let tree = self.tree.as_ref();
         self.quick.as_ref().map_or(0, Quick::memory)
@@ -156,10 +171,7 @@ impl PatternCache {
 
     /// About how many bytes it occupies.
     pub fn memory(&self) -> usize {
-        let built: usize = self.slots.iter().map(Slot::memory).sum();
-        built
-            + self.slots.capacity() * size_of::<Slot>()
-            + self.index.capacity() * size_of::<(u64, usize)>()
+        self.slots.memory()
             + self.machine.memory()
             + self.follow.memory()
             + self.text.memory()
@@ -181,21 +193,13 @@ impl PatternCache {
 
     /// What a search for this pattern in this input works with.
     pub(super) fn prepare<'t>(&'t mut self, pattern: u64, input: &'t [u8]) -> Place<'t> {
-        if self.since_count >= SEARCHES_BETWEEN_COUNTS {
-            self.since_count = 0;
-            self.keep_within(limits::CACHE_BYTES);
-        }
-        let number = match self.index.get(&pattern) {
-            Some(number) => *number,
-            None => self.insert(pattern),
-        };
-        let slot = &mut self.slots[number];
-        slot.used = true;
+        self.count_memory();
         let recent = self.recent.find(input).filter(|recent| recent.is_ascii());
         let text = match recent {
             Some(_) => Text::of_ascii(input),
             None => self.text.read(input),
         };
+        let (slot, since_count) = self.slots.of(pattern);
         Place {
             text,
             slot,
@@ -203,40 +207,111 @@ impl PatternCache {
             follow: &mut self.follow,
             recent,
             left: &mut self.left,
-            since_count: &mut self.since_count,
+            since_count,
         }
+    }
+
+    /// What rules out patterns for this input.
+    pub(in crate::rules) fn sieve<'t>(&'t mut self, input: &'t [u8]) -> Sieve<'t> {
+        self.count_memory();
+        let recent = self.recent.find(input).filter(|recent| recent.is_ascii());
+        let text = match recent {
+            Some(_) => Text::of_ascii(input),
+            None => self.text.read(input),
+        };
+        Sieve {
+            text,
+            recent,
+            slots: &mut self.slots,
+        }
+    }
+
+    /// Now and then, sees to it that programs keep within their bound.
+    fn count_memory(&mut self) {
+        if self.slots.since_count >= SEARCHES_BETWEEN_COUNTS {
+            self.slots.since_count = 0;
+            self.keep_within(limits::CACHE_BYTES);
+        }
+    }
+
+    fn keep_within(&mut self, bytes: usize) {
+        let memory = self.memory();
+        self.slots.drop_some(memory.saturating_sub(bytes));
+    }
+}
+
+/// Rules out patterns for one input.
+#[derive(Debug)]
+pub(in crate::rules) struct Sieve<'t> {
+    text: Text<'t>,
+    recent: Option<&'t mut RecentInput>,
+    slots: &'t mut Slots,
+}
+
+impl Sieve<'_> {
+    /// Whether bits tell that the pattern does not match, given where a text stands in the input.
+    ///
+    /// Then no search for it matches, nor runs out of steps.
+    pub(in crate::rules) fn rules_out(
+        &mut self,
+        pattern: &Pattern,
+        clue: Option<Clue<'_>>,
+    ) -> bool {
+        let clue = clue.filter(|_| self.text.is_ascii());
+        let (slot, _) = self.slots.of(pattern.id);
+        let quick = slot.quick(pattern);
+        pattern.is_affordable(self.text)
+            && quick.verdict(self.text, self.recent.as_deref_mut(), clue) == Some(false)
+    }
+}
+
+impl Slots {
+    /// The slot of a pattern, and the searches since memory was last counted.
+    fn of(&mut self, pattern: u64) -> (&mut Slot, &mut u32) {
+        let number = match self.index.get(&pattern) {
+            Some(number) => *number,
+            None => self.insert(pattern),
+        };
+        let slot = &mut self.all[number];
+        slot.used = true;
+        (slot, &mut self.since_count)
     }
 
     fn insert(&mut self, pattern: u64) -> usize {
         self.since_count += SEARCHES_PER_SLOT;
-        self.slots.push(Slot {
+        self.all.push(Slot {
             pattern,
             used: true,
             quick: None,
             tree: None,
             built: Built::default(),
         });
-        let number = self.slots.len() - 1;
+        let number = self.all.len() - 1;
         self.index.insert(pattern, number);
         number
     }
 
-    /// Drops programs until what is left needs no more than this: those that no search used since the hand last came
-    /// by go first.
-    fn keep_within(&mut self, bytes: usize) {
-        let mut memory = self.memory();
-        while memory > bytes && !self.slots.is_empty() {
-            self.hand %= self.slots.len();
-            let slot = &mut self.slots[self.hand];
+    fn memory(&self) -> usize {
+        self.all.iter().map(Slot::memory).sum::<usize>()
+            + self.all.capacity() * size_of::<Slot>()
+            + self.index.capacity() * size_of::<(u64, usize)>()
+    }
+
+    /// Drops programs of so many bytes: those that no search used since the hand last came by go first.
+    fn drop_some(&mut self, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 && !self.all.is_empty() {
+            self.hand %= self.all.len();
+            let slot = &mut self.all[self.hand];
             if slot.used {
                 slot.used = false;
                 self.hand += 1;
                 continue;
             }
-            memory = memory.saturating_sub(slot.memory());
-            let dropped = self.slots.swap_remove(self.hand);
+            left = left.saturating_sub(slot.memory());
+            let dropped = self.all.swap_remove(self.hand);
             self.index.remove(&dropped.pattern);
-            if let Some(moved) = self.slots.get(self.hand) {
+            if let Some(moved) = self.all.get(self.hand) {
                 self.index.insert(moved.pattern, self.hand);
             }
         }
@@ -290,14 +365,14 @@ mod tests {
         cache.keep_within(full / 2);
         assert!(cache.memory() <= full / 2);
         for pattern in &patterns[20..30] {
-            assert!(cache.index.contains_key(&pattern.id));
+            assert!(cache.slots.index.contains_key(&pattern.id));
         }
         for (number, pattern) in patterns.iter().enumerate() {
             let input = format!("a{number}b,c");
             assert_eq!(pattern.is_match(&mut cache, input.as_bytes()), Matched::Yes);
         }
         cache.keep_within(0);
-        assert!(cache.slots.is_empty() && cache.index.is_empty());
+        assert!(cache.slots.all.is_empty() && cache.slots.index.is_empty());
     }
 
     fn new(text: &str) -> Pattern {
@@ -305,7 +380,7 @@ mod tests {
     }
 
     fn engines(cache: &PatternCache) -> usize {
-        let slots = cache.slots.iter();
+        let slots = cache.slots.all.iter();
         slots.filter(|slot| slot.built.has_engine()).count()
     }
 

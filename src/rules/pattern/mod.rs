@@ -35,13 +35,14 @@ pub(in crate::rules) use ast::{Ast, Node, NodeId};
 pub use cache::PatternCache;
 pub use error::PatternError;
 pub use groups::Groups;
+pub(in crate::rules) use quick::Clue;
 pub(in crate::rules) use reader::Reader;
 pub(in crate::rules) use shift::{Many, ManyBuilder, ManyMemory};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cache::{Place, Slot};
+use cache::Place;
 use plan::{Plan, Shape};
 use quick::Quick;
 use search::Search;
@@ -162,6 +163,7 @@ pub struct Pattern {
     text: Arc<str>,
     syntax: PatternSyntax,
     options: PatternOptions,
+    takes_all: bool,
     groups: u32,
     /// An upper bound on the states of its automata.
     states: u32,
@@ -256,6 +258,7 @@ impl Pattern {
             text: Arc::clone(text),
             syntax,
             options,
+            takes_all: tree.plan.takes_all,
             groups: tree.ast.groups(),
             states: tree.plan.states,
         };
@@ -274,6 +277,9 @@ impl Pattern {
 
     /// Whether the pattern matches somewhere in the input.
     pub fn is_match(&self, cache: &mut PatternCache, input: &[u8]) -> Matched {
+        if self.takes_all {
+            return Matched::Yes;
+        }
         let found = self.verdict(cache, input);
         cache.note(found)
     }
@@ -283,16 +289,8 @@ impl Pattern {
         if !self.is_affordable(place.text) {
             return Matched::OutOfSteps;
         }
-        let Slot { quick, tree, .. } = &mut *place.slot;
-        let quick = quick.get_or_insert_with(|| {
-            let read = self.tree();
-            let quick = Quick::new(&read);
-            if !quick.decides() {
-                *tree = Some(Box::new(read));
-            }
-            quick
-        });
-        match quick.verdict(place.text, place.recent.take()) {
+        let quick = place.slot.quick(self);
+        match quick.verdict(place.text, place.recent.take(), None) {
             Some(true) => Matched::Yes,
             Some(false) => Matched::No,
             None => match self.search(&mut place) {
@@ -676,7 +674,7 @@ mod tests {
                 ..PatternOptions::default()
             };
             let pattern = new(&text, PatternSyntax::EcmaScript, options);
-            let mut quick = Quick::new(&pattern.tree());
+            let quick = Quick::new(&pattern.tree());
             let mut many = ManyBuilder::new(true);
             let in_many = many.add(&pattern.tree(), 7);
             let many = many.build();
@@ -702,7 +700,7 @@ mod tests {
                     input
                 );
                 let mut place = cache.prepare(pattern.id, input);
-                if let Some(verdict) = quick.verdict(place.text, place.recent.take()) {
+                if let Some(verdict) = quick.verdict(place.text, place.recent.take(), None) {
                     prop_assert_eq!(verdict, expected, "{:?} on {:?}", &text, input);
                 }
                 if in_many && expected {

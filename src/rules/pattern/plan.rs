@@ -14,6 +14,8 @@ pub(super) struct Plan {
     pub(super) ends_alike: bool,
     /// An upper bound on the states of its automata.
     pub(super) states: u32,
+    /// It matches every input, as the pattern of most rules for the URL does.
+    pub(super) takes_all: bool,
 }
 
 /// What decides whether there is a match.
@@ -67,7 +69,28 @@ impl Plan {
             shape: shape(ast, &facts),
             ends_alike: !nullable_rounds,
             states: size::states(ast),
+            takes_all: takes_nothing(ast, ast.root()),
         }
+    }
+}
+
+/// Whether this part can match without taking a unit or asking for anything, wherever that is.
+///
+/// Recursion ends with the nesting limit of the parser.
+fn takes_nothing(ast: &Ast, id: NodeId) -> bool {
+    let of = |id: &NodeId| takes_nothing(ast, *id);
+    match ast.node(id) {
+        Node::Alternate(kids) => ast.kids(kids).iter().any(of),
+        Node::Concat(kids) => ast.kids(kids).iter().all(of),
+        Node::Empty | Node::Repeat { min: 0, .. } => true,
+        Node::Group { sub, .. } | Node::Repeat { sub, .. } => of(&sub),
+        Node::Backreference(_)
+        | Node::Boundary { .. }
+        | Node::Class(_)
+        | Node::End
+        | Node::Look { .. }
+        | Node::Start
+        | Node::Unit(_) => false,
     }
 }
 
@@ -170,6 +193,27 @@ mod tests {
                 }
             };
             assert_eq!(found, shape, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_ask_for_nothing_are_known() {
+        for (text, takes_all) in [
+            ("", true),
+            (".*", true),
+            ("(.*)", true),
+            ("(a|b?)c*(?:d{0,3}|e)", true),
+            ("(?:a*){2}", true),
+            ("a|", true),
+            ("a", false),
+            ("^.*", false),
+            (".*$", false),
+            ("a*b", false),
+            ("(?=a)|a", false),
+            ("(a)*\\1", false),
+        ] {
+            let ast = ecmascript::parse(text, false, false).unwrap();
+            assert_eq!(Plan::new(&ast).takes_all, takes_all, "{text}");
         }
     }
 

@@ -2,11 +2,10 @@
 
 use super::Tree;
 use super::ast::{Ast, NodeId};
-use super::limits;
 use super::plan::{Reach, Shape};
-use super::shift::{Builder, Program, Registers};
+use super::shift::{Builder, Program};
 use super::text::Text;
-use super::texts::{self, RecentInput, Texts, texts};
+use super::texts::{self, RecentInput, Required, Texts, texts};
 
 /// What decides about one pattern; built in microseconds.
 #[derive(Debug, Default)]
@@ -15,7 +14,6 @@ pub(super) struct Quick {
     parts: Vec<Part>,
     /// Only a text of one line is decided.
     one_line: bool,
-    registers: Registers,
 }
 
 /// What decides about a part of a pattern.
@@ -28,34 +26,64 @@ struct Part {
     program: Program,
 }
 
+/// Where a text stands in an input of ASCII.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::rules) struct Clue<'c> {
+    /// The text in lower case.
+    pub(in crate::rules) text: &'c [u8],
+    /// The only place of it, without regard to the case of letters.
+    pub(in crate::rules) place: usize,
+}
+
 impl Part {
     fn new(ast: &Ast, root: NodeId, program: Program) -> Self {
         let texts = texts(ast, root);
         let first = texts.first();
         Self {
-            reach: first.and_then(|text| program.reach_before(text.needle())),
+            reach: first.and_then(|first| program.reach_before(first.text())),
             texts,
             program,
         }
     }
 
-    fn is_match(&self, text: Text<'_>, folded: Option<&[u8]>, registers: &mut Registers) -> bool {
-        let mut from = 0;
-        if let Some(folded) = folded {
-            let (mut behind, mut first) = (0, None);
-            for text in &self.texts {
-                let Some(at) = text.find(&folded[behind..]) else {
-                    return false;
-                };
-                first = first.or(Some(at));
-                behind += at + text.needle().len();
-            }
-            from = match (first, self.reach) {
-                (Some(first), Some(reach)) => first.saturating_sub(reach),
-                _ => 0,
+    fn is_match(
+        &self,
+        text: Text<'_>,
+        mut recent: Option<&mut RecentInput>,
+        clue: Option<Clue<'_>>,
+    ) -> bool {
+        let of_first = |clue: &Clue<'_>| self.texts.first().map(Required::text) == Some(clue.text);
+        let clue = clue.filter(of_first);
+        let (mut behind, mut first) = (0, None);
+        for (number, required) in self.texts.iter().enumerate() {
+            let place = match clue {
+                Some(clue) if number == 0 => Some(clue.place),
+                _ if !required.can_be_sought(recent.is_some()) => continue,
+                _ => required.find(text.bytes(), recent.as_deref_mut(), behind),
             };
+            let Some(place) = place else {
+                return false;
+            };
+            if number == 0 {
+                first = Some(place);
+            }
+            behind = place + required.text().len();
         }
-        self.program.is_match(text, from, folded, registers)
+        let start = first
+            .zip(self.reach)
+            .map(|(first, reach)| first.checked_sub(reach));
+        match start {
+            // Every match begins so far before the text, which stands nowhere else.
+            Some(start) if clue.is_some() => {
+                start.is_some_and(|start| self.program.is_match_at(text, start))
+            }
+            _ => {
+                let from = start.flatten().unwrap_or(0);
+                let recent = recent.filter(|_| self.texts.iter().any(Required::has_letters));
+                let folded = recent.map(|recent| recent.folded());
+                self.program.is_match(text, from, folded)
+            }
+        }
     }
 }
 
@@ -67,9 +95,8 @@ impl Quick {
     fn of(Tree { ast, plan }: &Tree) -> Option<Self> {
         let program = |root, looks_hold| {
             let mut builder = Builder::default();
-            let fits =
-                builder.add(ast, root, looks_hold) && builder.steps() <= 64 * limits::SHIFT_WORDS;
-            let program = if fits { builder.build() } else { None };
+            let fits = builder.add(ast, root, looks_hold);
+            let program = fits.then(|| builder.build()).flatten();
             program.map(|program| Part::new(ast, root, program))
         };
         let mut quick = Self::default();
@@ -109,19 +136,16 @@ impl Quick {
 
     /// Whether the pattern matches; `None` if this cannot tell.
     pub(super) fn verdict(
-        &mut self,
+        &self,
         text: Text<'_>,
-        recent: Option<&mut RecentInput>,
+        mut recent: Option<&mut RecentInput>,
+        clue: Option<Clue<'_>>,
     ) -> Option<bool> {
         if !self.decides() || (self.one_line && !is_one_line(text)) {
             return None;
         }
-        let has_texts = self.parts.iter().any(|part| !part.texts.is_empty());
-        let recent = recent.filter(|_| has_texts);
-        let folded = recent.map(|recent| recent.folded());
-        let registers = &mut self.registers;
         let mut parts = self.parts.iter();
-        Some(parts.all(|part| part.is_match(text, folded, registers)))
+        Some(parts.all(|part| part.is_match(text, recent.as_deref_mut(), clue)))
     }
 
     /// Words of bits that each unit of a text is met with.
@@ -133,7 +157,7 @@ impl Quick {
     pub(super) fn memory(&self) -> usize {
         let parts = self.parts.iter();
         let parts = parts.map(|part| part.program.memory() + texts::memory(&part.texts));
-        parts.sum::<usize>() + self.registers.memory()
+        parts.sum()
     }
 }
 
@@ -147,6 +171,7 @@ fn is_one_line(text: Text<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::rules::pattern::{Matched, Pattern, PatternCache, PatternOptions, PatternSyntax};
 
     #[test]
@@ -165,6 +190,53 @@ mod tests {
             let pattern = Pattern::new(text, PatternSyntax::EcmaScript, options).unwrap();
             let found = pattern.is_match(&mut PatternCache::new(), input.as_bytes());
             assert_eq!(found, expected, "{text} on {input}");
+        }
+    }
+
+    #[test]
+    fn knowing_where_a_text_stands_changes_no_verdict() {
+        let long = format!("word{}(.*);", "[a-z]{3}-".repeat(40));
+        let long_match = format!("..word{}1;", "abc-".repeat(40));
+        for (pattern, text, input, expected) in [
+            ("x-n=(.+)/(.+)~(.+)", "x-n=", "a; X-N=b/c~d", true),
+            ("x-n=(.+)/(.+)~(.+)", "x-n=", "a/b~c; X-N=bcd", false),
+            ("x-n=(.+)/(.+)~(.+)", "x-n=", "a; X-N=b/c\n~d", false),
+            ("[0-9]{2}word[a-z]", "word", "123WORDx", true),
+            ("[0-9]{2}word[a-z]", "word", "x3wordx", false),
+            ("[0-9]{2}word[a-z]", "word", "1x2word1", false),
+            ("^word", "word", " word", false),
+            ("word$", "word", "a word", true),
+            ("word$", "word", "a word ", false),
+            ("word|other", "word", "some other word", true),
+            ("a*bword[0-9]", "bword", "aaabword1", true),
+            ("(?=.*word)(?=.*other)", "word", "other word", true),
+            ("(?=.*word)(?=.*other)", "word", "othe word", false),
+            ("(?=.*other)(?=.*word)", "word", "word other", true),
+            (&long, "word", &long_match, true),
+            (&long, "word", &long_match[..150], false),
+        ] {
+            let options = PatternOptions::default();
+            let pattern = Pattern::new(pattern, PatternSyntax::EcmaScript, options).unwrap();
+            let mut cache = PatternCache::new();
+            // Short inputs are not remembered in small letters.
+            for before in [String::new(), "+ ".repeat(50)] {
+                let input = before + input;
+                let found = pattern.is_match(&mut cache, input.as_bytes());
+                assert_eq!(found == Matched::Yes, expected, "{input}");
+                let place = input.to_ascii_lowercase().find(text);
+                let clue = Clue {
+                    text: text.as_bytes(),
+                    place: place.unwrap(),
+                };
+                for clue in [None, Some(clue)] {
+                    let mut sieve = cache.sieve(input.as_bytes());
+                    assert_eq!(
+                        sieve.rules_out(&pattern, clue),
+                        !expected,
+                        "{input} {clue:?}"
+                    );
+                }
+            }
         }
     }
 }

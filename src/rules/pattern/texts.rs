@@ -16,8 +16,55 @@ const MIN_BYTES: usize = 3;
 /// The lengths of inputs that are remembered: shorter ones are read at once, and longer ones take memory.
 const REMEMBERED: RangeInclusive<usize> = 64..=64 * 1024;
 
-/// Texts in lower case which stand in every match, one behind the other.
-pub(super) type Texts = Box<[Finder<'static>]>;
+/// Texts which stand in every match, one behind the other.
+pub(super) type Texts = Box<[Required]>;
+
+/// A text that stands in every match.
+#[derive(Debug)]
+pub(super) struct Required {
+    finder: Finder<'static>,
+    has_letters: bool,
+}
+
+impl Required {
+    fn new(text: &[u8]) -> Self {
+        Self {
+            finder: Finder::new(text).into_owned(),
+            has_letters: text.iter().any(u8::is_ascii_alphabetic),
+        }
+    }
+
+    /// The text, in lower case.
+    pub(super) fn text(&self) -> &[u8] {
+        self.finder.needle()
+    }
+
+    pub(super) const fn has_letters(&self) -> bool {
+        self.has_letters
+    }
+
+    /// Whether it can be looked for in an input whose small letters are known, or in one whose are not.
+    pub(super) const fn can_be_sought(&self, letters_are_known: bool) -> bool {
+        letters_are_known || !self.has_letters
+    }
+
+    /// The first place from this one on at which it stands, as far as it [can be sought](Self::can_be_sought).
+    pub(super) fn find(
+        &self,
+        bytes: &[u8],
+        recent: Option<&mut RecentInput>,
+        from: usize,
+    ) -> Option<usize> {
+        let folded = recent.filter(|_| self.has_letters);
+        let rest = folded.map_or(bytes, |recent| recent.folded()).get(from..)?;
+        Some(from + self.finder.find(rest)?)
+    }
+
+    /// About how many bytes it occupies.
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.text().len()
+    }
+}
 
 /// The texts that stand in every match of this part of a pattern, in their order.
 pub(super) fn texts(ast: &Ast, root: NodeId) -> Texts {
@@ -35,13 +82,12 @@ pub(super) fn texts(ast: &Ast, root: NodeId) -> Texts {
         let shortest = (0..texts.len()).min_by_key(|at| texts[*at].len());
         texts.remove(shortest.unwrap_or_default());
     }
-    let finder = |text: Vec<u8>| Finder::new(&text).into_owned();
-    texts.into_iter().map(finder).collect()
+    texts.iter().map(|text| Required::new(text)).collect()
 }
 
 /// How many bytes texts occupy, about.
 pub(super) fn memory(texts: &Texts) -> usize {
-    size_of_val(&**texts) + texts.iter().map(|text| text.needle().len()).sum::<usize>()
+    texts.iter().map(Required::memory).sum()
 }
 
 struct Reader<'a> {
@@ -187,7 +233,7 @@ mod tests {
         ] {
             let ast = ecmascript::parse(pattern, true, false).unwrap();
             let found = texts(&ast, ast.root());
-            let found: Vec<_> = found.iter().map(|text| text.needle()).collect();
+            let found: Vec<_> = found.iter().map(Required::text).collect();
             let expected: Vec<_> = expected.iter().map(|text| text.as_bytes()).collect();
             assert_eq!(found, expected, "{pattern}");
         }

@@ -38,9 +38,17 @@ pub(super) struct Gate {
 /// What a gate remembers between scans.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// For each text, the scan that found it last.
-    last: Vec<u32>,
+    /// For each text, the scan that found it last and the number of the hit.
+    last: Vec<(u32, u32)>,
     scan: u32,
+}
+
+/// A text that stands in an input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Hit {
+    text: u32,
+    /// The place, if there is no other.
+    pub(super) place: Option<usize>,
 }
 
 /// A gate under construction.
@@ -116,27 +124,40 @@ impl GateBuilder {
 }
 
 impl Gate {
-    /// Appends the rules of every text in the input, some perhaps more than once.
-    pub(super) fn scan(&self, input: &[u8], seen: &mut Seen, found: &mut Vec<u32>) {
+    /// Lists every text in the input.
+    pub(super) fn scan(&self, input: &[u8], seen: &mut Seen, hits: &mut Vec<Hit>) {
         seen.begin(self.texts.len());
+        hits.clear();
         let mut finds = Finds {
             gate: self,
             input,
             seen,
-            found,
+            hits,
         };
         for table in &self.tables {
             table.scan(input, &mut |text, at| finds.take(text, at));
         }
     }
 
+    /// The text of a hit and its rules.
+    pub(super) fn text(&self, hit: Hit) -> (&[u8], &[u32]) {
+        self.numbered(hit.text as usize)
+    }
+
+    #[inline]
+    fn numbered(&self, text: usize) -> (&[u8], &[u32]) {
+        let ((first, rules), (end, rules_end)) = (self.texts[text], self.texts[text + 1]);
+        (
+            &self.bytes[first as usize..end as usize],
+            &self.rules[rules as usize..rules_end as usize],
+        )
+    }
+
     /// Calls `visit` with every text and each of its rules.
     pub(super) fn each<'g>(&'g self, visit: &mut impl FnMut(&'g [u8], u32)) {
-        for ends in self.texts.windows(2) {
-            let ((first, rules), (end, rules_end)) = (ends[0], ends[1]);
-            for rule in &self.rules[rules as usize..rules_end as usize] {
-                visit(&self.bytes[first as usize..end as usize], *rule);
-            }
+        for text in 0..self.texts.len() - 1 {
+            let (text, rules) = self.numbered(text);
+            rules.iter().for_each(|rule| visit(text, *rule));
         }
     }
 
@@ -152,40 +173,50 @@ struct Finds<'s> {
     gate: &'s Gate,
     input: &'s [u8],
     seen: &'s mut Seen,
-    found: &'s mut Vec<u32>,
+    hits: &'s mut Vec<Hit>,
 }
 
 impl Finds<'_> {
-    /// Takes the rules of a text that may stand at a place, if it does and is new.
+    /// Notes a text that may stand at a place, if it does; one that may stand at another, too, has none.
     #[inline(never)]
-    fn take(&mut self, text: u32, at: usize) {
-        let text = text as usize;
-        if self.seen.last[text] == self.seen.scan {
+    fn take(&mut self, number: u32, place: usize) {
+        let (scan, hit) = self.seen.last[number as usize];
+        if scan == self.seen.scan {
+            self.hits[hit as usize].place = None;
             return;
         }
-        let (first, rules) = self.gate.texts[text];
-        let (end, rules_end) = self.gate.texts[text + 1];
-        let wanted = &self.gate.bytes[first as usize..end as usize];
-        let there = self.input.get(at..);
+        let (wanted, _) = self.gate.numbered(number as usize);
+        let there = self.input.get(place..);
         let there = there.and_then(|rest| rest.get(..wanted.len()));
-        if there.is_some_and(|there| is_like(there, wanted) && there.eq_ignore_ascii_case(wanted)) {
-            self.seen.last[text] = self.seen.scan;
-            let rules = &self.gate.rules[rules as usize..rules_end as usize];
-            self.found.extend_from_slice(rules);
+        if there.is_some_and(|there| is_alike(there, wanted)) {
+            self.seen.last[number as usize] = (self.seen.scan, self.hits.len() as u32);
+            self.hits.push(Hit {
+                text: number,
+                place: Some(place),
+            });
         }
     }
 }
 
-/// Whether bytes differ at most in the bit that letters of either case differ in, which takes a comparison for eight: nearly
-/// all that look like a text and are none differ in others. As many as have not eight are taken to be alike.
-fn is_like(bytes: &[u8], others: &[u8]) -> bool {
-    let fold = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | 0x2020_2020_2020_2020;
+/// Whether bytes are as many others, without regard to the case of letters.
+///
+/// Eight are compared at a time, for the bits that both cases share: nearly all that look like a text and are none differ in
+/// these, and nearly all that are one do not differ.
+fn is_alike(bytes: &[u8], others: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
     let (Some(last), Some(other_last)) = (bytes.last_chunk(), others.last_chunk()) else {
-        return true;
+        return bytes.eq_ignore_ascii_case(others);
     };
     let (chunks, other_chunks) = (bytes.as_chunks().0, others.as_chunks().0);
-    let mut pairs = chunks.iter().zip(other_chunks);
-    pairs.all(|(chunk, other)| fold(chunk) == fold(other)) && fold(last) == fold(other_last)
+    let pairs = chunks.iter().zip(other_chunks).chain([(last, other_last)]);
+    let mut differing = 0;
+    for (chunk, other) in pairs {
+        differing |= u64::from_ne_bytes(*chunk) ^ u64::from_ne_bytes(*other);
+        if differing & !CASE != 0 {
+            return false;
+        }
+    }
+    differing == 0 || bytes.eq_ignore_ascii_case(others)
 }
 
 impl Seen {
@@ -195,7 +226,7 @@ impl Seen {
             self.last.clear();
             self.scan = 1;
         }
-        self.last.resize(texts, 0);
+        self.last.resize(texts, (0, 0));
     }
 }
 
@@ -212,8 +243,13 @@ mod tests {
     }
 
     fn found(gate: &Gate, seen: &mut Seen, input: &str) -> Vec<u32> {
-        let mut found = Vec::new();
-        gate.scan(input.as_bytes(), seen, &mut found);
+        let mut hits = Vec::new();
+        gate.scan(input.as_bytes(), seen, &mut hits);
+        let mut found: Vec<_> = hits
+            .iter()
+            .flat_map(|hit| gate.text(*hit).1)
+            .copied()
+            .collect();
         found.sort_unstable();
         found
     }
@@ -234,6 +270,53 @@ mod tests {
             ("@[`{", &[4]),
         ] {
             assert_eq!(found(&gate, &mut seen, input), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_alike_that_differ_in_case_only() {
+        for (one, other, alike) in [
+            ("", "", true),
+            ("ab", "aB", true),
+            ("ab", "ac", false),
+            ("abcdefgh", "abcdefgh", true),
+            ("abcdefgh", "aBcdefgH", true),
+            ("abcdefgh", "abcdefgi", false),
+            ("abcdefg@", "abcdefg`", false),
+            ("abcdefghij", "abcdefghiJ", true),
+            ("abcdefghij", "abcdefghik", false),
+            ("abcdefghij[klmnop", "abcdefghij{klmnop", false),
+            ("abcdefghijklmnopq", "ABCDEFGHIJKLMNOPQ", true),
+            ("xbcdefghijklmnopq", "ABCDEFGHIJKLMNOPQ", false),
+        ] {
+            assert_eq!(
+                is_alike(one.as_bytes(), other.as_bytes()),
+                alike,
+                "{one} {other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_has_a_place_where_it_stands_once() {
+        let gate = gate(&["powershell", "aaaaaaaaaa", "ab"]);
+        let mut seen = Seen::default();
+        let mut hits = Vec::new();
+        for (input, expected) in [
+            ("", &[][..]),
+            ("..powershell", &[("powershell", Some(2))]),
+            ("powershell PowerShell", &[("powershell", None)]),
+            ("xxaB", &[("ab", Some(2))]),
+            ("abab", &[("ab", None)]),
+            ("aaaaaaaaa", &[]),
+            ("...aaaaaaaaaaa", &[("aaaaaaaaaa", None)]),
+        ] {
+            gate.scan(input.as_bytes(), &mut seen, &mut hits);
+            let found = hits.iter().map(|hit| (gate.text(*hit).0, hit.place));
+            let expected = expected
+                .iter()
+                .map(|(text, place)| (text.as_bytes(), *place));
+            assert!(found.eq(expected), "{input} {hits:?}");
         }
     }
 

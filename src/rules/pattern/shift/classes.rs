@@ -15,30 +15,27 @@ pub(super) struct ClassMap {
 }
 
 impl ClassMap {
-    /// The class of the unit that begins here, which is stepped over.
+    /// The class of the unit that begins here, and how many bytes it has.
     #[inline]
-    pub(super) fn class(&self, bytes: &[u8], at: &mut usize) -> usize {
-        let byte = bytes[*at];
-        if let Some(class) = self.ascii.get(usize::from(byte)) {
-            *at += 1;
-            return usize::from(*class);
+    pub(super) fn class(&self, bytes: &[u8], at: usize) -> (usize, usize) {
+        match self.ascii.get(usize::from(bytes[at])) {
+            Some(class) => (usize::from(*class), 1),
+            None => self.wide_class(bytes, at),
         }
-        self.wide_class(bytes, at)
     }
 
     #[cold]
-    fn wide_class(&self, bytes: &[u8], at: &mut usize) -> usize {
-        let part = |ahead: usize| u16::from(bytes.get(*at + ahead).copied().unwrap_or(0) & 0x3f);
-        let lead = bytes[*at];
+    fn wide_class(&self, bytes: &[u8], at: usize) -> (usize, usize) {
+        let part = |ahead: usize| u16::from(bytes.get(at + ahead).copied().unwrap_or(0) & 0x3f);
+        let lead = bytes[at];
         let (unit, length) = if lead < 0xe0 {
             (u16::from(lead & 0x1f) << 6 | part(1), 2)
         } else {
             (u16::from(lead & 0x0f) << 12 | part(1) << 6 | part(2), 3)
         };
-        *at += length;
         let run = self.wide.partition_point(|(start, _)| *start <= unit);
         let class = run.checked_sub(1).map_or(0, |run| self.wide[run].1);
-        usize::from(class)
+        (usize::from(class), length)
     }
 
     /// How many bytes it occupies beside itself.

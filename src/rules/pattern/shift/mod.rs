@@ -16,4 +16,4 @@ mod trie;
 
 pub(super) use many::steps_together;
 pub(in crate::rules) use many::{Many, ManyBuilder, ManyMemory};
-pub(super) use program::{Builder, Program, Registers};
+pub(super) use program::{Builder, Program};

@@ -4,6 +4,7 @@ use super::classes::{ClassMap, Classes};
 use super::jump::{Jump, Lead, jump, lead, places};
 use super::row::{Row, Sets, rows};
 use crate::rules::pattern::ast::{Ast, NodeId};
+use crate::rules::pattern::limits::SHIFT_WORDS as MAX_WORDS;
 use crate::rules::pattern::text::Text;
 
 /// A pattern, or a part of one, to be made a program.
@@ -28,11 +29,12 @@ pub(in crate::rules::pattern) struct Program {
     /// Where to look for the next possible match when none is under way.
     jump: Option<Jump>,
     lead: Option<Lead>,
-    /// Whether a match may begin elsewhere than at the start.
+    /// Whether a match may begin elsewhere than at the start, and whether every one may.
     floats: bool,
+    floats_only: bool,
 }
 
-/// What is the same for all units: five kinds of bits, a word of each after the other, together since a search reads
+/// What is the same for all units: six kinds of bits, a word of each after the other, together since a search reads
 /// them all.
 #[derive(Debug)]
 struct Words {
@@ -50,11 +52,14 @@ const INNER: usize = 2;
 const LAST: usize = 3;
 /// Last steps of rows that are done at the end of the text only.
 const LAST_AT_END: usize = 4;
+/// No steps.
+const NONE: usize = 5;
+const KINDS: usize = 6;
 
 impl Words {
     fn new(count: usize) -> Self {
         Self {
-            all: vec![0; 5 * count].into(),
+            all: vec![0; KINDS * count].into(),
             count,
         }
     }
@@ -63,22 +68,15 @@ impl Words {
         &self.all[kind * self.count..][..self.count]
     }
 
+    /// The words of every kind, of which there must be so many.
+    fn kinds<const WORDS: usize>(&self) -> &[[u64; WORDS]; KINDS] {
+        let (kinds, _) = self.all.as_chunks();
+        let kinds = kinds.first_chunk();
+        kinds.expect("a program is run by the number of its words")
+    }
+
     fn of_mut(&mut self, kind: usize) -> &mut [u64] {
         &mut self.all[kind * self.count..][..self.count]
-    }
-}
-
-/// The bits of a program of several words while it runs.
-#[derive(Debug, Default)]
-pub(in crate::rules::pattern) struct Registers {
-    now: Vec<u64>,
-    next: Vec<u64>,
-}
-
-impl Registers {
-    /// How many bytes they occupy.
-    pub(in crate::rules::pattern) fn memory(&self) -> usize {
-        8 * (self.now.capacity() + self.next.capacity())
     }
 }
 
@@ -98,11 +96,6 @@ impl Builder {
         true
     }
 
-    /// How many steps have been added.
-    pub(in crate::rules::pattern) const fn steps(&self) -> usize {
-        self.steps
-    }
-
     /// Whether something that was added matches at every place of every text, the beginning among them.
     pub(in crate::rules::pattern) fn matches_everywhere(&self) -> bool {
         self.rows
@@ -110,10 +103,15 @@ impl Builder {
             .any(|row| row.steps.is_empty() && !row.to_end)
     }
 
-    /// The program; `None` if it would have to tell too many kinds of units apart.
+    /// The program; `None` if it would have to tell too many kinds of units apart, or be too long.
     pub(in crate::rules::pattern) fn build(self) -> Option<Program> {
         let classes = Classes::new(self.sets.all())?;
-        let count = self.steps.div_ceil(64).max(1);
+        let count = match self.steps.div_ceil(64) {
+            0 => 1,
+            few @ 1..=4 => few,
+            5..=MAX_WORDS => MAX_WORDS,
+            _ => return None,
+        };
         let mut words = Words::new(count);
         let mut moves = vec![0; 2 * count * classes.count].into_boxed_slice();
         let (mut always, mut on_empty) = (false, false);
@@ -151,6 +149,7 @@ impl Builder {
             jump: jump(&places),
             lead: lead(&places),
             floats: words.of(FIRST).iter().any(|first| *first != 0),
+            floats_only: words.of(FIRST) == words.of(START),
             classes: classes.map,
             moves,
             words,
@@ -163,8 +162,7 @@ impl Builder {
 impl Program {
     /// How many bytes before the first such text the first match can begin, if matches hold one at that place.
     pub(in crate::rules::pattern) fn reach_before(&self, text: &[u8]) -> Option<usize> {
-        let floats_only = self.words.of(FIRST) == self.words.of(START);
-        let lead = self.lead.as_ref().filter(|_| floats_only)?;
+        let lead = self.lead.as_ref().filter(|_| self.floats_only)?;
         lead.reach_before(text)
     }
 
@@ -174,16 +172,31 @@ impl Program {
         text: Text<'_>,
         from: usize,
         folded: Option<&[u8]>,
-        registers: &mut Registers,
     ) -> bool {
         let bytes = text.bytes();
         if self.always || (bytes.is_empty() && self.on_empty) {
             return true;
         }
-        if self.words.count == 1 {
-            return self.run_one(bytes, from, folded);
+        match self.words.count {
+            1 => self.run::<1>(bytes, from, folded),
+            2 => self.run::<2>(bytes, from, folded),
+            3 => self.run::<3>(bytes, from, folded),
+            4 => self.run::<4>(bytes, from, folded),
+            _ => self.run::<MAX_WORDS>(bytes, from, folded),
         }
-        self.run(bytes, from, folded, registers)
+    }
+
+    /// Whether a match begins exactly here.
+    pub(in crate::rules::pattern) fn is_match_at(&self, text: Text<'_>, start: usize) -> bool {
+        let bytes = text.bytes();
+        match self.words.count {
+            _ if self.always => true,
+            1 => self.run_at::<1>(bytes, start),
+            2 => self.run_at::<2>(bytes, start),
+            3 => self.run_at::<3>(bytes, start),
+            4 => self.run_at::<4>(bytes, start),
+            _ => self.run_at::<MAX_WORDS>(bytes, start),
+        }
     }
 
     /// Words of bits: what each unit of a text costs.
@@ -200,14 +213,11 @@ impl Program {
             + size_of_val(&*self.words.all)
     }
 
-    fn run_one(&self, bytes: &[u8], from: usize, folded: Option<&[u8]>) -> bool {
-        let of = |kind| self.words.of(kind)[0];
-        let (any, inner, last) = (of(FIRST), of(INNER), of(LAST));
-        let mut first = of(START);
-        let (mut now, mut at) = (0, from);
-        while at < bytes.len() {
-            if now == 0 && first == any {
-                if first == 0 {
+    fn run<const WORDS: usize>(&self, bytes: &[u8], from: usize, folded: Option<&[u8]>) -> bool {
+        let (mut at, mut first) = (from, START);
+        loop {
+            if first == FIRST || self.floats_only {
+                if !self.floats {
                     return false;
                 }
                 match self.next(bytes, folded, at) {
@@ -215,56 +225,62 @@ impl Program {
                     None => return false,
                 }
             }
-            let class = self.classes.class(bytes, &mut at);
-            let (take, stay) = (self.moves[2 * class], self.moves[2 * class + 1]);
-            now = (now << 1 & inner | first) & take | now & stay;
-            if now & last != 0 {
-                return true;
+            match self.follow::<WORDS>(bytes, &mut at, first, FIRST) {
+                None => return true,
+                Some(now) if at >= bytes.len() => return self.is_done_at_end(now),
+                Some(_) => first = FIRST,
             }
-            first = any;
         }
-        now & of(LAST_AT_END) != 0
     }
 
-    /// The same for a program of several words.
-    fn run(
+    fn run_at<const WORDS: usize>(&self, bytes: &[u8], start: usize) -> bool {
+        let now = self.follow::<WORDS>(bytes, &mut { start }, START, NONE);
+        now.is_none_or(|now| self.is_done_at_end(now))
+    }
+
+    /// Moves along from a place until the text ends or nothing is under way: the bits that are set then, or nothing when a
+    /// row is done. The steps of one kind may be taken first at the first unit, and those of another at the others.
+    #[inline]
+    fn follow<const WORDS: usize>(
         &self,
         bytes: &[u8],
-        from: usize,
-        folded: Option<&[u8]>,
-        registers: &mut Registers,
-    ) -> bool {
-        let count = self.words.count;
-        // A word of zeros before the first, for it to carry from.
-        for bits in [&mut registers.now, &mut registers.next] {
-            bits.clear();
-            bits.resize(count + 1, 0);
-        }
-        let (mut now, mut next) = (&mut registers.now[..], &mut registers.next[..]);
-        let (mut at, mut first) = (from, self.words.of(START));
-        if from > 0 {
-            at = match self.next(bytes, folded, from) {
-                Some(next) => next,
-                None => return false,
-            };
-        }
-        while at < bytes.len() {
-            let class = self.classes.class(bytes, &mut at);
-            let moves = &self.moves[2 * class * count..][..2 * count];
-            let (alive, done) = self.step(moves, first, now, next);
+        at: &mut usize,
+        first: usize,
+        later: usize,
+    ) -> Option<[u64; WORDS]> {
+        let kinds = self.words.kinds::<WORDS>();
+        let (inner, last) = (&kinds[INNER], &kinds[LAST]);
+        let (mut first, later) = (&kinds[first], &kinds[later]);
+        let (moves, _) = self.moves.as_chunks::<WORDS>();
+        let (moves, _) = moves.as_chunks::<2>();
+        let (mut now, mut place) = ([0; WORDS], *at);
+        while place < bytes.len() {
+            let (class, length) = self.classes.class(bytes, place);
+            place += length;
+            let [take, stay] = &moves[class];
+            let (mut carry, mut alive, mut done) = (0, 0, 0);
+            for word in 0..WORDS {
+                let here = now[word];
+                let next = (here << 1 | carry) & inner[word] | first[word];
+                carry = here >> 63;
+                now[word] = next & take[word] | here & stay[word];
+                alive |= now[word];
+                done |= now[word] & last[word];
+            }
             if done != 0 {
-                return true;
+                return None;
             }
-            first = self.words.of(FIRST);
-            std::mem::swap(&mut now, &mut next);
             if alive == 0 {
-                match self.next(bytes, folded, at) {
-                    Some(next) if self.floats => at = next,
-                    _ => return false,
-                }
+                break;
             }
+            first = later;
         }
-        let mut last = now[1..].iter().zip(self.words.of(LAST_AT_END));
+        *at = place;
+        Some(now)
+    }
+
+    fn is_done_at_end<const WORDS: usize>(&self, now: [u64; WORDS]) -> bool {
+        let mut last = now.iter().zip(self.words.of(LAST_AT_END));
         last.any(|(bits, last)| bits & last != 0)
     }
 
@@ -275,26 +291,5 @@ impl Program {
             (_, _, Some(jump)) => jump.next(bytes, at),
             (_, _, None) => Some(at),
         }
-    }
-
-    /// Moves all words by one unit; the bits that are set then, and those of rows that are done, in any word.
-    fn step(&self, moves: &[u64], first: &[u64], now: &[u64], next: &mut [u64]) -> (u64, u64) {
-        let count = self.words.count;
-        let (take, stay) = moves.split_at(count);
-        let (inner, last) = (
-            &self.words.of(INNER)[..count],
-            &self.words.of(LAST)[..count],
-        );
-        let (before, here, next) = (&now[..count], &now[1..][..count], &mut next[1..][..count]);
-        let (first, stay) = (&first[..count], &stay[..count]);
-        let (mut alive, mut done) = (0, 0);
-        for number in 0..count {
-            let shifted = (here[number] << 1 | before[number] >> 63) & inner[number];
-            let bits = (shifted | first[number]) & take[number] | here[number] & stay[number];
-            next[number] = bits;
-            alive |= bits;
-            done |= bits & last[number];
-        }
-        (alive, done)
     }
 }

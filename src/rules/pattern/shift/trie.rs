@@ -147,7 +147,8 @@ impl Trie {
             if self.roots == 1 && !is_first && memory.is_idle() {
                 alive = self.run_root(bytes, &mut at, memory);
             } else {
-                let class = self.classes.class(bytes, &mut at);
+                let (class, length) = self.classes.class(bytes, at);
+                at += length;
                 let moves = &self.moves[class * self.words.len()..][..self.words.len()];
                 // Later words first: what a step leads to lies behind it, and is not to be taken by the same unit.
                 for block in (0..memory.busy.len()).rev() {
@@ -183,7 +184,8 @@ impl Trie {
         let may_skip = self.jump.is_some() || !self.floats;
         let (mut state, mut turned) = (memory.states[0], 0);
         while *at < bytes.len() {
-            let class = self.classes.class(bytes, at);
+            let (class, length) = self.classes.class(bytes, *at);
+            *at += length;
             let moves = self.moves[class * all];
             let before = state.now;
             state.now = (before << 1 & word.inner | state.open) & moves.take | before & moves.stay;
