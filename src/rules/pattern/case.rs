@@ -37,9 +37,12 @@ pub(in crate::rules) fn equivalents(unit: u16) -> impl Iterator<Item = u16> {
         .chain(single)
 }
 
-/// The classes of two or more equal units, ASCII left out.
-pub(in crate::rules) fn classes() -> impl Iterator<Item = &'static [u16]> {
-    CLASSES.iter().map(Vec::as_slice)
+/// The units that equal one of a range beyond ASCII when case is ignored and are outside of it, some perhaps twice.
+pub(in crate::rules) fn equivalents_outside(first: u16, last: u16) -> impl Iterator<Item = u16> {
+    let from = PAIRS.partition_point(|(unit, _)| *unit < first);
+    let to = PAIRS.partition_point(|(unit, _)| *unit <= last);
+    let others = PAIRS[from..to].iter().map(|(_, other)| *other);
+    others.filter(move |other| *other < first || *other > last)
 }
 
 fn class_of(unit: u16) -> Option<&'static [u16]> {
@@ -66,6 +69,20 @@ static CLASSES: LazyLock<Vec<Vec<u16>>> = LazyLock::new(|| {
                 .collect()
         })
         .collect()
+});
+
+/// Every two units of one class, either way round, sorted.
+static PAIRS: LazyLock<Vec<(u16, u16)>> = LazyLock::new(|| {
+    let with_others = |unit: &'static u16, class: &'static [u16]| {
+        let others = class.iter().filter(move |other| *other != unit);
+        others.map(|other| (*unit, *other))
+    };
+    let mut pairs: Vec<(u16, u16)> = CLASSES
+        .iter()
+        .flat_map(|class| class.iter().flat_map(|unit| with_others(unit, class)))
+        .collect();
+    pairs.sort_unstable();
+    pairs
 });
 
 #[cfg(test)]

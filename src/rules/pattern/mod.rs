@@ -558,6 +558,14 @@ mod tests {
         assert!(check("[a-z]{5000}").is_ok());
         assert!(check(".{255}").is_ok());
         assert!(check("(?:[a-z]{100}){100}").is_err());
+        // Six states for each round, five for each letter behind them.
+        let states = |letters: usize| {
+            let text = format!("a{{5000}}{}", "b".repeat(letters));
+            check(&text).map(|pattern| pattern.states())
+        };
+        assert_eq!(states(549), Ok(limits::STATES - 2));
+        let refusal = states(550).unwrap_err();
+        assert_eq!(refusal.kind(), error::Kind::TooLarge);
         assert!(check("(?:(?:(?:a{5000}){5000}){5000}){5000}").is_err());
 
         let pattern = check("a{2500}b").unwrap();

@@ -144,11 +144,13 @@ impl UnitSet {
         if self.wide.is_empty() || *self.wide == *ALL_WIDE {
             return;
         }
-        for class in case::classes() {
-            if class.iter().any(|unit| self.contains(*unit)) {
-                for unit in class {
-                    self.insert_wide(*unit, *unit);
-                }
+        let ranges = self.wide.iter();
+        let others: Vec<u16> = ranges
+            .flat_map(|(first, last)| case::equivalents_outside(*first, *last))
+            .collect();
+        for other in others {
+            if !self.contains(other) {
+                self.insert_wide(other, other);
             }
         }
     }
@@ -273,6 +275,34 @@ mod tests {
             UnitSet::within_line(),
             UnitSet::line_terminators().complement()
         );
+    }
+
+    #[test]
+    fn case_is_closed_over_for_any_ranges() {
+        for ranges in [
+            &[(0x80, 0xfffe)][..],
+            &[(0x81, 0xffff)],
+            &[(0xb5, 0xb5)],
+            &[(0x3a3, 0x3a3), (0x3c3, 0x3c3)],
+            &[(0x80, 0x250), (0x10a0, 0x2c6f), (0xab70, 0xab80)],
+            &[(0xe0, 0xe0), (0xe2, 0xe2), (0xe4, 0xe4), (0x345, 0x345)],
+        ] {
+            let set = UnitSet::from_ranges(ranges);
+            let mut closed = set.clone();
+            closed.close_over_case();
+            let expected: Vec<u16> = (WIDE..=u16::MAX)
+                .filter(|unit| case::equivalents(*unit).any(|equal| set.contains(equal)))
+                .collect();
+            let found: Vec<u16> = (WIDE..=u16::MAX)
+                .filter(|unit| closed.contains(*unit))
+                .collect();
+            assert!(found == expected, "{ranges:x?}");
+        }
+        for known in [UnitSet::white_space(), UnitSet::white_space().complement()] {
+            let mut closed = known.clone();
+            closed.close_over_case();
+            assert_eq!(closed, known);
+        }
     }
 
     #[test]
