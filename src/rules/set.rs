@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::compile::Compiler;
-use super::error::{Kind, Place};
+use super::error::Kind;
 use super::matcher::indexed::Index;
 use super::matcher::linear::Judge;
 use super::matcher::{Unwatched, Watch};
@@ -509,10 +509,13 @@ impl RuleSetBuilder {
     pub fn add(&mut self, source: &RuleSource, origin: RuleOrigin) -> Result<(), RuleError> {
         let count = self.compiler.infos.len();
         // To count them takes a while, so it is left out where it does not matter.
-        if count + source.most_rules() > self.limits.rules
-            && count + source.rule_count() > self.limits.rules
-        {
-            return Err(too_many(source, &origin, self.limits.rules));
+        if count + source.most_rules() > self.limits.rules {
+            let fitting = self.limits.rules.saturating_sub(count);
+            if let Some((name, place)) = source.enabled().get(fitting) {
+                let what = "the rules of a set";
+                let limit = self.limits.rules;
+                return Err(RuleError::new(place, Kind::Limit { what, limit }).in_rule(name));
+            }
         }
         self.compiler.add(source, origin)
     }
@@ -530,14 +533,4 @@ impl RuleSetBuilder {
             headroom,
         }
     }
-}
-
-fn too_many(source: &RuleSource, origin: &RuleOrigin, limit: usize) -> RuleError {
-    let place = source.first_place().cloned().unwrap_or_else(|| Place {
-        file: origin.source.as_str().into(),
-        line: 1,
-        column: 1,
-    });
-    let what = "the rules of a set";
-    RuleError::new(&place, Kind::Limit { what, limit })
 }

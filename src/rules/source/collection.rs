@@ -70,14 +70,6 @@ impl<T: Named + Clone> Collection<T> {
 }
 
 impl<T: Named> Collection<T> {
-    /// The place of the first item.
-    pub(crate) fn first(&self) -> Option<&Place> {
-        self.edits.iter().find_map(|edit| match edit {
-            Edit::Add(item) => Some(item.place()),
-            Edit::Clear | Edit::Remove(_) => None,
-        })
-    }
-
     /// What is left, in order. Names are compared without regard to ASCII case.
     ///
     /// # Errors

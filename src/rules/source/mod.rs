@@ -217,25 +217,25 @@ impl RuleSource {
 
     /// How many rules of either kind are enabled.
     pub fn rule_count(&self) -> usize {
-        let requests = [&self.global_rules, &self.rules]
-            .into_iter()
-            .filter_map(|rules| rules.resolve().ok())
-            .flatten()
-            .filter(|rule| rule.enabled)
-            .count();
+        self.enabled().len()
+    }
+
+    /// The enabled rules of either kind in the order in which they are compiled.
+    pub(crate) fn enabled(&self) -> Vec<(&str, &Place)> {
+        let requests = [&self.global_rules, &self.rules].into_iter();
+        let requests = requests.filter_map(|rules| rules.resolve().ok()).flatten();
+        let requests = requests.filter(|rule| rule.enabled);
         let responses = self.response_rules.resolve().unwrap_or_default();
-        requests + responses.iter().filter(|rule| rule.enabled).count()
+        let responses = responses.into_iter().filter(|rule| rule.enabled);
+        requests
+            .map(|rule| (rule.name.as_str(), &rule.place))
+            .chain(responses.map(|rule| (rule.name.as_str(), &rule.place)))
+            .collect()
     }
 
     /// How many rules there are at most: some may be removed again or not enabled.
     pub(crate) fn most_rules(&self) -> usize {
         self.global_rules.edits.len() + self.rules.edits.len() + self.response_rules.edits.len()
-    }
-
-    /// The place of the first rule.
-    pub(crate) fn first_place(&self) -> Option<&Place> {
-        let requests = self.global_rules.first().or(self.rules.first());
-        requests.or(self.response_rules.first())
     }
 
     pub(crate) fn empty() -> Self {

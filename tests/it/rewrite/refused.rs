@@ -328,6 +328,50 @@ fn memory_of_a_set_is_limited() {
 }
 
 #[test]
+fn rules_of_a_set_are_limited_whatever_their_kind() {
+    let text = "<rewrite><globalRules><rule name='a'/><rule name='off' enabled='false'/></globalRules>\n\
+        <rules><rule name='b'/></rules>\n\
+        <outboundRules><rule name='c'><match serverVariable='RESPONSE_X' pattern='x'/></rule></outboundRules></rewrite>";
+    let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+    let add = |rules| {
+        let limits = RuleLimits {
+            rules,
+            ..RuleLimits::default()
+        };
+        let mut builder = RuleSet::builder(limits);
+        let added = builder.add(&source, RuleOrigin::local("rules.xml"));
+        added.map(|()| builder.build().rules().count())
+    };
+    assert_eq!(add(3).unwrap(), 3);
+    for (limit, line, name) in [(2, 3, "c"), (1, 2, "b"), (0, 1, "a")] {
+        let error = add(limit).unwrap_err();
+        assert_eq!((error.line(), error.rule()), (line, Some(name)));
+        let what = format!("the rules of a set may be at most {limit}");
+        assert!(error.to_string().contains(&what), "{error}");
+    }
+}
+
+#[test]
+fn memory_of_a_set_is_limited_to_the_byte() {
+    let text = "<rules><rule name='a'/><rule name='b'><match url='x'/></rule></rules>";
+    let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+    let add = |memory| {
+        let limits = RuleLimits {
+            memory,
+            ..RuleLimits::default()
+        };
+        let mut builder = RuleSet::builder(limits);
+        let added = builder.add(&source, RuleOrigin::local("rules.xml"));
+        added.map(|()| builder.build().headroom().memory)
+    };
+    let enough = 1024 * 1024;
+    let needed = enough - add(enough).unwrap();
+    assert_eq!(add(needed).unwrap(), 0);
+    let error = add(needed - 1).unwrap_err();
+    assert_eq!(error.rule(), Some("b"));
+}
+
+#[test]
 fn refused_source_leaves_the_set_as_it_was() {
     let parse = |text: &str| RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
     let mut builder = RuleSet::builder(RuleLimits {
