@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use http::header::{HeaderName, HeaderValue, ValueIter};
+
 /// Bytes of a field's name that [`http::HeaderName`] takes at most.
 const NAME_LIMIT: usize = 65_535;
 
@@ -17,6 +19,54 @@ pub(super) struct Span {
 pub(super) struct Field {
     pub(super) name: Span,
     pub(super) value: Span,
+}
+
+/// The values of a field, in the order they came.
+#[derive(Debug)]
+pub(super) enum Values<'h, 'n> {
+    /// Of a head as it came.
+    Plain(PlainValues<'h, 'n>),
+    /// Of a head in parts.
+    Parts(ValueIter<'h, HeaderValue>),
+}
+
+/// The values of a field of a head as it came.
+#[derive(Debug)]
+pub(super) struct PlainValues<'h, 'n> {
+    name: &'n [u8],
+    text: &'h [u8],
+    fields: std::slice::Iter<'h, Field>,
+}
+
+impl<'h, 'n> PlainValues<'h, 'n> {
+    pub(super) fn new(name: &'n HeaderName, text: &'h [u8], fields: &'h [Field]) -> Self {
+        Self {
+            name: name.as_str().as_bytes(),
+            text,
+            fields: fields.iter(),
+        }
+    }
+}
+
+impl<'h> Iterator for PlainValues<'h, '_> {
+    type Item = &'h [u8];
+
+    fn next(&mut self) -> Option<&'h [u8]> {
+        let (name, text) = (self.name, self.text);
+        let field = self.fields.find(|field| field.is_named(name, text))?;
+        Some(&text[field.value.range()])
+    }
+}
+
+impl<'h> Iterator for Values<'h, '_> {
+    type Item = &'h [u8];
+
+    fn next(&mut self) -> Option<&'h [u8]> {
+        match self {
+            Self::Plain(values) => values.next(),
+            Self::Parts(values) => values.next().map(HeaderValue::as_bytes),
+        }
+    }
 }
 
 impl Span {

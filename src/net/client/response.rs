@@ -5,7 +5,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use crate::net::span::{Field, Span};
+use crate::net::span::{Field, PlainValues, Span, Values};
 
 /// The head of a response.
 ///
@@ -55,13 +55,11 @@ impl ResponseHead {
     }
 
     /// The values of a field, in the order they came.
-    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let (plain, parts) = match self {
-            Self::Plain(plain) => (Some(plain.values(name)), None),
-            Self::Parts(parts) => (None, Some(parts.headers.get_all(name))),
-        };
-        let parts = parts.into_iter().flatten().map(HeaderValue::as_bytes);
-        plain.into_iter().flatten().chain(parts)
+    pub fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+        match self {
+            Self::Plain(plain) => Values::Plain(plain.values(name)),
+            Self::Parts(parts) => Values::Parts(parts.headers.get_all(name).iter()),
+        }
     }
 
     /// The parts, which stay apart.
@@ -123,13 +121,8 @@ impl PlainResponse {
         self.fields.iter().map(|field| field.of(&self.text))
     }
 
-    /// The values of a field, in the order they came.
-    pub(super) fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let name = name.as_str().as_bytes();
-        self.fields
-            .iter()
-            .filter(move |field| field.is_named(name, &self.text))
-            .map(|field| &self.text[field.value.range()])
+    pub(super) fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
+        PlainValues::new(name, &self.text, &self.fields)
     }
 
     fn parts(&self) -> response::Parts {

@@ -6,7 +6,7 @@ use http::{Method, Request, Uri, Version, request};
 use memchr::memchr;
 
 use super::Malformed;
-use crate::net::span::{Field, Span};
+use crate::net::span::{Field, PlainValues, Span, Values};
 
 /// Fields that are added to a head on its way.
 const ADDED: usize = 4;
@@ -106,13 +106,11 @@ impl RequestHead {
     }
 
     /// The values of a field, in the order they came.
-    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let (plain, parts) = match self {
-            Self::Plain(plain) => (Some(plain.values(name)), None),
-            Self::Parts(parts) => (None, Some(parts.headers.get_all(name))),
-        };
-        let parts = parts.into_iter().flatten().map(HeaderValue::as_bytes);
-        plain.into_iter().flatten().chain(parts)
+    pub fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+        match self {
+            Self::Plain(plain) => Values::Plain(plain.values(name)),
+            Self::Parts(parts) => Values::Parts(parts.headers.get_all(name).iter()),
+        }
     }
 
     /// The first value of a field.
@@ -164,13 +162,8 @@ impl PlainHead {
         self.fields.iter().map(|field| field.of(&self.text))
     }
 
-    /// The values of a field, in the order they came.
-    fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let name = name.as_str().as_bytes();
-        self.fields
-            .iter()
-            .filter(move |field| field.is_named(name, &self.text))
-            .map(|field| &self.text[field.value.range()])
+    fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
+        PlainValues::new(name, &self.text, &self.fields)
     }
 
     fn parts(&self) -> Result<request::Parts, Malformed> {
