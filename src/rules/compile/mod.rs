@@ -39,8 +39,8 @@ const FRAMING_FIELDS: &[&str] = &[
     "upgrade",
 ];
 
-/// What a rule's share of the plan and of its index may come to in bytes, besides its patterns and names: the texts of
-/// a clause, each with its places in a table, and the parts of the rule itself.
+/// What a rule's share of the plan and of its index may come to in bytes, besides its patterns, names, texts and
+/// conditions: the texts of a clause, each with its places in a table, and the rule itself.
 const RULE_BYTES: usize = 2 * 1024;
 
 /// Inputs that are compared before one is bound and looked up.
@@ -194,9 +194,14 @@ impl Compiler {
         (self.plan, self.requirements, self.infos)
     }
 
-    /// Counts a rule, and refuses it if the set becomes too large by it. Its patterns have been counted.
+    /// Counts a rule, and refuses it if the set becomes too large by it. Its parts have been counted.
     fn charge(&mut self, name: &str, place: &Place) -> Result<(), RuleError> {
         self.memory += RULE_BYTES + name.len();
+        self.check_memory(place)
+    }
+
+    /// Refuses what was counted last if the set becomes too large by it.
+    fn check_memory(&self, place: &Place) -> Result<(), RuleError> {
         if self.memory <= self.memory_limit {
             return Ok(());
         }
@@ -225,8 +230,10 @@ impl Compiler {
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_str()));
             maps.insert(map.name.to_lowercase(), self.plan.maps.len());
-            let map = RewriteMap::new(map.ignore_case, &map.default, entries);
-            self.plan.maps.push(map);
+            let made = RewriteMap::new(map.ignore_case, &map.default, entries);
+            self.memory += made.memory();
+            self.plan.maps.push(made);
+            self.check_memory(&map.place)?;
         }
         let upper = |name: &str| name.trim().to_ascii_uppercase();
         let allowed: BTreeSet<String> = source
@@ -247,12 +254,12 @@ impl Compiler {
         })
     }
 
-    fn bind(&self, text: &Text, unit: &Unit<'_>, stage: Stage) -> Result<Bound, RuleError> {
+    fn bind(&mut self, text: &Text, unit: &Unit<'_>, stage: Stage) -> Result<Bound, RuleError> {
         self.bind_within(text, unit, stage, self.plan.document_root.is_some())
     }
 
     fn bind_within(
-        &self,
+        &mut self,
         text: &Text,
         unit: &Unit<'_>,
         stage: Stage,
@@ -264,9 +271,12 @@ impl Compiler {
             custom: &unit.custom,
             has_document_root,
         };
-        text.template
+        let bound = text
+            .template
             .bind(&scope)
-            .map_err(|kind| RuleError::new(&text.place, kind).in_attribute(text.attribute))
+            .map_err(|kind| RuleError::new(&text.place, kind).in_attribute(text.attribute))?;
+        self.memory += bound.memory();
+        Ok(bound)
     }
 
     /// The number of a pattern in the plan, which is compiled unless an equal one was.
@@ -330,6 +340,7 @@ impl Compiler {
     ) -> Result<(ConditionsPlan, Reads), RuleError> {
         let mut all = Reads::default();
         let mut list = Vec::with_capacity(conditions.list.len());
+        self.memory += conditions.list.len() * size_of::<ConditionPlan>();
         for condition in &conditions.list {
             let (input, reads) = self.condition_input(condition, unit, manner.stage)?;
             all = all.and(reads);

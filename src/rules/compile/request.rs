@@ -30,6 +30,7 @@ impl Compiler {
         };
         let (mut conditions, mut reads) = self.conditions(&rule.conditions, unit, manner)?;
         let mut set = Vec::with_capacity(rule.set.len());
+        self.memory += rule.set.len() * size_of::<SetPlan>();
         for variable in &rule.set {
             set.push(self.set_variable(variable, is_global, unit, &mut reads)?);
         }
@@ -53,7 +54,7 @@ impl Compiler {
     }
 
     fn bind_for(
-        &self,
+        &mut self,
         text: &Text,
         unit: &Unit<'_>,
         reads: &mut Reads,
@@ -64,7 +65,7 @@ impl Compiler {
     }
 
     fn set_variable(
-        &self,
+        &mut self,
         set: &SetVariable,
         is_global: bool,
         unit: &Unit<'_>,

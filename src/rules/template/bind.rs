@@ -101,6 +101,18 @@ impl Bound {
             })
     }
 
+    /// About how many bytes it occupies.
+    pub(crate) fn memory(&self) -> usize {
+        let within = self.pieces.iter().map(|piece| match piece {
+            BoundPiece::Call { argument, .. } | BoundPiece::Map { argument, .. } => {
+                argument.memory()
+            }
+            BoundPiece::Literal(text) => text.len(),
+            BoundPiece::ConditionGroup(_) | BoundPiece::RuleGroup(_) | BoundPiece::Variable(_) => 0,
+        });
+        size_of_val(&*self.pieces) + within.sum::<usize>()
+    }
+
     /// Whether the text is the value of one variable.
     pub(crate) fn is_variable(&self) -> bool {
         matches!(self.pieces[..], [BoundPiece::Variable(_)])

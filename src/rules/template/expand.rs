@@ -102,6 +102,14 @@ impl RewriteMap {
         map
     }
 
+    /// About how many bytes it occupies.
+    pub(crate) fn memory(&self) -> usize {
+        let entries = self.values.iter();
+        let texts = entries.map(|(key, value)| key.len() + value.len());
+        // A table has room for twice as many.
+        texts.sum::<usize>() + 2 * self.values.len() * size_of::<(Vec<u8>, Vec<u8>)>()
+    }
+
     /// Replaces the key that stands in `buffer` from `start` on by its value.
     fn apply(&self, buffer: &mut Vec<u8>, start: usize) {
         if self.ignore_case {

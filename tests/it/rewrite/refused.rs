@@ -372,6 +372,65 @@ fn memory_of_a_set_is_limited_to_the_byte() {
 }
 
 #[test]
+fn all_parts_of_a_rule_count_for_the_memory_of_its_set() {
+    let add = |text: &str, memory| {
+        let source = RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
+        let limits = RuleLimits {
+            memory,
+            ..RuleLimits::default()
+        };
+        let mut builder = RuleSet::builder(limits);
+        let added = builder.add(&source, RuleOrigin::local("rules.xml"));
+        added.map(|()| builder.build().headroom().memory)
+    };
+    let enough = 16 * 1024 * 1024;
+    let needed = |text: &str| enough - add(text, enough).unwrap();
+    let long = "x".repeat(10_000);
+    let conditions = "<add input='{URL}' pattern='a'/>".repeat(1_000);
+    let entries: String = (0..100)
+        .map(|key| format!("<add key='{key}' value='{long}'/>"))
+        .collect();
+    let plain = needed("<rules><rule name='r'/></rules>");
+    for (text, least, line, rule) in [
+        (
+            format!("<rules><rule name='r'><conditions>{conditions}</conditions></rule></rules>"),
+            32_000,
+            1,
+            Some("r"),
+        ),
+        (
+            format!("<rules>\n<rule name='r'><action type='Rewrite' url='{long}'/></rule></rules>"),
+            10_000,
+            2,
+            Some("r"),
+        ),
+        (
+            format!(
+                "<rules><rule name='r'><serverVariables><set name='X' value='{long}'/></serverVariables></rule></rules>"
+            ),
+            10_000,
+            1,
+            Some("r"),
+        ),
+        (
+            format!(
+                "<rewrite><rewriteMaps>\n<rewriteMap name='m'>{entries}</rewriteMap></rewriteMaps>\n\
+                 <rules><rule name='r'/></rules></rewrite>"
+            ),
+            1_000_000,
+            2,
+            None,
+        ),
+    ] {
+        let total = needed(&text);
+        assert!(total >= plain + least, "{total} {}", &text[..60]);
+        assert_eq!(add(&text, total).unwrap(), 0);
+        let error = add(&text, plain + least - 1).unwrap_err();
+        assert_eq!((error.line(), error.rule()), (line, rule), "{error}");
+    }
+}
+
+#[test]
 fn refused_source_leaves_the_set_as_it_was() {
     let parse = |text: &str| RuleSource::parse(text, &SourceOrigin::named("rules.xml")).unwrap();
     let mut builder = RuleSet::builder(RuleLimits {
