@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::uri::Scheme;
 use http::{Method, Request, Uri, request};
 use http_body::{Body as _, Frame};
@@ -48,15 +48,17 @@ impl Outgoing {
         if http2 {
             headers::take_apart(&mut head, forwarded);
         }
+        let host = head.value(&HOST).unwrap_or_default();
+        let add = |tell: &mut dyn FnMut(HeaderName, &[u8])| {
+            // One that may be sent in parts has it already.
+            if !http2 {
+                headers::each_forwarded(forwarded, host, tell);
+            }
+        };
         Self {
             head: match &head {
-                RequestHead::Parts(parts) => encode(parts, length),
-                RequestHead::Plain(plain) => {
-                    let host = head.value(&HOST).unwrap_or_default();
-                    encode_plain(&method, plain, length, |tell| {
-                        headers::each_forwarded(forwarded, host, tell);
-                    })
-                }
+                RequestHead::Parts(parts) => encode(parts, length, add),
+                RequestHead::Plain(plain) => encode_plain(&method, plain, length, add),
             },
             parts: match head {
                 RequestHead::Parts(parts) if http2 => Some(parts),

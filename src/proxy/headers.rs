@@ -100,8 +100,8 @@ pub(super) fn wants_websocket(parts: &request::Parts) -> bool {
 
 /// Turns a client's fields into those that go upstream.
 ///
-/// A head that is still as it came after this loses its `Connection` and gets [what is told of the
-/// client](each_forwarded) when it is written. `upgrade` keeps the request to change to the websocket protocol.
+/// It gets [what is told of the client](each_forwarded) when it is written, and loses its `Connection` then if it is
+/// still as it came. `upgrade` keeps the request to change to the websocket protocol.
 pub(super) fn forward_request(
     head: &mut RequestHead,
     forwarded: &Forwarded,
@@ -113,12 +113,13 @@ pub(super) fn forward_request(
     }
 }
 
-/// Takes a head apart that goes as it came.
+/// Takes apart a head that is sent in parts, and puts into it what the server is told of the client.
 pub(super) fn take_apart(head: &mut RequestHead, forwarded: &Forwarded) {
     if let RequestHead::Plain(_) = head {
         // What goes as it came has no option that would be refused.
         let _ = forward_parts(head.parts(), forwarded, false);
     }
+    set_forwarded(&mut head.parts().headers, forwarded);
 }
 
 /// Whether no field stays behind but a `Connection` with nothing unusual in it.
@@ -158,7 +159,7 @@ fn forward_parts(
     let fields = &mut parts.headers;
     remove_hop_by_hop(fields, is_ours)?;
     remove_claims(fields, forwarded.believed);
-    set_forwarded(fields, forwarded);
+    fields.entry(HOST).or_insert_with(|| forwarded.host());
     if upgrade {
         set_websocket(fields);
     }
@@ -188,11 +189,9 @@ fn remove_claims(fields: &mut HeaderMap, believed: bool) {
 
 /// Tells the server of the client.
 fn set_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded) {
-    let host = fields
-        .entry(HOST)
-        .or_insert_with(|| forwarded.host())
-        .clone();
-    each_forwarded(forwarded, host.as_bytes(), &mut |name, value| {
+    let host = fields.get(HOST).cloned();
+    let host = host.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+    each_forwarded(forwarded, host, &mut |name, value| {
         // What is told is made of values that were checked.
         if let Ok(value) = HeaderValue::from_bytes(value) {
             fields.insert(name, value);
@@ -396,6 +395,7 @@ mod tests {
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
         forward_parts(&mut parts, &forwarded(), upgrade)?;
+        set_forwarded(&mut parts.headers, &forwarded());
         let mut lines: Vec<String> = parts
             .headers
             .iter()
@@ -457,15 +457,13 @@ mod tests {
         forward_request(&mut head, forwarded, false).unwrap();
         let method = head.method().clone();
         let length = RequestLength::Exact(3);
+        let host = head.value(&HOST).unwrap();
+        let add = |tell: &mut dyn FnMut(HeaderName, &[u8])| {
+            each_forwarded(forwarded, host, tell);
+        };
         let (plain, bytes) = match &head {
-            RequestHead::Parts(parts) => (false, encode(parts, length)),
-            RequestHead::Plain(plain) => {
-                let host = head.value(&HOST).unwrap();
-                let add = |tell: &mut dyn FnMut(HeaderName, &[u8])| {
-                    each_forwarded(forwarded, host, tell);
-                };
-                (true, encode_plain(&method, plain, length, add))
-            }
+            RequestHead::Parts(parts) => (false, encode(parts, length, add)),
+            RequestHead::Plain(plain) => (true, encode_plain(&method, plain, length, add)),
         };
         // Names may be written in any case.
         let lower = |line: &str| match line.split_once(": ") {

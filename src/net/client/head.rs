@@ -31,8 +31,13 @@ pub enum RequestLength {
     None,
 }
 
-/// The head of a request in bytes. Fields that frame the body are written as `length` says, not as `parts` do.
-pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
+/// The head of a request in bytes. Fields that frame the body are written as `length` says, not as `parts` do. `add` is
+/// called with what writes a field behind the others.
+pub fn encode(
+    parts: &request::Parts,
+    length: RequestLength,
+    add: impl FnOnce(&mut dyn FnMut(HeaderName, &[u8])),
+) -> Vec<u8> {
     let target = parts
         .uri
         .path_and_query()
@@ -42,7 +47,7 @@ pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum::<usize>();
-    let mut head = Vec::with_capacity(size + target.len() + 96);
+    let mut head = Vec::with_capacity(size + target.len() + 192);
     for piece in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         head.extend_from_slice(piece.as_bytes());
     }
@@ -52,6 +57,7 @@ pub fn encode(parts: &request::Parts, length: RequestLength) -> Vec<u8> {
         }
         field(&mut head, name.as_str().as_bytes(), value.as_bytes());
     }
+    add(&mut |name, value| field(&mut head, name.as_str().as_bytes(), value));
     frame(&mut head, length);
     head
 }
@@ -318,7 +324,7 @@ mod tests {
             .unwrap()
             .into_parts()
             .0;
-        let text = |length| String::from_utf8(encode(&parts, length)).unwrap();
+        let text = |length| String::from_utf8(encode(&parts, length, |_| {})).unwrap();
         let head = "POST /a?b HTTP/1.1\r\nhost: m\r\n";
         assert_eq!(
             text(RequestLength::Exact(7)),
