@@ -40,6 +40,8 @@ pub struct Recent {
     /// The set that found it; 0 for none.
     set: u64,
     inputs: Vec<Input>,
+    /// How many bytes are kept.
+    bytes: usize,
 }
 
 /// What one input was made of, and the rules found by it.
@@ -63,18 +65,18 @@ impl Recent {
             limit: bytes,
             set: 0,
             inputs: Vec::new(),
+            bytes: 0,
         }
     }
 
     /// Forgets everything and gives the memory back, as for a connection at rest.
     pub fn forget(&mut self) {
-        self.set = 0;
-        self.inputs = Vec::new();
+        *self = Self::within(self.limit);
     }
 
     /// How many bytes of texts and findings are kept.
-    pub fn bytes(&self) -> usize {
-        self.inputs.iter().map(Input::bytes).sum()
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets what another set found.
@@ -86,6 +88,7 @@ impl Recent {
                 input.is_set = false;
             }
             self.inputs.resize_with(inputs, Input::default);
+            self.bytes = self.inputs.iter().map(Input::bytes).sum();
         }
     }
 
@@ -108,18 +111,22 @@ impl Recent {
     }
 
     fn note(&mut self, input: usize, key: &[u8], found: &[u32]) {
-        let others: usize = self.bytes() - self.inputs[input].bytes();
         let known = &mut self.inputs[input];
+        let others = self.bytes - known.bytes();
         known.is_set = others + key.len() + size_of_val(found) <= self.limit;
         if known.is_set {
             known.key.clear();
             known.key.reserve_exact(key.len());
             known.key.extend_from_slice(key);
             known.found.clear();
-            known.found.extend_from_slice(found);
+            // Most are empty, and to copy nothing is a call all the same.
+            if !found.is_empty() {
+                known.found.extend_from_slice(found);
+            }
         } else {
             *known = Input::default();
         }
+        self.bytes = others + known.bytes();
     }
 }
 

@@ -22,8 +22,9 @@ const WORDS: [usize; 5] = [1 << 8, 1 << 11, 1 << 13, 1 << 15, 1 << 17];
 #[derive(Debug)]
 pub(super) struct Table {
     stride: usize,
-    /// How many bytes are hashed.
+    /// How many bytes are hashed, and the [`mask`] for so many.
     width: usize,
+    mask: u32,
     /// A bit for each hash that an entry has.
     filter: Box<[u32]>,
     /// Where the entries of each bucket begin, and at last where all end.
@@ -146,6 +147,7 @@ impl Table {
         Self {
             stride,
             width,
+            mask: mask(width),
             filter,
             starts,
             bucket_shift,
@@ -219,8 +221,7 @@ impl Table {
 
     #[cold]
     fn look_up(&self, key: u32, input: &[u8], at: usize, meet: &mut impl FnMut(u32, usize)) {
-        let tag = hash(key);
-        let mask = mask(self.width);
+        let (tag, mask) = (hash(key), self.mask);
         let entries = self.bucket(tag);
         if entries.len() > CROWD {
             return search(entries, tag, mask, input, at, meet);
