@@ -480,6 +480,24 @@ fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, Config
         );
         return Err(document.fault(target.span(), problem));
     }
+    if let Some(head) = &written.head
+        && head.get_ref().0.0 > HeadLimits::MOST_BYTES
+    {
+        let problem = format!(
+            "a head of more than {} bytes cannot be read",
+            HeadLimits::MOST_BYTES
+        );
+        return Err(document.fault(head.span(), problem));
+    }
+    if let Some(fields) = &written.fields
+        && *fields.get_ref() > HeadLimits::MOST_FIELDS
+    {
+        let problem = format!(
+            "more than {} fields cannot be held",
+            HeadLimits::MOST_FIELDS
+        );
+        return Err(document.fault(fields.span(), problem));
+    }
     let size = |value: Option<Spanned<Parsed<FileSize>>>, default| {
         value.map_or(default, |size| size.get_ref().0.0)
     };
@@ -699,6 +717,20 @@ mod tests {
             "more than 65534 bytes",
         ),
         (
+            "[limits]\nhead = \"17MiB\"",
+            2,
+            8,
+            "limits.head",
+            "more than 16777216 bytes",
+        ),
+        (
+            "[limits]\nfields = 16385",
+            2,
+            10,
+            "limits.fields",
+            "more than 16384 fields",
+        ),
+        (
             "[limits]\nconnections = 0",
             2,
             15,
@@ -906,6 +938,12 @@ mod tests {
         ("a = ", 1, 5, "", "this is no TOML"),
         ("listen = []\nlisten = []", 2, 1, "", "duplicate key"),
     ];
+
+    #[test]
+    fn largest_limits_of_a_head_are_taken() {
+        let text = "[limits]\nhead = \"16MiB\"\nfields = 16384\ntarget = \"65534B\"";
+        assert_eq!(parse(text).unwrap().limits.head.fields, 16_384);
+    }
 
     #[test]
     fn faults_name_line_column_key_and_remedy() {

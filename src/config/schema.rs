@@ -369,9 +369,21 @@ const GENERAL: &[Key] = &[
         "control.sock in the state folder",
         "The control socket.",
     ),
-    at("limits", "head", r#""128KiB""#, "128KiB", "A request head."),
+    at(
+        "limits",
+        "head",
+        r#""128KiB""#,
+        "128KiB",
+        "A request head; at most 16MiB.",
+    ),
     at("limits", "field", r#""64KiB""#, "64KiB", "One field of it."),
-    at("limits", "fields", "256", "256", "Fields of it."),
+    at(
+        "limits",
+        "fields",
+        "256",
+        "256",
+        "Fields of it; at most 16384.",
+    ),
     at(
         "limits",
         "target",

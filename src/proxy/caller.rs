@@ -134,14 +134,19 @@ impl Caller {
         };
         let first = addresses.next().flatten();
         let client = shown(first);
-        let chain = addresses.fold(client.clone(), |chain, proxy| chain + ", " + &shown(proxy));
+        // Nearly every client comes by no other proxy.
+        let chain = (addresses.len() > 0).then(|| {
+            let chain = addresses.fold(client.clone(), |chain, proxy| chain + ", " + &shown(proxy));
+            value(chain)
+        });
+        let client = value(client);
         let local_port = || peer.local.map(|local| local.port());
         Self {
             address: first,
             peer,
             forwarded: Forwarded {
-                chain: value(chain),
-                client: value(client),
+                chain: chain.unwrap_or_else(|| client.clone()),
+                client,
                 asked,
                 local: peer.local,
                 port: HeaderValue::from(

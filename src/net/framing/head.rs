@@ -34,6 +34,13 @@ impl HeadLimits {
         target: 65_534,
         trailers: 16 * 1_024 - 1,
     };
+
+    /// The largest head that can be asked for.
+    pub const MOST_BYTES: usize = 16 * 1_024 * 1_024;
+
+    /// The most fields that can be asked for: a head that is taken apart has them in a map, which holds no more than half
+    /// as many again.
+    pub const MOST_FIELDS: usize = 16 * 1_024;
 }
 
 impl Default for HeadLimits {
