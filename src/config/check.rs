@@ -469,8 +469,8 @@ fn log(access: Option<PathBuf>, written: FileLog, document: &Document<'_>) -> Lo
     }
 }
 
-fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, ConfigError> {
-    let default = Limits::DEFAULT;
+/// Heads are no larger than what holds them.
+fn check_head_limits(written: &FileLimits, document: &Document<'_>) -> Result<(), ConfigError> {
     if let Some(target) = &written.target
         && target.get_ref().0.0 > HeadLimits::DEFAULT.target
     {
@@ -498,6 +498,12 @@ fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, Config
         );
         return Err(document.fault(fields.span(), problem));
     }
+    Ok(())
+}
+
+fn limits(written: FileLimits, document: &Document<'_>) -> Result<Limits, ConfigError> {
+    let default = Limits::DEFAULT;
+    check_head_limits(&written, document)?;
     let size = |value: Option<Spanned<Parsed<FileSize>>>, default| {
         value.map_or(default, |size| size.get_ref().0.0)
     };
