@@ -224,4 +224,81 @@ mod tests {
             assert_eq!(matches!(head, RequestHead::Plain(_)), plain, "{target}");
         }
     }
+
+    /// Heads with pieces of others in them, always the same ones.
+    fn random_heads(mut state: u64) -> impl Iterator<Item = Vec<u8>> {
+        const PIECES: [&[u8]; 24] = [
+            b"GET ",
+            b"/",
+            b" HTTP/1.1\r\n",
+            b" HTTP/1.0\r\n",
+            b"Host: m\r\n",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b":",
+            b" ",
+            b"\t",
+            b"X-A: 1\r\n",
+            b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"*",
+            b"http://m",
+            b"%2f",
+            b"#",
+            b"\x00",
+            b"\x7f",
+            b"\xff",
+            b"\xc3\xa9",
+            b"?a=b",
+            b"_-!",
+        ];
+        std::iter::repeat_with(move || {
+            let mut next = |limit: usize| {
+                // xorshift64 (Marsaglia, 2003).
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                usize::try_from(state % limit as u64).unwrap()
+            };
+            let mut text = b"GET /a HTTP/1.1\r\nHost: m\r\nX: y\r\n\r\n".to_vec();
+            for _ in 0..next(4) {
+                let (place, piece) = (next(text.len()), PIECES[next(PIECES.len())]);
+                text.splice(place..place + next(2), piece.iter().copied());
+            }
+            text
+        })
+    }
+
+    #[test]
+    fn whatever_comes_is_read_alike_however_it_is_cut_and_can_be_taken_apart() {
+        use crate::net::framing::{HeadLimits, HeadScan};
+        let (limits, mut read, mut refused) = (HeadLimits::DEFAULT, 0, 0);
+        for text in random_heads(0x5eed).take(20_000) {
+            let whole = HeadScan::default().scan(&text, &limits);
+            let mut scan = HeadScan::default();
+            let cut = (1..=text.len())
+                .map(|end| scan.scan(&text[..end], &limits))
+                .find(|result| !matches!(result, Ok(None)))
+                .unwrap_or(Ok(None));
+            let shown = text.escape_ascii();
+            // Bytes behind a fault may bring another one to light first, but never a head.
+            assert_eq!(cut.is_ok(), whole.is_ok(), "{shown}");
+            let Ok(Some(end)) = whole else {
+                refused += 1;
+                continue;
+            };
+            assert_eq!(cut, whole, "{shown}");
+            let head = scan.read(Bytes::copy_from_slice(&text[..end]), false);
+            if let Ok(mut head) = head.map(|read| read.head) {
+                let target = head.path_and_query().map(<[u8]>::to_vec);
+                let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
+                head.parts();
+                assert_eq!(head.path_and_query(), target.as_deref(), "{shown}");
+                assert!(head.values(&HOST).eq(hosts.iter()), "{shown}");
+                read += 1;
+            }
+        }
+        assert!(read > 2_000 && refused > 2_000, "{read} and {refused}");
+    }
 }
