@@ -20,13 +20,14 @@ mod link;
 mod listener;
 mod output;
 mod pace;
+mod plain;
 mod platform;
 mod private_socket;
 mod proxy_protocol;
 mod server;
 mod service_manager;
 mod socket;
-mod span;
+
 mod stream;
 mod tls;
 

@@ -12,7 +12,7 @@ use super::ResponseError;
 use super::response::{PlainResponse, ResponseHead};
 use crate::net::PlainHead;
 use crate::net::output::{field, number};
-use crate::net::span::{Field, Span};
+use crate::net::plain::{Field, PlainFields, Span};
 
 /// Bytes of a response head.
 pub(super) const HEAD_LIMIT: usize = 256 * 1_024;
@@ -156,10 +156,13 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Head, ResponseErro
     let reason = parsed
         .reason
         .filter(|reason| !reason.is_empty() && Some(*reason) != code.canonical_reason());
-    let fields = parsed.headers.iter().map(|header| Field {
+    let places = parsed.headers.iter().map(|header| Field {
         name: Span::of(header.name.as_bytes(), bytes),
         value: Span::of(header.value, bytes),
     });
+    let fields = PlainFields::new(bytes.clone(), places.collect()).ok_or(
+        ResponseError::Malformed("a response has a field whose name is too long"),
+    )?;
     let plain = PlainResponse {
         status: code,
         version: match parsed.version {
@@ -167,14 +170,8 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Head, ResponseErro
             _ => Version::HTTP_11,
         },
         reason: reason.map_or_else(Span::default, |reason| Span::of(reason.as_bytes(), bytes)),
-        fields: fields.collect(),
-        text: bytes.clone(),
+        fields,
     };
-    if !plain.fields.iter().all(|field| field.is_short()) {
-        return Err(ResponseError::Malformed(
-            "a response has a field whose name is too long",
-        ));
-    }
     let framing = framing(&plain, method)?;
     let persistent = framing != Framing::UntilClose && !closes(&plain);
     Ok(Head {
@@ -194,7 +191,7 @@ fn framing(plain: &PlainResponse, method: &Method) -> Result<Framing, ResponseEr
         return Ok(Framing::Length(0));
     }
     let length = length(plain)?;
-    let mut codings = plain.values(&TRANSFER_ENCODING);
+    let mut codings = plain.fields.values(&TRANSFER_ENCODING);
     let Some(coding) = codings.next() else {
         return Ok(length.map_or(Framing::UntilClose, Framing::Length));
     };
@@ -214,7 +211,7 @@ fn framing(plain: &PlainResponse, method: &Method) -> Result<Framing, ResponseEr
 fn length(plain: &PlainResponse) -> Result<Option<u64>, ResponseError> {
     let wrong = ResponseError::Malformed("a response has a wrong length");
     let mut length = None;
-    for value in plain.values(&CONTENT_LENGTH) {
+    for value in plain.fields.values(&CONTENT_LENGTH) {
         for text in value.split(|&byte| byte == b',') {
             let text = text.trim_ascii();
             let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -235,6 +232,7 @@ fn length(plain: &PlainResponse) -> Result<Option<u64>, ResponseError> {
 fn closes(plain: &PlainResponse) -> bool {
     let has = |word: &[u8]| {
         plain
+            .fields
             .values(&CONNECTION)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|option| option.trim_ascii().eq_ignore_ascii_case(word))

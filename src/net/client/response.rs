@@ -1,11 +1,10 @@
 //! The head of a response, as it came or in parts.
 
-use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::{StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use crate::net::span::{Field, PlainValues, Span, Values};
+use crate::net::plain::{PlainFields, Span, Values};
 
 /// The head of a response.
 ///
@@ -21,19 +20,18 @@ pub enum ResponseHead {
 /// The head of a response as it came, and where in it everything stands.
 #[derive(Debug)]
 pub struct PlainResponse {
-    pub(super) text: Bytes,
     pub(super) status: StatusCode,
     pub(super) version: Version,
     /// A phrase of the server's own; empty if it is the usual one of the code.
     pub(super) reason: Span,
-    pub(super) fields: Vec<Field>,
+    pub(super) fields: PlainFields,
 }
 
 impl ResponseHead {
     /// The head of a response to GET.
     #[cfg(test)]
     pub(crate) fn of_text(text: &str) -> Self {
-        let text = Bytes::copy_from_slice(text.as_bytes());
+        let text = bytes::Bytes::copy_from_slice(text.as_bytes());
         let head = super::head::parse(&text, &http::Method::GET);
         head.unwrap().head
     }
@@ -57,7 +55,7 @@ impl ResponseHead {
     /// The values of a field, in the order they came.
     pub fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
         match self {
-            Self::Plain(plain) => Values::Plain(plain.values(name)),
+            Self::Plain(plain) => Values::Plain(plain.fields.values(name)),
             Self::Parts(parts) => Values::Parts(parts.headers.get_all(name).iter()),
         }
     }
@@ -105,24 +103,20 @@ impl PlainResponse {
     /// Bytes of the head.
     #[expect(clippy::len_without_is_empty, reason = "no head is empty")]
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.fields.text().len()
     }
 
     /// The reason phrase: the server's own, or the usual one of the code.
     pub fn reason(&self) -> &[u8] {
         match self.reason.len() {
             0 => self.status.canonical_reason().unwrap_or("").as_bytes(),
-            _ => &self.text[self.reason.range()],
+            _ => &self.fields.text()[self.reason.range()],
         }
     }
 
     /// The fields in the order they came, with their names as they were written.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| field.of(&self.text))
-    }
-
-    pub(super) fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
-        PlainValues::new(name, &self.text, &self.fields)
+        self.fields.iter()
     }
 
     fn parts(&self) -> response::Parts {
@@ -130,20 +124,11 @@ impl PlainResponse {
         parts.status = self.status;
         parts.version = self.version;
         if self.reason.len() > 0
-            && let Ok(reason) = ReasonPhrase::try_from(&self.text[self.reason.range()])
+            && let Ok(reason) = ReasonPhrase::try_from(self.reason())
         {
             parts.extensions.insert(reason);
         }
-        parts.headers.reserve(self.fields.len() + 2);
-        for field in &self.fields {
-            let name = HeaderName::from_bytes(&self.text[field.name.range()]);
-            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()));
-            let (name, value) = name
-                .ok()
-                .zip(value.ok())
-                .expect("every part was checked when it came");
-            parts.headers.append(name, value);
-        }
+        parts.headers = self.fields.to_map();
         parts
     }
 }

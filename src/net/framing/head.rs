@@ -8,7 +8,7 @@ use memchr::memchr;
 
 use super::Malformed;
 use super::request::{Places, RequestHead};
-use crate::net::span::{Field, Span};
+use crate::net::plain::{Field, Span};
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,15 +1,12 @@
 //! The head of a request, as it came or in parts.
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::{Method, Request, Uri, Version, request};
 use memchr::memchr;
 
 use super::Malformed;
-use crate::net::span::{Field, PlainValues, Span, Values};
-
-/// Fields that are added to a head on its way.
-const ADDED: usize = 4;
+use crate::net::plain::{Field, PlainFields, Span, Values};
 
 /// The head of a request.
 ///
@@ -25,11 +22,10 @@ pub enum RequestHead {
 /// The head of a request as it came, and where in it everything stands.
 #[derive(Debug)]
 pub struct PlainHead {
-    text: Bytes,
     method: Method,
     target: Span,
     version: Version,
-    fields: Vec<Field>,
+    fields: PlainFields,
 }
 
 /// The parts of a head as a scan has found them.
@@ -54,13 +50,9 @@ impl RequestHead {
                 0 => Version::HTTP_10,
                 _ => Version::HTTP_11,
             },
-            fields: places.fields,
-            text,
+            fields: PlainFields::new(text, places.fields).ok_or(Malformed::FieldName)?,
         };
-        if !plain.fields.iter().all(|field| field.is_short()) {
-            return Err(Malformed::FieldName);
-        }
-        match places.plain && plain.text[plain.target.range()].starts_with(b"/") {
+        match places.plain && plain.target().starts_with(b"/") {
             true => Ok(Self::Plain(plain)),
             false => Ok(Self::Parts(Box::new(plain.parts()?))),
         }
@@ -108,7 +100,7 @@ impl RequestHead {
     /// The values of a field, in the order they came.
     pub fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
         match self {
-            Self::Plain(plain) => Values::Plain(plain.values(name)),
+            Self::Plain(plain) => Values::Plain(plain.fields.values(name)),
             Self::Parts(parts) => Values::Parts(parts.headers.get_all(name).iter()),
         }
     }
@@ -116,7 +108,7 @@ impl RequestHead {
     /// The first value of a field.
     pub fn value(&self, name: &HeaderName) -> Option<&[u8]> {
         match self {
-            Self::Plain(plain) => plain.values(name).next(),
+            Self::Plain(plain) => plain.fields.values(name).next(),
             Self::Parts(parts) => Some(parts.headers.get(name)?.as_bytes()),
         }
     }
@@ -130,7 +122,9 @@ impl RequestHead {
     pub fn parts(&mut self) -> &mut request::Parts {
         if let Self::Plain(plain) = self {
             let parts = plain.parts();
-            *self = Self::Parts(Box::new(parts.expect("a scan has checked every part")));
+            *self = Self::Parts(Box::new(
+                parts.expect("a plain target is one that a URI may have"),
+            ));
         }
         match self {
             Self::Parts(parts) => parts,
@@ -148,38 +142,28 @@ impl From<request::Parts> for RequestHead {
 impl PlainHead {
     /// Path and query.
     pub fn target(&self) -> &[u8] {
-        &self.text[self.target.range()]
+        &self.fields.text()[self.target.range()]
     }
 
     /// Bytes of the head.
     #[expect(clippy::len_without_is_empty, reason = "no head is empty")]
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.fields.text().len()
     }
 
     /// The fields in the order they came, with their names as they were written.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| field.of(&self.text))
+        self.fields.iter()
     }
 
-    fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
-        PlainValues::new(name, &self.text, &self.fields)
-    }
-
+    /// The parts; an error if the target is none that [`http::Uri`] takes.
     fn parts(&self) -> Result<request::Parts, Malformed> {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.method.clone();
-        let target = self.text.slice(self.target.range());
+        let target = self.fields.text().slice(self.target.range());
         parts.uri = Uri::from_maybe_shared(target).map_err(|_| Malformed::Target)?;
         parts.version = self.version;
-        parts.headers.reserve(self.fields.len() + ADDED);
-        for field in &self.fields {
-            let name = HeaderName::from_bytes(&self.text[field.name.range()])
-                .map_err(|_| Malformed::FieldName)?;
-            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()))
-                .map_err(|_| Malformed::ControlCharacter)?;
-            parts.headers.append(name, value);
-        }
+        parts.headers = self.fields.to_map();
         Ok(parts)
     }
 }

@@ -1,11 +1,15 @@
-//! Where something stands in the head of a message.
+//! The fields of a message as it came, and where in its head everything stands.
 
 use std::ops::Range;
 
-use http::header::{HeaderName, HeaderValue, ValueIter};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue, ValueIter};
 
 /// Bytes of a field's name that [`http::HeaderName`] takes at most.
 const NAME_LIMIT: usize = 65_535;
+
+/// Fields that are added to a head on its way.
+const ADDED: usize = 4;
 
 /// A place. No head is longer than 4 GiB.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +23,13 @@ pub(super) struct Span {
 pub(super) struct Field {
     pub(super) name: Span,
     pub(super) value: Span,
+}
+
+/// The text of a head, and where its fields stand in it.
+#[derive(Debug)]
+pub(super) struct PlainFields {
+    text: Bytes,
+    places: Vec<Field>,
 }
 
 /// The values of a field, in the order they came.
@@ -38,13 +49,46 @@ pub(super) struct PlainValues<'h, 'n> {
     fields: std::slice::Iter<'h, Field>,
 }
 
-impl<'h, 'n> PlainValues<'h, 'n> {
-    pub(super) fn new(name: &'n HeaderName, text: &'h [u8], fields: &'h [Field]) -> Self {
-        Self {
+impl PlainFields {
+    /// Fields whose names and values were checked; nothing if a name is longer than any may be.
+    pub(super) fn new(text: Bytes, places: Vec<Field>) -> Option<Self> {
+        let is_short = |field: &Field| field.name.len() <= NAME_LIMIT;
+        places.iter().all(is_short).then_some(Self { text, places })
+    }
+
+    /// The head in bytes.
+    pub(super) const fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// Names as they were written, and values, in the order they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let text = &self.text;
+        self.places
+            .iter()
+            .map(|field| (&text[field.name.range()], &text[field.value.range()]))
+    }
+
+    /// The values of a field, in the order they came.
+    pub(super) fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
+        PlainValues {
             name: name.as_str().as_bytes(),
-            text,
-            fields: fields.iter(),
+            text: &self.text,
+            fields: self.places.iter(),
         }
+    }
+
+    /// The fields in a map, with room for a few more.
+    pub(super) fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.places.len() + ADDED);
+        for field in &self.places {
+            let name = HeaderName::from_bytes(&self.text[field.name.range()]);
+            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()));
+            let both = name.ok().zip(value.ok());
+            let (name, value) = both.expect("names and values were checked when they came");
+            map.append(name, value);
+        }
+        map
     }
 }
 
@@ -94,18 +138,8 @@ impl Span {
 }
 
 impl Field {
-    /// Name and value.
-    pub(super) fn of(self, text: &[u8]) -> (&[u8], &[u8]) {
-        (&text[self.name.range()], &text[self.value.range()])
-    }
-
-    /// Whether its name can be a [`http::HeaderName`], as far as its length goes.
-    pub(super) const fn is_short(self) -> bool {
-        self.name.len() <= NAME_LIMIT
-    }
-
     /// Whether its name is this one, in any case.
-    pub(super) fn is_named(self, name: &[u8], text: &[u8]) -> bool {
+    fn is_named(self, name: &[u8], text: &[u8]) -> bool {
         self.name.len() == name.len() && text[self.name.range()].eq_ignore_ascii_case(name)
     }
 }
