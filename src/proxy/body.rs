@@ -16,6 +16,7 @@ use crate::net::{Http2Body, IncomingBody};
 
 /// A client's body as it comes, by whichever protocol.
 pub(super) enum ClientBody {
+    /// There is none, not even an empty one.
     None,
     Http1(IncomingBody),
     Http2(Http2Body),
@@ -62,18 +63,22 @@ impl Body for ClientBody {
 /// A client that sent `Expect: 100-continue` gets its 100 when this is polled first, which is once a server is
 /// connected and has been sent the head; the server's own 100 comes to nothing (RFC 9110 section 10.1.1).
 pub(super) struct RequestBody {
-    /// `None` when there is no body.
-    incoming: Option<ClientBody>,
+    incoming: ClientBody,
     exchange: Rc<Exchange>,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: ClientBody, exchange: &Rc<Exchange>) -> Self {
-        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        match incoming {
-            Some(_) => exchange.await_server(0),
-            None => exchange.end_request(),
-        }
+        let incoming = match incoming.is_end_stream() {
+            true => {
+                exchange.end_request();
+                ClientBody::None
+            }
+            false => {
+                exchange.await_server(0);
+                incoming
+            }
+        };
         Self {
             incoming,
             exchange: Rc::clone(exchange),
@@ -82,7 +87,7 @@ impl RequestBody {
 
     /// Whether there is no body, not even an empty one.
     pub(super) const fn is_none(&self) -> bool {
-        self.incoming.is_none()
+        matches!(self.incoming, ClientBody::None)
     }
 }
 
@@ -95,9 +100,10 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else {
+        if this.is_none() {
             return Poll::Ready(None);
-        };
+        }
+        let incoming = &mut this.incoming;
         loop {
             return match Pin::new(&mut *incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
@@ -130,13 +136,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(ClientBody::is_end_stream)
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), ClientBody::size_hint)
+        self.incoming.size_hint()
     }
 }
 
