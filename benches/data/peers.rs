@@ -120,7 +120,7 @@ pub(crate) mod vectorscan {
 
     #[link(name = "hs")]
     // SAFETY: the declarations are those of the library's header, hs_compile.h and hs_runtime.h of version 5.4.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "the library speaks C")]
     unsafe extern "C" {
         fn hs_compile_multi(
             expressions: *const *const c_char,
@@ -152,7 +152,7 @@ pub(crate) mod vectorscan {
         context: *mut c_void,
     ) -> c_int {
         // SAFETY: the context is the counter that `matches` passes, which nothing else touches meanwhile.
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the library speaks C")]
         unsafe {
             *context.cast::<usize>() += 1;
         }
@@ -178,7 +178,7 @@ pub(crate) mod vectorscan {
                 let ids: Vec<c_uint> = (0..).take(texts.len()).collect();
                 let (mut database, mut error, mut scratch) = (null_mut(), null_mut(), null_mut());
                 // SAFETY: the three arrays have as many elements as is said, and live through the call.
-                #[allow(unsafe_code)]
+                #[allow(unsafe_code, reason = "the library speaks C")]
                 let compiled = unsafe {
                     hs_compile_multi(
                         pointers.as_ptr(),
@@ -193,7 +193,7 @@ pub(crate) mod vectorscan {
                 };
                 assert_eq!(compiled, 0, "vectorscan compiles the patterns");
                 // SAFETY: the database was compiled.
-                #[allow(unsafe_code)]
+                #[allow(unsafe_code, reason = "the library speaks C")]
                 let allocated = unsafe { hs_alloc_scratch(database, &mut scratch) };
                 assert_eq!(allocated, 0, "vectorscan has memory");
                 Some((database, scratch))
@@ -209,7 +209,7 @@ pub(crate) mod vectorscan {
                 };
                 // SAFETY: database and scratch belong together, the input lives through the call, and so does the
                 // counter.
-                #[allow(unsafe_code)]
+                #[allow(unsafe_code, reason = "the library speaks C")]
                 let scanned = unsafe {
                     hs_scan(
                         *database,
