@@ -51,7 +51,7 @@ pub use listener::{Acceptor, BoundSocket, Queue, SOCKET_MODE, bind, connect_unix
 pub use platform::give_memory_back;
 pub use private_socket::{PrivateSocket, SocketFault, SocketFile};
 pub use proxy_protocol::{ProxiedEnds, read_proxy_header};
-pub use server::{IncomingBody, ServerConnection, ServerSettings, ServerTimeouts};
+pub use server::{IncomingBody, ServerConnection, ServerSettings, ServerTimeouts, last_response};
 pub use service_manager::ServiceManager;
 pub use socket::{Batch, Side, Socket};
 pub use stream::Stream;

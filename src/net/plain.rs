@@ -53,7 +53,15 @@ impl PlainFields {
     /// Fields whose names and values were checked; nothing if a name is longer than any may be.
     pub(super) fn new(text: Bytes, places: Vec<Field>) -> Option<Self> {
         let is_short = |field: &Field| field.name.len() <= NAME_LIMIT;
-        places.iter().all(is_short).then_some(Self { text, places })
+        places
+            .iter()
+            .all(is_short)
+            .then(|| Self::checked(text, places))
+    }
+
+    /// Fields whose names and values no map refuses.
+    pub(super) const fn checked(text: Bytes, places: Vec<Field>) -> Self {
+        Self { text, places }
     }
 
     /// The head in bytes.
@@ -141,5 +149,34 @@ impl Field {
     /// Whether its name is this one, in any case.
     fn is_named(self, name: &[u8], text: &[u8]) -> bool {
         self.name.len() == name.len() && text[self.name.range()].eq_ignore_ascii_case(name)
+    }
+}
+
+/// Whether a value holds a control character other than the tab.
+pub(super) fn has_control(value: &[u8]) -> bool {
+    // Without an early exit, so that the compiler can look at many bytes at once.
+    value.iter().fold(false, |found, &byte| {
+        found | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_are_found_wherever_they_stand() {
+        for length in 0..50 {
+            let mut value = vec![b'a'; length];
+            assert!(!has_control(&value), "{length}");
+            for place in 0..length {
+                for (byte, expected) in [(0x1f, true), (0x7f, true), (b'\t', false), (0x80, false)]
+                {
+                    value[place] = byte;
+                    assert_eq!(has_control(&value), expected, "{length} {place} {byte}");
+                }
+                value[place] = b'a';
+            }
+        }
     }
 }

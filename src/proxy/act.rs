@@ -48,7 +48,7 @@ fn act_on(decision: &Decision, head: &mut RequestHead, peer: &Peer, id: RequestI
         Verdict::Redirect { status, location } => {
             let location = filter::absolute_location(location, head.parts(), peer);
             Act::Answer(
-                respond::redirect(*status, location, id),
+                respond::redirect(*status, location.as_bytes(), id),
                 Outcome::Redirected,
             )
         }
@@ -154,7 +154,7 @@ mod tests {
                 let parts = head.parts();
                 Ok((parts.uri.to_string(), parts.headers.clone()))
             }
-            Act::Answer(answer, _) => Err(answer.status().as_u16()),
+            Act::Answer(answer, _) => Err(answer.head.status().as_u16()),
             Act::Reset => Err(0),
         }
     }

@@ -266,7 +266,7 @@ fn refuse(client: &Client, reason: Reason, pending: &[u8]) -> Vec<u8> {
     if recorder.wants_access() {
         let answered = Answered {
             status: reason.status(),
-            bytes: answer.body().len() as u64,
+            bytes: answer.body.len() as u64,
             verdict: Outcome::Refused.name(),
             party: Some(Party::Downstream),
         };

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Response, StatusCode};
 
 use super::act::{Act, act, filter_response};
 use super::body::ClientBody;
@@ -72,7 +72,7 @@ impl Client {
         response_filter: Option<ResponseFilter>,
         site: usize,
     ) -> (Answer, Vec<MitigationId>) {
-        let mut answer = Answer::new(Bytes::new());
+        let mut answer = Response::new(Bytes::new());
         if let Some(response) = response {
             *answer.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::OK);
             for (name, value) in &response.fields {
@@ -104,16 +104,15 @@ impl Client {
             .iter()
             .filter_map(|rule| set.rule(*rule).origin.mitigation.clone());
         let owners = owners.collect();
-        (passed(Answer::from_parts(parts, body)), owners)
+        (passed(Response::from_parts(parts, body)), owners)
     }
 }
 
-fn passed(mut answer: Answer) -> Answer {
+fn passed(mut response: Response<Bytes>) -> Answer {
     let name = HeaderName::from_static(PROBE_FIELD);
-    answer
-        .headers_mut()
-        .insert(name, HeaderValue::from_static("passed"));
-    answer
+    let fields = response.headers_mut();
+    fields.insert(name, HeaderValue::from_static("passed"));
+    response.into()
 }
 
 /// The mitigation whose rule decided.

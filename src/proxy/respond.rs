@@ -1,25 +1,41 @@
 //! Every answer that is made here rather than by a server.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
-use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
-use hyper::ext::ReasonPhrase;
 
 use super::ProxyError;
 use super::metrics::Reason;
 use super::request_id::RequestId;
 use crate::filter;
+use crate::net::{self, PlainResponse, ResponseHead};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// A field of an answer.
+type Field<'f> = (&'f HeaderName, &'f [u8]);
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static PLAIN_TEXT: Field<'_> = (&CONTENT_TYPE, b"text/plain; charset=utf-8");
+static NO_STORE: Field<'_> = (&CACHE_CONTROL, b"no-store");
 
 /// An answer of ours, without the connection it goes to.
-pub(super) type Answer = Response<Bytes>;
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: ResponseHead,
+    pub(super) body: Bytes,
+    /// Whether its connection ends behind it.
+    pub(super) last: bool,
+}
+
+impl From<Response<Bytes>> for Answer {
+    fn from(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
+            head: parts.into(),
+            body,
+            last: false,
+        }
+    }
+}
 
 /// Refuses a request without asking the rules.
 pub(super) fn refused(reason: Reason, id: RequestId) -> Answer {
@@ -39,17 +55,22 @@ pub(super) fn failed(cause: &ProxyError, id: RequestId) -> Answer {
 /// Says whether this proxy takes requests.
 pub(super) fn health(serves: bool, id: RequestId) -> Answer {
     match serves {
-        true => answer(StatusCode::OK, Bytes::from_static(b"ok\n"), id),
+        true => answer(
+            StatusCode::OK,
+            "",
+            &[NO_STORE],
+            Bytes::from_static(b"ok\n"),
+            id,
+        ),
         false => error(503, "draining", id),
     }
 }
 
 /// Says that the pool that serves the path is stopped.
 pub(super) fn paused(id: RequestId) -> Answer {
-    let mut answer = error(503, "pool-stopped", id);
-    let seconds = HeaderValue::from(filter::RETRY_AFTER.as_secs());
-    answer.headers_mut().insert(RETRY_AFTER, seconds);
-    answer
+    let seconds = filter::RETRY_AFTER.as_secs().to_string();
+    let retry = (&RETRY_AFTER, seconds.as_bytes());
+    error_with(503, "pool-stopped", &[NO_STORE, retry], id)
 }
 
 /// Says that a rule failed at run time. Its sub-status is for logs only.
@@ -74,78 +95,59 @@ pub(super) fn custom(status: u16, reason: &str, description: &str, id: RequestId
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Bytes::new(),
         _ => Bytes::copy_from_slice(description.as_bytes()),
     };
-    let mut answer = answer(code, body, id);
-    // A phrase that cannot be sent gives way to the usual one, which needs no saying.
-    if !reason.is_empty()
-        && Some(reason) != code.canonical_reason()
-        && let Ok(phrase) = ReasonPhrase::try_from(reason.as_bytes())
-    {
-        answer.extensions_mut().insert(phrase);
-    }
-    answer
+    // The usual phrase needs no saying.
+    let reason = match Some(reason) == code.canonical_reason() {
+        true => "",
+        false => reason,
+    };
+    answer(code, reason, &[NO_STORE], body, id)
 }
 
 /// Sends the client elsewhere.
-pub(super) fn redirect(status: u16, location: HeaderValue, id: RequestId) -> Answer {
+pub(super) fn redirect(status: u16, location: &[u8], id: RequestId) -> Answer {
     let Ok(code) = StatusCode::from_u16(status) else {
         return rule_failed(id);
     };
-    let mut answer = answer(code, Bytes::from_static(b"The resource has moved.\n"), id);
-    answer.headers_mut().remove(CACHE_CONTROL);
-    answer.headers_mut().insert(LOCATION, location);
-    answer
-}
-
-/// Has the connection closed behind the answer.
-pub(super) fn close<B>(response: &mut Response<B>) {
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
+    let body = Bytes::from_static(b"The resource has moved.\n");
+    answer(code, "", &[(&LOCATION, location)], body, id)
 }
 
 /// An answer in bytes, for a connection that ends without a request; closes it.
 pub(super) fn in_bytes(answer: &Answer) -> Vec<u8> {
-    let status = answer.status();
-    let mut head = format!(
-        "HTTP/1.1 {} {}\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or("")
-    );
-    let mut field = |name: &str, value: &str| {
-        // Writing to memory does not fail.
-        let _ = write!(head, "{name}: {value}\r\n");
-    };
-    for (name, value) in answer.headers() {
-        field(name.as_str(), value.to_str().unwrap_or(""));
-    }
-    field("content-length", &answer.body().len().to_string());
-    field("connection", "close");
-    head.push_str("\r\n");
-    [head.as_bytes(), answer.body()].concat()
+    net::last_response(&answer.head, &answer.body)
 }
 
 fn error(status: u16, word: &str, id: RequestId) -> Answer {
+    error_with(status, word, &[NO_STORE], id)
+}
+
+fn error_with(status: u16, word: &str, fields: &[Field<'_>], id: RequestId) -> Answer {
     let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let text = format!(
         "{} {}\nreason: {word}\nrequest: {id}\n",
         code.as_str(),
         code.canonical_reason().unwrap_or("")
     );
-    answer(code, text.into(), id)
+    answer(code, "", fields, text.into(), id)
 }
 
-fn answer(code: StatusCode, body: Bytes, id: RequestId) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = code;
-    let fields = answer.headers_mut();
-    if !matches!(code, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        fields.insert(CONTENT_TYPE, PLAIN_TEXT);
+fn answer(
+    code: StatusCode,
+    reason: &str,
+    fields: &[Field<'_>],
+    body: Bytes,
+    id: RequestId,
+) -> Answer {
+    let id = id.text();
+    let has_content = !matches!(code, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let all = has_content.then_some(PLAIN_TEXT).into_iter();
+    let all = all.chain(fields.iter().copied());
+    let all = all.chain([(&X_REQUEST_ID, &id[..])]);
+    Answer {
+        head: ResponseHead::Plain(PlainResponse::own(code, reason.as_bytes(), all)),
+        body,
+        last: false,
     }
-    fields.insert(CACHE_CONTROL, NO_STORE);
-    if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
-        fields.insert(X_REQUEST_ID, id);
-    }
-    answer
 }
 
 #[cfg(test)]
@@ -158,8 +160,9 @@ mod tests {
     fn answers_name_the_request_and_the_reason() {
         let id = RequestIds::new(0).next();
         let answer = refused(Reason::Malformed(Malformed::HeadTooLarge), id);
-        assert_eq!(answer.status(), 431);
-        assert_eq!(answer.headers()[X_REQUEST_ID], id.to_string());
+        assert_eq!(answer.head.status(), 431);
+        let told: Vec<&[u8]> = answer.head.values(&X_REQUEST_ID).collect();
+        assert_eq!(told, [id.to_string().as_bytes()]);
         let text = String::from_utf8(in_bytes(&answer)).unwrap();
         assert!(
             text.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
@@ -170,38 +173,33 @@ mod tests {
             text.ends_with(&format!("reason: head-too-large\nrequest: {id}\n")),
             "{text}"
         );
-        assert_eq!(failed(&ProxyError::connect_timeout(), id).status(), 504);
-        assert_eq!(
-            failed(
-                &ProxyError::connect(std::io::ErrorKind::TimedOut.into()),
-                id
-            )
-            .status(),
-            502
-        );
+        for (error, status) in [
+            (ProxyError::connect_timeout(), 504),
+            (
+                ProxyError::connect(std::io::ErrorKind::TimedOut.into()),
+                502,
+            ),
+        ] {
+            assert_eq!(failed(&error, id).head.status(), status);
+        }
     }
 
     #[test]
     fn custom_answers_carry_phrase_and_description() {
         let id = RequestIds::new(0).next();
-        let answer = custom(403, "Forbidden: blocked", "No.", id);
-        assert_eq!(
-            answer
-                .extensions()
-                .get::<ReasonPhrase>()
-                .unwrap()
-                .as_bytes(),
-            b"Forbidden: blocked"
-        );
-        assert_eq!(answer.body(), "No.");
-        assert!(
-            custom(403, "a\r\nb", "", id)
-                .extensions()
-                .get::<ReasonPhrase>()
-                .is_none()
-        );
-        assert_eq!(custom(204, "", "text", id).body(), "");
-        assert_eq!(custom(101, "", "", id).status(), 500);
-        assert_eq!(custom(99, "", "", id).status(), 500);
+        for (status, reason, description, line, body) in [
+            (403, "Own: blocked", "No.", "403 Own: blocked", "No."),
+            (403, "Forbidden", "No.", "403 Forbidden", "No."),
+            (403, "a\r\nb", "", "403 Forbidden", ""),
+            (204, "", "text", "204 No Content", ""),
+            (101, "", "", "500 Internal Server Error", "500"),
+            (99, "", "", "500 Internal Server Error", "500"),
+        ] {
+            let text = in_bytes(&custom(status, reason, description, id));
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {line}\r\n")), "{text}");
+            assert!(text.contains(&format!("\r\n\r\n{body}")), "{text}");
+            assert_eq!(text.contains("content-type"), status != 204, "{text}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode, response};
 use http_body::Body as _;
@@ -78,16 +79,6 @@ pub(super) struct Reply {
     pub(super) body: ResponseBody,
     /// Whether its connection ends behind it.
     pub(super) last: bool,
-}
-
-impl Reply {
-    fn new(head: impl Into<ResponseHead>, body: ResponseBody) -> Self {
-        Self {
-            head: head.into(),
-            body,
-            last: false,
-        }
-    }
 }
 
 /// How far a request comes without waiting for anybody.
@@ -387,10 +378,11 @@ impl Client {
         *self.tunnel.borrow_mut() = Some(Tunnel { stream, early });
         headers::forward_response(&mut head, true);
         exchange.settle(Outcome::Forwarded, head.status().as_u16());
-        Ok(Reply::new(
-            head.into_parts(),
-            ResponseBody::full(bytes::Bytes::new(), exchange),
-        ))
+        Ok(Reply {
+            head,
+            body: ResponseBody::full(Bytes::new(), exchange),
+            last: false,
+        })
     }
 
     /// Gives a path on which servers answer late the time they need.
@@ -410,11 +402,15 @@ impl Client {
         }
     }
 
-    fn filtered(&self, answer: Answer, response_filter: Option<ResponseFilter>) -> Answer {
+    fn filtered(
+        &self,
+        response: Response<Bytes>,
+        response_filter: Option<ResponseFilter>,
+    ) -> Answer {
         let Some(response_filter) = response_filter else {
-            return answer;
+            return response.into();
         };
-        let (mut parts, mut body) = answer.into_parts();
+        let (mut parts, mut body) = response.into_parts();
         let (transform, watch) = self.filter_head(&response_filter, &mut parts);
         if let Some(mut transform) = transform {
             let mut text = Vec::with_capacity(body.len());
@@ -428,7 +424,7 @@ impl Client {
             watch.see(&body);
             watch.finish();
         }
-        Response::from_parts(parts, body)
+        Response::from_parts(parts, body).into()
     }
 
     /// Applies response rules to a head; the result is what its body has to go through, and what looks on at it.
@@ -488,7 +484,7 @@ impl Client {
         };
         // A client that has an upstream connection of its own must meet no other.
         if !exchange.is_request_ended() || self.bonds.is_bound() {
-            respond::close(&mut answer);
+            answer.last = true;
         }
         Ok(self.settled(answer, outcome, exchange))
     }
@@ -508,7 +504,7 @@ impl Client {
             // A client that waits for 100 may send its body after the answer, or not: nobody could tell. Any other
             // body is read to its end behind the answer, which keeps the connection, unless it is too long.
             if head.has(&EXPECT) || body.size_hint().lower() > limit {
-                respond::close(&mut answer);
+                answer.last = true;
             }
         }
         self.settled(answer, outcome, exchange)
@@ -516,8 +512,11 @@ impl Client {
 
     fn settled(&self, answer: Answer, outcome: Outcome, exchange: Rc<Exchange>) -> Reply {
         exchange.begin_response();
-        exchange.settle(outcome, answer.status().as_u16());
-        let (parts, body) = answer.into_parts();
-        Reply::new(parts, ResponseBody::full(body, exchange))
+        exchange.settle(outcome, answer.head.status().as_u16());
+        Reply {
+            head: answer.head,
+            body: ResponseBody::full(answer.body, exchange),
+            last: answer.last,
+        }
     }
 }

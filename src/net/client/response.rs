@@ -4,20 +4,24 @@ use http::header::HeaderName;
 use http::{StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use crate::net::plain::{PlainFields, Span, Values};
+use crate::net::plain::{Field, PlainFields, Span, Values, has_control};
+
+/// What most heads of our own have at most.
+const OWN_BYTES: usize = 128;
+const OWN_FIELDS: usize = 4;
 
 /// The head of a response.
 ///
 /// Most go through as they came: what they are made of is only looked up. One that is to be changed is taken apart.
 #[derive(Debug)]
 pub enum ResponseHead {
-    /// As it came.
+    /// As it came, or as it was made here.
     Plain(PlainResponse),
     /// In parts.
     Parts(response::Parts),
 }
 
-/// The head of a response as it came, and where in it everything stands.
+/// The head of a response as it came or was made here, and where in it everything stands.
 #[derive(Debug)]
 pub struct PlainResponse {
     pub(super) status: StatusCode,
@@ -95,6 +99,38 @@ impl From<response::Parts> for ResponseHead {
 }
 
 impl PlainResponse {
+    /// A head of our own: the phrase if it is not to be the usual one of the code, and fields. What holds a control
+    /// character, which neither may, is left out.
+    pub fn own<'f>(
+        status: StatusCode,
+        reason: &[u8],
+        fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])>,
+    ) -> Self {
+        let mut text = Vec::with_capacity(OWN_BYTES);
+        let mut put = |part: &[u8]| {
+            let start = text.len();
+            text.extend_from_slice(part);
+            Span::new(start..text.len())
+        };
+        let reason = match has_control(reason) {
+            true => Span::default(),
+            false => put(reason),
+        };
+        let mut places = Vec::with_capacity(OWN_FIELDS);
+        for (name, value) in fields.filter(|(_, value)| !has_control(value)) {
+            places.push(Field {
+                name: put(name.as_str().as_bytes()),
+                value: put(value),
+            });
+        }
+        Self {
+            status,
+            version: Version::HTTP_11,
+            reason,
+            fields: PlainFields::checked(text.into(), places),
+        }
+    }
+
     /// The status code.
     pub const fn status(&self) -> StatusCode {
         self.status
@@ -138,6 +174,21 @@ mod tests {
     use http::header::SET_COOKIE;
 
     use super::*;
+
+    #[test]
+    fn head_of_our_own_holds_nothing_that_would_end_a_line() {
+        let name = HeaderName::from_static("x-a");
+        let fields = [(&name, &b"1"[..]), (&name, b"2\r\nx: y"), (&name, b"")];
+        for (reason, told) in [("Own", "Own"), ("a\nb", "Forbidden"), ("", "Forbidden")] {
+            let own =
+                PlainResponse::own(StatusCode::FORBIDDEN, reason.as_bytes(), fields.into_iter());
+            assert_eq!(own.reason(), told.as_bytes());
+            let written: Vec<_> = own.fields().collect();
+            assert_eq!(written, [(&b"x-a"[..], &b"1"[..]), (b"x-a", b"")]);
+            let mut head = ResponseHead::Plain(own);
+            assert_eq!(head.parts().headers.get_all("x-a").iter().count(), 2);
+        }
+    }
 
     #[test]
     fn head_tells_the_same_as_it_came_and_in_parts() {

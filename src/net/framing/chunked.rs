@@ -3,7 +3,8 @@
 use http::header::HeaderMap;
 
 use super::Malformed;
-use super::head::{HeadLimits, has_control, read_field};
+use super::head::{HeadLimits, read_field};
+use crate::net::plain::has_control;
 
 /// Bytes of chunk extensions in one body.
 const EXTENSIONS_LIMIT: usize = 16 * 1_024 - 2;

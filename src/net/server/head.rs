@@ -108,6 +108,15 @@ pub(super) fn encode(
     text.extend_from_slice(b"\r\n");
 }
 
+/// A response in bytes that is the last of its connection.
+pub fn last_response(head: &ResponseHead, body: &[u8]) -> Vec<u8> {
+    let (mut text, length) = (Vec::new(), Some(body.len() as u64));
+    let framing = framing(head.status(), length, Asked::default());
+    encode(&mut text, head, framing, length, Asked::default());
+    text.extend_from_slice(body);
+    text
+}
+
 fn status_line(text: &mut Vec<u8>, status: StatusCode, reason: &[u8], asked: Asked) {
     let version: &[u8] = match asked.http10 {
         true => b"HTTP/1.0 ",

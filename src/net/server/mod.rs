@@ -12,3 +12,4 @@ mod head;
 
 pub use body::IncomingBody;
 pub use connection::{ServerConnection, ServerSettings, ServerTimeouts};
+pub use head::last_response;
