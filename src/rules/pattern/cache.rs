@@ -99,14 +99,37 @@ pub(super) struct Slot {
     pattern: u64,
     used: bool,
     quick: Option<Quick>,
+    /// What bits told last of an input that is remembered, by its number: the sieve and the search ask alike.
+    told: Option<(u64, bool)>,
     /// Kept for patterns that need more than the quick program.
     pub(super) tree: Option<Box<Tree>>,
     pub(super) built: Built,
 }
 
 impl Slot {
-    /// What may decide by bits about the pattern, of which this is the slot.
-    pub(super) fn quick(&mut self, pattern: &Pattern) -> &mut Quick {
+    /// What bits tell about the pattern, of which this is the slot; `None` if they cannot. `recent` is the text as it is
+    /// known, if it is.
+    pub(super) fn verdict(
+        &mut self,
+        pattern: &Pattern,
+        text: Text<'_>,
+        recent: Option<&mut RecentInput>,
+        clue: Option<Clue<'_>>,
+    ) -> Option<bool> {
+        let number = recent.as_ref().map(|recent| recent.number());
+        if let Some((known, matches)) = self.told
+            && number == Some(known)
+        {
+            return Some(matches);
+        }
+        let verdict = self.quick(pattern).verdict(text, recent, clue);
+        if let Some(told) = number.zip(verdict) {
+            self.told = Some(told);
+        }
+        verdict
+    }
+
+    fn quick(&mut self, pattern: &Pattern) -> &Quick {
         self.quick.get_or_insert_with(|| {
             let read = pattern.tree();
             let quick = Quick::new(&read);
@@ -259,9 +282,9 @@ impl Sieve<'_> {
     ) -> bool {
         let clue = clue.filter(|_| self.text.is_ascii());
         let (slot, _) = self.slots.of(pattern.id);
-        let quick = slot.quick(pattern);
+        let recent = self.recent.as_deref_mut();
         pattern.is_affordable(self.text)
-            && quick.verdict(self.text, self.recent.as_deref_mut(), clue) == Some(false)
+            && slot.verdict(pattern, self.text, recent, clue) == Some(false)
     }
 }
 
@@ -283,6 +306,7 @@ impl Slots {
             pattern,
             used: true,
             quick: None,
+            told: None,
             tree: None,
             built: Built::default(),
         });

@@ -289,8 +289,8 @@ impl Pattern {
         if !self.is_affordable(place.text) {
             return Matched::OutOfSteps;
         }
-        let quick = place.slot.quick(self);
-        match quick.verdict(place.text, place.recent.take(), None) {
+        let recent = place.recent.take();
+        match place.slot.verdict(self, place.text, recent, None) {
             Some(true) => Matched::Yes,
             Some(false) => Matched::No,
             None => match self.search(&mut place) {

@@ -5,7 +5,7 @@ use super::ast::{Ast, NodeId};
 use super::plan::{Reach, Shape};
 use super::shift::{Builder, Program};
 use super::text::Text;
-use super::texts::{self, RecentInput, Required, Texts, texts};
+use super::texts::{self, RecentInput, Required, Texts, texts, whole_text};
 
 /// What decides about one pattern; built in microseconds.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ struct Part {
     texts: Texts,
     /// How many bytes before the first text a match begins, if that is known.
     reach: Option<usize>,
+    /// Wherever the only text stands, there is a match.
+    is_text: bool,
     program: Program,
 }
 
@@ -39,7 +41,10 @@ impl Part {
     fn new(ast: &Ast, root: NodeId, program: Program) -> Self {
         let texts = texts(ast, root);
         let first = texts.first();
+        let whole = whole_text(ast, root);
+        let is_text = texts.len() == 1 && whole.as_deref() == first.map(Required::text);
         Self {
+            is_text,
             reach: first.and_then(|first| program.reach_before(first.text())),
             texts,
             program,
@@ -68,6 +73,9 @@ impl Part {
                 first = Some(place);
             }
             behind = place + required.text().len();
+        }
+        if self.is_text && first.is_some() {
+            return true;
         }
         let start = first
             .zip(self.reach)
@@ -201,6 +209,7 @@ mod tests {
             ("x-n=(.+)/(.+)~(.+)", "x-n=", "a; X-N=b/c~d", true),
             ("x-n=(.+)/(.+)~(.+)", "x-n=", "a/b~c; X-N=bcd", false),
             ("x-n=(.+)/(.+)~(.+)", "x-n=", "a; X-N=b/c\n~d", false),
+            ("(.*)/word(.*)", "/word", "a\n/WORD", true),
             ("[0-9]{2}word[a-z]", "word", "123WORDx", true),
             ("[0-9]{2}word[a-z]", "word", "x3wordx", false),
             ("[0-9]{2}word[a-z]", "word", "1x2word1", false),

@@ -90,6 +90,68 @@ pub(super) fn memory(texts: &Texts) -> usize {
     texts.iter().map(Required::memory).sum()
 }
 
+/// The only text of a part of a pattern that matches wherever this text stands, whatever is around it.
+pub(super) fn whole_text(ast: &Ast, root: NodeId) -> Option<Vec<u8>> {
+    let mut whole = Whole {
+        ast,
+        text: Vec::new(),
+        ended: false,
+    };
+    (whole.takes(root) && !whole.text.is_empty()).then_some(whole.text)
+}
+
+struct Whole<'a> {
+    ast: &'a Ast,
+    text: Vec<u8>,
+    /// Something that takes any number of characters follows the text.
+    ended: bool,
+}
+
+impl Whole<'_> {
+    /// Whether this goes on with the text, or is around it and may take nothing.
+    fn takes(&mut self, id: NodeId) -> bool {
+        match self.ast.node(id) {
+            Node::Class(number) => {
+                let set = self.ast.class(number);
+                let both = only_byte(set).filter(|byte| has_both_cases(set, *byte));
+                both.is_some_and(|byte| self.push(byte))
+            }
+            Node::Concat(kids) => self.ast.kids(kids).iter().all(|kid| self.takes(*kid)),
+            Node::Empty => true,
+            Node::Group { sub, .. } => self.takes(sub),
+            Node::Repeat { min: 0, .. } => {
+                self.ended = !self.text.is_empty();
+                true
+            }
+            Node::Unit(unit) => match u8::try_from(unit) {
+                Ok(byte) if byte.is_ascii_alphabetic() => {
+                    self.ast.ignore_case() && self.push(byte.to_ascii_lowercase())
+                }
+                Ok(byte) => byte.is_ascii() && self.push(byte),
+                Err(_) => false,
+            },
+            Node::Alternate(_)
+            | Node::Backreference(_)
+            | Node::Boundary { .. }
+            | Node::End
+            | Node::Look { .. }
+            | Node::Repeat { .. }
+            | Node::Start => false,
+        }
+    }
+
+    fn push(&mut self, byte: u8) -> bool {
+        self.text.push(byte);
+        !self.ended
+    }
+}
+
+/// Whether a set that holds no other byte has this one in both cases.
+fn has_both_cases(set: &UnitSet, byte: u8) -> bool {
+    let bytes = set.ascii_ranges().flat_map(|(first, last)| first..=last);
+    bytes.count() == if byte.is_ascii_alphabetic() { 2 } else { 1 }
+}
+
 struct Reader<'a> {
     ast: &'a Ast,
     done: Vec<Vec<u8>>,
@@ -151,11 +213,15 @@ pub(super) struct RecentInputs {
     inputs: [RecentInput; 2],
     /// The one that is not replaced next.
     last: usize,
+    /// How many were remembered so far.
+    count: u64,
 }
 
 /// An input that may be searched again.
 #[derive(Debug, Default)]
 pub(super) struct RecentInput {
+    /// Tells it from every other that one cache remembered; 0 for none.
+    number: u64,
     input: Vec<u8>,
     is_ascii: bool,
     folded: Vec<u8>,
@@ -172,6 +238,8 @@ impl RecentInputs {
             self.last = 1 - self.last;
             let other = &mut self.inputs[self.last];
             if other.input != input {
+                self.count += 1;
+                other.number = self.count;
                 other.input.clear();
                 other.input.extend_from_slice(input);
                 other.is_ascii = input.is_ascii();
@@ -191,6 +259,11 @@ impl RecentInputs {
 }
 
 impl RecentInput {
+    /// Tells it from every other that one cache remembered.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) const fn is_ascii(&self) -> bool {
         self.is_ascii
     }
@@ -209,6 +282,8 @@ impl RecentInput {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::rules::pattern::ecmascript;
 
@@ -240,13 +315,46 @@ mod tests {
     }
 
     #[test]
+    fn whole_text_is_that_of_patterns_that_say_nothing_else() {
+        for (pattern, expected) in [
+            ("abc", Some("abc")),
+            (".*abc", Some("abc")),
+            ("(.*)X-Be(.*)", Some("x-be")),
+            ("(?:[^/]*)a[bB][.]c\\/d{0,3}", Some("ab.c/")),
+            ("a[b]c", Some("abc")),
+            ("abc.*d", None),
+            ("^abc", None),
+            ("abc$", None),
+            ("\\babc", None),
+            ("abc.", None),
+            ("a+", None),
+            ("abc|abd", None),
+            ("(?=abc)abc", None),
+            ("ab\u{e9}", None),
+            (".*", None),
+        ] {
+            let ast = ecmascript::parse(pattern, true, false).unwrap();
+            let found = whole_text(&ast, ast.root());
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{pattern}");
+        }
+        for (pattern, expected) in [("abc", None), ("/[a]", None), ("/1[aA]", Some("/1a"))] {
+            let ast = ecmascript::parse(pattern, false, false).unwrap();
+            let found = whole_text(&ast, ast.root());
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{pattern}");
+        }
+    }
+
+    #[test]
     fn recent_inputs_are_those_that_were_asked_for() {
         let mut inputs = RecentInputs::default();
         let one = "Ab".repeat(40).into_bytes();
         let two = "\u{c9}B".repeat(40).into_bytes();
         let three = "aB".repeat(40).into_bytes();
+        let mut numbers = HashMap::new();
         for input in [&one, &two, &one, &two, &three, &one, &three, &two, &two] {
             let recent = inputs.find(input).unwrap();
+            let known = numbers.insert(recent.number(), input);
+            assert!(known.is_none_or(|known| known == input));
             assert_eq!(recent.is_ascii(), input.is_ascii());
             assert_eq!(recent.folded(), input.to_ascii_lowercase());
         }
