@@ -230,8 +230,8 @@ fn describe(
         } => {
             outcome.status = Some(*status);
             outcome.substatus = Some(*substatus);
-            outcome.reason = Some(reason.clone());
-            outcome.description = Some(description.clone());
+            outcome.reason = Some(reason.to_string());
+            outcome.description = Some(description.to_string());
             "custom"
         }
         Verdict::Rewrite { .. } => {

@@ -204,8 +204,17 @@ pub(crate) enum ActionPlan {
 pub(crate) struct RespondPlan {
     pub(crate) status: u16,
     pub(crate) substatus: u16,
-    pub(crate) reason: Bound,
-    pub(crate) description: Bound,
+    pub(crate) reason: AnswerText,
+    pub(crate) description: AnswerText,
+}
+
+/// A text of an answer.
+#[derive(Debug, Eq, Hash, PartialEq)]
+pub(crate) enum AnswerText {
+    /// It reads nothing.
+    Fixed(Arc<str>),
+    /// It is expanded for each request.
+    Read(Bound),
 }
 
 #[derive(Debug)]

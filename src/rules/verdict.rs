@@ -1,5 +1,7 @@
 //! What judging a message comes to.
 
+use std::sync::Arc;
+
 use super::{BodyRules, BodySkip};
 
 /// The number of a rule in its [`RuleSet`](super::RuleSet), in the order of evaluation.
@@ -49,10 +51,10 @@ pub enum Verdict {
         status: u16,
         /// IIS's sub-status, which is logged and never sent.
         substatus: u16,
-        /// The reason phrase; empty for the usual one.
-        reason: String,
-        /// The description, used as a plain-text body.
-        description: String,
+        /// The reason phrase; empty for the usual one. Shared with the rule, unless it reads something.
+        reason: Arc<str>,
+        /// The description, used as a plain-text body; shared likewise.
+        description: Arc<str>,
     },
     /// Forward it with another target (`Rewrite`).
     Rewrite {

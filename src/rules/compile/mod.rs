@@ -509,7 +509,7 @@ mod tests {
             let fields = [("Host", *host)];
             let request = RequestView::new("GET", b"/", &fields);
             match set.judge(&request, &mut Scratch::default()).verdict {
-                Verdict::Respond { reason, .. } => Some(reason),
+                Verdict::Respond { reason, .. } => Some(reason.to_string()),
                 _ => None,
             }
         };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Compiler, Dialect, Manner, Unit, check_field};
 use crate::rules::error::Kind;
-use crate::rules::plan::{ActionPlan, RequestPlan, RespondPlan, SetPlan, SetTarget};
+use crate::rules::matcher::{lossy_text, one_line};
+use crate::rules::plan::{ActionPlan, AnswerText, RequestPlan, RespondPlan, SetPlan, SetTarget};
 use crate::rules::source::{Action, RequestRule, SetVariable, Text};
 use crate::rules::template::{Bound, Reads, Stage, Template, Variable, field_name};
 use crate::rules::{RuleError, RuleId};
@@ -159,8 +160,8 @@ impl Compiler {
         let answer = Arc::new(RespondPlan {
             status,
             substatus,
-            reason: self.bind_for(reason, unit, &mut reads)?,
-            description: self.bind_for(description, unit, &mut reads)?,
+            reason: words(self.bind_for(reason, unit, &mut reads)?, one_line),
+            description: words(self.bind_for(description, unit, &mut reads)?, |text| text),
         });
         let plan = match self.answers.get(&answer) {
             Some(known) => Arc::clone(known),
@@ -175,6 +176,14 @@ impl Compiler {
             reads,
         });
         Ok((plan, reads))
+    }
+}
+
+/// A text of an answer, of which `mend` makes one that may stand in its place.
+fn words(bound: Bound, mend: fn(Vec<u8>) -> Vec<u8>) -> AnswerText {
+    match bound.fixed() {
+        Some(fixed) => AnswerText::Fixed(lossy_text(&mend(fixed.to_vec()))),
+        None => AnswerText::Read(bound),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Does what a rule that applies says.
 
+use std::sync::Arc;
+
 use super::linear::Judge;
 use super::watch::Watch;
-use crate::rules::plan::{ActionPlan, Group, RequestPlan, SetPlan, SetTarget};
+use crate::rules::plan::{ActionPlan, AnswerText, Group, RequestPlan, SetPlan, SetTarget};
 use crate::rules::template::{Bound, TooLong};
 use crate::rules::{Verdict, target, view};
 
@@ -97,8 +99,8 @@ fn perform<W: Watch>(
         ActionPlan::Respond(answer) => Flow::End(Verdict::Respond {
             status: answer.status,
             substatus: answer.substatus,
-            reason: text(one_line(judge.expand(&answer.reason)?)),
-            description: text(judge.expand(&answer.description)?),
+            reason: words(judge, &answer.reason, one_line)?,
+            description: words(judge, &answer.description, |text| text)?,
         }),
         ActionPlan::Rewrite { url, append_query } => {
             let url = compose(judge, group, url, *append_query, false)?;
@@ -135,7 +137,19 @@ pub(crate) fn one_line(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+/// A text of an answer, of which `mend` makes one that may stand in its place.
+fn words<W: Watch>(
+    judge: &Judge<'_, W>,
+    words: &AnswerText,
+    mend: fn(Vec<u8>) -> Vec<u8>,
+) -> Result<Arc<str>, TooLong> {
+    match words {
+        AnswerText::Fixed(fixed) => Ok(Arc::clone(fixed)),
+        AnswerText::Read(bound) => judge.expand(bound).map(|read| lossy_text(&mend(read))),
+    }
+}
+
+/// Bytes as text; what is no UTF-8 is replaced.
+pub(crate) fn lossy_text(bytes: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(bytes).into()
 }

@@ -12,7 +12,7 @@ pub(crate) mod indexed;
 pub(crate) mod linear;
 mod watch;
 
-pub(crate) use act::one_line;
+pub(crate) use act::{lossy_text, one_line};
 pub(crate) use condition::{Tester, conditions_hold, input_passes};
 pub(crate) use gate::{Literals, Requirement, requirement};
 pub(crate) use watch::{Part, Reading, Tested, Unwatched, Watch};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::expand::MAX_EXPANDED;
 use super::function::Function;
 use super::parse::{Piece, Template};
 use super::variable::{Found, Variable};
@@ -111,6 +112,15 @@ impl Bound {
             BoundPiece::ConditionGroup(_) | BoundPiece::RuleGroup(_) | BoundPiece::Variable(_) => 0,
         });
         size_of_val(&*self.pieces) + within.sum::<usize>()
+    }
+
+    /// The text itself, if it reads nothing.
+    pub(crate) fn fixed(&self) -> Option<&[u8]> {
+        match &self.pieces[..] {
+            [] => Some(&[]),
+            [BoundPiece::Literal(text)] if text.len() <= MAX_EXPANDED => Some(text),
+            _ => None,
+        }
     }
 
     /// Whether the text is the value of one variable.
