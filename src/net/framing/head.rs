@@ -74,6 +74,8 @@ pub(in crate::net) struct HeadScan {
     cursor: usize,
     /// Where the line begins that is looked at.
     line: usize,
+    /// Whether no control character is in any line that is looked at now.
+    clean: bool,
     empty_lines: usize,
     /// Whether the request line was read.
     begun: bool,
@@ -108,6 +110,7 @@ impl HeadScan {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Malformed> {
+        self.clean = self.cursor == 0 && is_clean(bytes);
         while let Some(found) = memchr(b'\n', &bytes[self.cursor..]) {
             let end = self.cursor + found;
             self.cursor = end + 1;
@@ -196,7 +199,7 @@ impl HeadScan {
         if line.len() > limits.field {
             return Err(Malformed::FieldTooLarge);
         }
-        let (name_place, value_place) = field(line)?;
+        let (name_place, value_place) = field(line, self.clean)?;
         let (name, value) = (&line[name_place.clone()], &line[value_place.clone()]);
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
@@ -295,11 +298,26 @@ impl HeadScan {
     }
 }
 
+/// Whether lines are whole up to the end, and no control character is in any: one look, for heads that come at once.
+fn is_clean(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_suffix(b"\n") else {
+        return false;
+    };
+    // Without an early exit, so that the compiler can look at many bytes at once. What is before a line feed is looked
+    // at when lines are told apart.
+    let both = rest.iter().zip(&bytes[1..]);
+    both.fold(true, |clean, (&byte, &next)| {
+        let ends = (byte == b'\n') | ((byte == b'\r') & (next == b'\n'));
+        clean & ((byte >= b' ') | (byte == b'\t') | ends) & (byte != 0x7f)
+    })
+}
+
 /// Whether a target holds no byte that needs a second look; an error if it holds one that none may.
 fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
+    // Without an early exit, as above.
     let plain = target
         .iter()
-        .fold(true, |plain, &byte| plain & PLAIN[usize::from(byte)]);
+        .fold(true, |plain, &byte| plain & is_plain(byte));
     match plain {
         true => Ok(true),
         false if has_control(target) || target.contains(&b'\t') => Err(Malformed::ControlCharacter),
@@ -308,8 +326,9 @@ fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
     }
 }
 
-/// Where name and trimmed value of a field line stand (RFC 9112 section 5).
-fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
+/// Where name and trimmed value of a field line stand (RFC 9112 section 5). Of a `clean` line it is known that it holds
+/// no control character.
+fn field(line: &[u8], clean: bool) -> Result<(Range<usize>, Range<usize>), Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::ObsoleteFold);
     }
@@ -317,7 +336,7 @@ fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
     if colon == 0 || line.get(colon) != Some(&b':') {
         return Err(Malformed::FieldName);
     }
-    if has_control(&line[colon + 1..]) {
+    if !clean && has_control(&line[colon + 1..]) {
         return Err(Malformed::ControlCharacter);
     }
     Ok((0..colon, trim(line, colon + 1)))
@@ -325,7 +344,7 @@ fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
 
 /// Reads a field line by itself.
 pub(super) fn read_field(line: &[u8]) -> Result<(HeaderName, HeaderValue), Malformed> {
-    let (name, value) = field(line)?;
+    let (name, value) = field(line, false)?;
     let name = HeaderName::from_bytes(&line[name]).map_err(|_| Malformed::FieldName)?;
     let value = HeaderValue::from_bytes(&line[value]).map_err(|_| Malformed::ControlCharacter)?;
     Ok((name, value))
@@ -353,24 +372,16 @@ fn token_length(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// [`is_token`] and [`is_plain`] of every byte, since every byte of names and targets is looked up.
-static TOKEN: [bool; 256] = of_every_byte(true);
-static PLAIN: [bool; 256] = of_every_byte(false);
-
-const fn of_every_byte(token: bool) -> [bool; 256] {
+/// [`is_token`] of every byte, since every byte of names is looked up.
+static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < table.len() {
-        let this = byte as u8;
-        table[byte] = if token {
-            is_token(this)
-        } else {
-            is_plain(this)
-        };
+        table[byte] = is_token(byte as u8);
         byte += 1;
     }
     table
-}
+};
 
 /// Whether a token may hold the byte (RFC 9110 section 5.6.2).
 pub(super) const fn is_token(byte: u8) -> bool {
@@ -378,10 +389,16 @@ pub(super) const fn is_token(byte: u8) -> bool {
         | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// Whether any part of a target may hold the byte.
+/// Whether any part of a target may hold the byte: what RFC 3986 has in paths and queries, but for the colon.
+///
+/// In comparisons alone, which the compiler can make of many bytes at once.
 const fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'/' | b'?' | b'%' | b'!'
-        | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'@')
+    let is_seen = (byte > b' ') & (byte <= b'~');
+    let is_quote_or_hash = byte | 1 == b'#';
+    let is_angle = byte | 2 == b'>';
+    let is_bracket_or_bar = (byte | 0x20 >= b'{') & (byte | 0x20 <= b'}');
+    let is_other = (byte == b':') | (byte == b'^') | (byte == b'`');
+    is_seen & !is_quote_or_hash & !is_angle & !is_bracket_or_bar & !is_other
 }
 
 /// The members of a list (RFC 9110 section 5.6.1).
@@ -533,6 +550,44 @@ mod tests {
                 expected,
                 "{version} {options}"
             );
+        }
+    }
+
+    #[test]
+    fn plain_bytes_are_those_of_paths_and_queries() {
+        for byte in 0..=u8::MAX {
+            // RFC 3986 sections 2.1, 2.3 and 3.3 to 3.4.
+            let expected = byte.is_ascii_alphanumeric() || b"-._~/?%!$&'()*+,;=@".contains(&byte);
+            assert_eq!(is_plain(byte), expected, "{byte}");
+        }
+    }
+
+    #[test]
+    fn controls_are_refused_wherever_they_stand_and_however_the_head_comes() {
+        let text =
+            b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: b b b b b b b b b b b b b b b b b b b\r\n\r\n";
+        let limits = HeadLimits::DEFAULT;
+        for place in 0..text.len() {
+            for byte in [0, 8, 0x0b, 0x1f, 0x7f, b'\r', b'\n', b'\t', 0x80] {
+                let mut text = text.to_vec();
+                text[place] = byte;
+                let whole = HeadScan::default().scan(&text, &limits);
+                // With a byte of a body behind it, every line is looked at by itself.
+                text.push(b'x');
+                let followed = HeadScan::default().scan(&text, &limits);
+                assert_eq!(whole, followed, "{place} {byte}");
+                let lines = text.iter().zip(1..).filter(|(byte, _)| **byte == b'\n');
+                for (_, end) in lines {
+                    let mut scan = HeadScan::default();
+                    let begun = scan.scan(&text[..end], &limits);
+                    let cut = if begun == Ok(None) {
+                        scan.scan(&text, &limits)
+                    } else {
+                        begun
+                    };
+                    assert_eq!(whole, cut, "{place} {byte} {end}");
+                }
+            }
         }
     }
 
