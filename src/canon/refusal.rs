@@ -129,7 +129,7 @@ impl Default for Refusals {
 /// after the first decoding only, since a name such as `50%ff`, once encoded, is honest.
 pub fn refuse(target: &[u8], refusals: &Refusals) -> Option<Refusal> {
     let (path, query) = split_target(target);
-    if refusals.fragment && target.contains(&b'#') {
+    if refusals.fragment && memchr::memchr(b'#', target).is_some() {
         return Some(Refusal::Fragment);
     }
     if refusals.control_character && query.is_some_and(has_control) {

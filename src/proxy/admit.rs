@@ -99,7 +99,7 @@ fn adopt_authority(parts: &mut request::Parts) -> Result<(), Reason> {
 /// Whether this is a host and an optional port (RFC 3986 section 3.2), and nothing that two readers could take
 /// for two hosts.
 pub(super) fn is_host(text: &[u8]) -> bool {
-    let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
+    let (host, port) = match memchr::memrchr(b':', text) {
         Some(colon) if text.last() != Some(&b']') => (&text[..colon], Some(&text[colon + 1..])),
         _ => (text, None),
     };
@@ -113,10 +113,12 @@ pub(super) fn is_host(text: &[u8]) -> bool {
         std::str::from_utf8(host).is_ok_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
     };
     let is_name = |host: &[u8]| {
-        !host.is_empty()
-            && host.len() <= 255
-            && host.iter().all(|byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+        // Without an early exit, so that the compiler can look at many bytes at once.
+        (1..=255).contains(&host.len())
+            && host.iter().fold(true, |valid, &byte| {
+                let letter = byte | 0x20;
+                let is_sign = (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~');
+                valid & (byte.is_ascii_digit() | letter.is_ascii_lowercase() | is_sign)
             })
     };
     let valid = match host {
