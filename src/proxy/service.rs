@@ -22,7 +22,7 @@ use super::forward::{self, Sharing, Unanswered, forward, forward_bound};
 use super::headers;
 use super::http2;
 use super::metrics::{Outcome, Reason};
-use super::record::AccessEntry;
+use super::record::{AccessEntry, Asked};
 use super::respond::{self, Answer};
 use super::upgrade::Tunnel;
 use super::worker::Terms;
@@ -152,14 +152,15 @@ impl Client {
         let meters = &self.core.shared.meters;
         meters.out_of_steps(judged.out_of_steps);
         meters.excepted(judged.excepted.is_some());
-        self.core.recorder.borrow_mut().decision(
+        let asked = Asked {
             id,
-            caller.forwarded.client.as_bytes(),
-            site,
-            &head,
-            &judged,
-            self.core.time.get(),
-        );
+            client: caller.forwarded.client.as_bytes(),
+            head: &head,
+        };
+        self.core
+            .recorder
+            .borrow_mut()
+            .decision(asked, site, &judged, self.core.time.get());
         match act(&judged, &mut head, &caller.peer, id) {
             Act::Forward => self.pass_on(site, head, body, judged.response, exchange),
             Act::Answer(answer, outcome) => {

@@ -1,21 +1,24 @@
 //! One line for each answered request, and one for each decision that was not "pass".
 
+mod decision;
+
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::header::{HOST, REFERER, USER_AGENT};
+use http::header::{REFERER, USER_AGENT};
 use http::{Method, Version};
 
-use super::escape::{json_string, quoted};
-use super::request_id::RequestId;
-use super::{AccessFormat, Party, ProxyConfig};
 use crate::filter::Judged;
 use crate::model::UnixTime;
 use crate::net::RequestHead;
-use crate::rules::Verdict;
+use crate::proxy::escape::{json_string, quoted};
+use crate::proxy::request_id::RequestId;
+use crate::proxy::{AccessFormat, Party, ProxyConfig};
 use crate::telemetry::LineWriter;
+pub(super) use decision::Asked;
+use decision::Told;
 
 /// Bytes of lines that are gathered before they are handed to the writer; a tick hands over what there is.
 const BATCH: usize = 32 * 1_024;
@@ -169,70 +172,24 @@ impl Recorder {
         batch.flush_beyond(BATCH);
     }
 
-    /// Writes one decision line, unless the rules let the request pass untouched and no exception made them. `client`
-    /// is its address as shown.
+    /// Writes one decision line, unless the rules let the request pass untouched and no exception made them.
     pub(super) fn decision(
         &mut self,
-        id: RequestId,
-        client: &[u8],
+        asked: Asked<'_>,
         site: usize,
-        head: &RequestHead,
         judged: &Judged,
         time: UnixTime,
     ) {
         let Some(batch) = &mut self.decisions else {
             return;
         };
-        let decision = &judged.decision;
-        let paused = judged.paused.as_deref();
-        let excepted = judged.excepted.as_ref();
-        let passes = decision.verdict == Verdict::Pass && decision.failure.is_none();
-        if passes && paused.is_none() && excepted.is_none() {
+        let Some(told) = Told::of(judged, site) else {
             return;
-        }
-        // What passes as it is, passes on the word of an exception: then its rule is of interest.
-        let rule = excepted
-            .filter(|_| passes)
-            .map(|excepted| excepted.rule)
-            .or(decision.rule);
-        let rule = rule.map(|rule| judged.snapshot.site(site).rule(rule));
-        let status = match (&decision.verdict, decision.failure) {
-            _ if paused.is_some() => 503,
-            (_, Some(_)) => 500,
-            (Verdict::Redirect { status, .. } | Verdict::Respond { status, .. }, None) => *status,
-            (Verdict::Abort | Verdict::Pass | Verdict::Rewrite { .. }, None) => 0,
-        };
-        let action = match decision.failure {
-            _ if paused.is_some() => "paused",
-            Some(_) => "error",
-            None if passes => "excepted",
-            None => decision.verdict.name(),
         };
         if self.stamp.0 != time {
             self.stamp = (time, time.to_string());
         }
-        let out = &mut batch.lines;
-        begin_decision(out, &self.stamp.1, id, client);
-        json_string(out, head.method().as_str().as_bytes());
-        out.extend_from_slice(b",\"target\":");
-        json_string(out, head.path_and_query().unwrap_or(b"*"));
-        out.extend_from_slice(b",\"host\":");
-        json_string(out, head.value(&HOST).unwrap_or_default());
-        for piece in [",\"action\":\"", action, "\",\"rule\":"] {
-            out.extend_from_slice(piece.as_bytes());
-        }
-        json_string(out, rule.map_or("", |rule| rule.name.as_str()).as_bytes());
-        out.extend_from_slice(b",\"mitigation\":");
-        let mitigation = paused.map(|paused| &paused.mitigation);
-        match mitigation.or_else(|| rule.and_then(|rule| rule.origin.mitigation.as_ref())) {
-            Some(mitigation) => json_string(out, mitigation.to_string().as_bytes()),
-            None => out.extend_from_slice(b"null"),
-        }
-        out.extend_from_slice(b",\"source\":");
-        let source = paused.map(|paused| paused.source.as_str());
-        let source = source.or_else(|| Some(rule?.origin.source.as_str()));
-        json_string(out, source.unwrap_or_default().as_bytes());
-        end_decision(out, judged, status);
+        told.write(&mut batch.lines, &self.stamp.1, asked);
         batch.flush_beyond(BATCH);
     }
 
@@ -255,45 +212,6 @@ impl Batch {
             self.writer.write(std::mem::replace(&mut self.lines, room));
         }
     }
-}
-
-/// Writes what every decision line begins with, without formatting.
-fn begin_decision(out: &mut Vec<u8>, time: &str, id: RequestId, client: &[u8]) {
-    let pieces: [&[u8]; 7] = [
-        b"{\"time\":\"",
-        time.as_bytes(),
-        b"\",\"request_id\":\"",
-        &id.text(),
-        b"\",\"client\":\"",
-        client,
-        b"\",\"method\":",
-    ];
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
-}
-
-/// Writes what a decision line ends with.
-fn end_decision(out: &mut Vec<u8>, judged: &Judged, status: u16) {
-    if let Some(paused) = &judged.paused {
-        out.extend_from_slice(b",\"pool\":");
-        json_string(out, paused.pool.as_bytes());
-    }
-    if let Some(excepted) = &judged.excepted {
-        out.extend_from_slice(b",\"exception\":");
-        json_string(out, excepted.exception.exception().name().as_bytes());
-    }
-    out.extend_from_slice(b",\"status\":");
-    out.extend(decimal(status));
-    out.extend_from_slice(b"}\n");
-}
-
-/// The digits of a status code, or 0.
-fn decimal(status: u16) -> impl Iterator<Item = u8> {
-    let digits = [status / 100, status / 10 % 10, status % 10];
-    let shown = if status == 0 { 2 } else { 0 };
-    digits
-        .into_iter()
-        .skip(shown)
-        .map(|digit| b'0' + (digit % 10) as u8)
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
