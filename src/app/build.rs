@@ -13,7 +13,7 @@ use crate::config::{Config, LogConfig, LogTarget, RouteConfig, SiteConfig};
 use crate::control::{Controller, ProofListener, ProofTargets};
 use crate::filter::Probes;
 use crate::net::Handover;
-use crate::proxy::{AccessLog, Proxy, ProxyConfig, Route, Running, Site, Upstream};
+use crate::proxy::{AccessLog, DecisionLog, Proxy, ProxyConfig, Route, Running, Site, Upstream};
 use crate::store::StateDir;
 use crate::telemetry::{AlarmKind, Alarms, Counter, LineWriter, Metrics, init};
 
@@ -42,7 +42,7 @@ pub struct App {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logs {
     access: Option<AccessLog>,
-    decisions: Option<LineWriter>,
+    decisions: Option<DecisionLog>,
 }
 
 impl Logs {
@@ -55,14 +55,17 @@ impl Logs {
             });
         }
         if let Some(target) = &config.decisions {
-            logs.decisions = Some(writer("decision-log", target, dropped.clone())?);
+            logs.decisions = Some(DecisionLog {
+                writer: writer("decision-log", target, dropped.clone())?,
+                lines_per_second: config.decisions_per_second,
+            });
         }
         Ok(logs)
     }
 
     pub(super) fn writers(&self) -> impl Iterator<Item = &LineWriter> {
         let access = self.access.iter().map(|log| &log.writer);
-        access.chain(&self.decisions)
+        access.chain(self.decisions.iter().map(|log| &log.writer))
     }
 }
 

@@ -22,8 +22,8 @@ use super::trust::trust;
 use super::upstream::{FileRoute, Upstreams, routes, server_tls, simple};
 use super::version::{site_servers, version};
 use super::{
-    Config, DEFAULT_ADMIN, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS, LogConfig, LogTarget,
-    Preset, SiteConfig,
+    Config, DEFAULT_ADMIN, DEFAULT_DECISIONS, DEFAULT_DRAIN, DEFAULT_LISTEN, LONG_POLL_PATHS,
+    LogConfig, LogTarget, Preset, SiteConfig,
 };
 use crate::admin::AdminConfig;
 use crate::canon::Refusals;
@@ -466,6 +466,7 @@ fn log(access: Option<PathBuf>, written: FileLog, document: &Document<'_>) -> Lo
             Some(word) if word.as_os_str() == "stderr" => Some(LogTarget::Stderr),
             Some(path) => Some(target(path)),
         },
+        decisions_per_second: written.decisions_per_second.unwrap_or(DEFAULT_DECISIONS),
     }
 }
 
@@ -585,6 +586,7 @@ mod tests {
         assert_eq!(config.admin.address, DEFAULT_ADMIN);
         assert_eq!(config.limits.head, HeadLimits::DEFAULT);
         assert_eq!(config.limits.long_poll_paths, LONG_POLL_PATHS);
+        assert_eq!(config.log.decisions_per_second, DEFAULT_DECISIONS);
         assert!(config.control.feeds.is_empty());
         assert!(config.state_dir.is_none());
     }
@@ -623,6 +625,7 @@ mod tests {
             [log]
             access_format = "json"
             decisions = "decisions.jsonl"
+            decisions_per_second = 50
             "#,
         )
         .unwrap();
@@ -658,6 +661,7 @@ mod tests {
             Some(LogTarget::File("conf/decisions.jsonl".into()))
         );
         assert_eq!(config.log.access_format, AccessFormat::Json);
+        assert_eq!(config.log.decisions_per_second, 50);
     }
 
     /// Text, line, column, key, and what the message must hold.
@@ -899,6 +903,27 @@ mod tests {
             "did you mean \"json\"?",
         ),
         (
+            "[log]\ndecision_per_second = 5",
+            2,
+            1,
+            "log.decision_per_second",
+            "did you mean `decisions_per_second`?",
+        ),
+        (
+            "[log]\ndecisions_per_second = -1",
+            2,
+            24,
+            "log.decisions_per_second",
+            "invalid value",
+        ),
+        (
+            "[log]\ndecisions_per_second = 4294967296",
+            2,
+            24,
+            "log.decisions_per_second",
+            "invalid value",
+        ),
+        (
             "[[listener]]\naddress = \"[::1]:1\"\nmode = \"660\"",
             3,
             8,
@@ -949,6 +974,14 @@ mod tests {
     fn largest_limits_of_a_head_are_taken() {
         let text = "[limits]\nhead = \"16MiB\"\nfields = 16384\ntarget = \"65534B\"";
         assert_eq!(parse(text).unwrap().limits.head.fields, 16_384);
+    }
+
+    #[test]
+    fn fewest_and_most_lines_of_decisions_are_taken() {
+        for count in [0, 1, u32::MAX] {
+            let config = parse(&format!("[log]\ndecisions_per_second = {count}")).unwrap();
+            assert_eq!(config.log.decisions_per_second, count);
+        }
     }
 
     #[test]

@@ -211,6 +211,7 @@ pub(super) struct FileRefusals {
 pub(super) struct FileLog {
     pub(super) access_format: Option<Parsed<FormatWord>>,
     pub(super) decisions: Option<PathBuf>,
+    pub(super) decisions_per_second: Option<u32>,
 }
 
 /// A string that was parsed where it stands, so that a fault is placed at it.

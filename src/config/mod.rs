@@ -56,6 +56,9 @@ pub const DEFAULT_ADMIN: SocketAddr = loopback(9_180);
 /// How long requests in flight get to end after a signal by default.
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
+/// Lines for decisions in a second by default.
+pub const DEFAULT_DECISIONS: u32 = 1_000;
+
 /// Path prefixes on which Exchange answers late on purpose, which have the long timeout by default.
 pub const LONG_POLL_PATHS: [&str; 4] = ["/Microsoft-Server-ActiveSync", "/mapi", "/EWS", "/rpc"];
 
@@ -189,8 +192,10 @@ pub struct LogConfig {
     pub access: Option<LogTarget>,
     /// The form of these lines.
     pub access_format: AccessFormat,
-    /// One JSON line for each decision other than "pass".
+    /// JSON lines for decisions other than "pass".
     pub decisions: Option<LogTarget>,
+    /// How many of these lines a second; 0 stands for one for each decision.
+    pub decisions_per_second: u32,
 }
 
 /// A place that lines are written to.
@@ -211,6 +216,7 @@ impl Default for LogConfig {
             access: None,
             access_format: AccessFormat::default(),
             decisions: Some(LogTarget::Stderr),
+            decisions_per_second: DEFAULT_DECISIONS,
         }
     }
 }

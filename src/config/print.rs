@@ -89,6 +89,7 @@ impl Config {
             "decisions",
             decisions.map_or_else(|| quoted("none"), target_text),
         );
+        text.value("decisions_per_second", self.log.decisions_per_second);
         text.text
     }
 }
@@ -569,6 +570,8 @@ mod tests {
             builds = { exchange = ["15.2.1118.20", "15.2.986.36"], "a b" = ["1.2.3.4"] }
             [limits]
             head = "100KiB"
+            [log]
+            decisions_per_second = 0
         "#;
         let path = Path::new("/etc/stopgap.toml");
         let printed = Config::parse(written, path).unwrap().to_toml();
@@ -585,6 +588,7 @@ mod tests {
             again.listeners[0].trusted.networks[0].to_string(),
             "fd00::/8"
         );
+        assert_eq!(again.log.decisions_per_second, 0);
         assert_eq!(again.forwarding.read.word(), "forwarded");
         assert_eq!(again.forwarding.send.names(), ["forwarded", "x-real-ip"]);
         assert!(!again.listeners[0].refusals.override_fields);

@@ -571,7 +571,14 @@ const GENERAL: &[Key] = &[
         "decisions",
         r#""/var/log/stopgap/decisions.jsonl""#,
         "stderr",
-        "A JSON line for each decision other than pass: a file, \"-\" (standard output), \"stderr\" or \"none\".",
+        "JSON lines for decisions other than pass: a file, \"-\" (standard output), \"stderr\" or \"none\".",
+    ),
+    at(
+        "log",
+        "decisions_per_second",
+        "1000",
+        "1000",
+        "How many of these lines a second, after a burst of ten seconds' worth; what is beyond is counted in a line for each rule. 0 writes every line.",
     ),
 ];
 

@@ -30,8 +30,8 @@ pub struct ProxyConfig {
     pub forwarding: Forwarding,
     /// Where a line for each answered request goes, if anywhere.
     pub access_log: Option<AccessLog>,
-    /// Where a JSON line for each decision other than "pass" goes, if anywhere.
-    pub decision_log: Option<LineWriter>,
+    /// Where JSON lines for decisions other than "pass" go, if anywhere.
+    pub decision_log: Option<DecisionLog>,
     /// How this process knows its own probes.
     pub probes: Probes,
     /// Reads the wall clock, for the logs.
@@ -294,6 +294,16 @@ pub struct AccessLog {
     pub writer: LineWriter,
     /// Their form.
     pub format: AccessFormat,
+}
+
+/// Where decision lines go, and how many.
+#[derive(Clone, Debug)]
+pub struct DecisionLog {
+    /// Takes the lines.
+    pub writer: LineWriter,
+    /// Lines in a second, shared evenly among the workers; 0 stands for any number. Ten seconds' worth may come at once.
+    /// Beyond that, the first decision of each rule in a second has a line, and the others are counted in one.
+    pub lines_per_second: u32,
 }
 
 /// The form of an access line.

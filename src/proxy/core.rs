@@ -107,11 +107,11 @@ impl Core {
         let upstreams = shared.routes.upstreams().iter().map(local).collect();
         Self {
             upstreams,
+            recorder: RefCell::new(Recorder::new(&shared, clock.now())),
             clock,
             batch: Batch::default(),
             rested: Cell::new(0),
             filter: RefCell::new(Filter::new(shared.handle.clone())),
-            recorder: RefCell::new(Recorder::new(&shared.config)),
             request_ids: RequestIds::new(worker),
             time: Cell::new((shared.config.clock)()),
             draining: Cell::new(false),
@@ -128,7 +128,9 @@ impl Core {
     pub(super) fn tick(&self) {
         self.clock.advance();
         self.time.set((self.shared.config.clock)());
-        self.recorder.borrow_mut().flush();
+        self.recorder
+            .borrow_mut()
+            .tick(self.clock.now(), self.time.get());
         for upstream in &self.upstreams {
             if let LocalUpstream::Servers(servers) = upstream {
                 servers.tick(
@@ -140,5 +142,10 @@ impl Core {
         if self.rested.take() > RESTED {
             net::give_memory_back();
         }
+    }
+
+    /// Hands over the last lines.
+    pub(super) fn finish(&self) {
+        self.recorder.borrow_mut().finish(self.time.get());
     }
 }

@@ -195,6 +195,7 @@ pub(super) struct Meters {
     pub(super) handshake_failures: Counter,
     searches_out_of_steps: Counter,
     excepted: Counter,
+    pub(super) decision_lines_omitted: Counter,
     upstream_connections: Gauge,
     upstream_connects: Counter,
     retries: Counters<Retry>,
@@ -260,6 +261,10 @@ impl Meters {
             excepted: metrics.counter(
                 "stopgap_proxy_requests_excepted",
                 "Requests that an exception let pass a rule of a mitigation, or whose response it left alone",
+            ),
+            decision_lines_omitted: metrics.counter(
+                "stopgap_decision_lines_omitted",
+                "Decisions that had no line of their own, since there were too many",
             ),
             handshake_failures: metrics.counter(
                 "stopgap_proxy_tls_handshake_failures",

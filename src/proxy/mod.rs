@@ -44,8 +44,8 @@ mod upgrade;
 mod worker;
 
 pub use config::{
-    AccessFormat, AccessLog, BuiltIn, InvalidServer, Listener, ProxyConfig, Route, Server,
-    ServerTls, Site, Upstream,
+    AccessFormat, AccessLog, BuiltIn, DecisionLog, InvalidServer, Listener, ProxyConfig, Route,
+    Server, ServerTls, Site, Upstream,
 };
 pub use error::{Party, ProxyError};
 pub use forwarding::{

@@ -95,24 +95,22 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "worker {} cannot listen", self.index),
             }
         }
-        loop {
-            let order = *self.orders.borrow_and_update();
-            match order {
-                Order::Drain(_) => break,
-                Order::Stop => return,
-                Order::Serve => {}
-            }
-            if self.orders.changed().await.is_err() {
-                return;
+        if is_to_drain(&mut self.orders).await {
+            let orders = self.orders.clone();
+            tokio::select! {
+                () = drain(&core, accepting, &orders) => {}
+                _ = self.orders.wait_for(|order| *order == Order::Stop) => {}
             }
         }
-        let orders = self.orders.clone();
-        tokio::select! {
-            () = drain(&core, accepting, &orders) => {}
-            _ = self.orders.wait_for(|order| *order == Order::Stop) => {}
-        }
-        core.recorder.borrow_mut().flush();
+        core.finish();
     }
+}
+
+/// Waits for an order to end; whether what was begun may be finished.
+async fn is_to_drain(orders: &mut watch::Receiver<Order>) -> bool {
+    let order = orders.wait_for(|order| *order != Order::Serve).await;
+    // Whoever gave orders may be gone.
+    order.is_ok_and(|order| matches!(*order, Order::Drain(_)))
 }
 
 async fn tick(core: Rc<Core>) {

@@ -1,18 +1,19 @@
 //! What rules do on the wire: to the request, to the connection, to the response, and in the logs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stopgap::filter::Snapshot;
 use stopgap::model::Revision;
-use stopgap::proxy::{AccessFormat, AccessLog};
+use stopgap::proxy::{AccessFormat, AccessLog, DecisionLog};
 use stopgap::telemetry::{LineWriter, Metrics};
 
 use crate::support::client::Lost;
 use crate::support::origin::Origin;
-use crate::support::proxy::{before, rules};
+use crate::support::proxy::{before, block_on, rules};
 
 const ABORT: &str =
     r#"<rule name="abort"><match url="^bad" /><action type="AbortRequest" /></rule>"#;
@@ -184,13 +185,20 @@ fn next_lines(written: &Receiver<Vec<u8>>, count: usize) -> Vec<String> {
         .collect()
 }
 
+fn decisions(writer: LineWriter, lines_per_second: u32) -> DecisionLog {
+    DecisionLog {
+        writer,
+        lines_per_second,
+    }
+}
+
 #[test]
 fn decisions_are_logged_with_rule_and_request() {
     let origin = Origin::answering("x");
     let (writer, written) = log();
     let proxy = before(&[&origin])
         .rules(&[ABORT, CUSTOM, REWRITE].concat())
-        .config(|config| config.decision_log = Some(writer))
+        .config(|config| config.decision_log = Some(decisions(writer, 1_000)))
         .start();
     let mut client = proxy.client();
     client.get("/fine", &[]).unwrap();
@@ -230,6 +238,118 @@ fn decisions_are_logged_with_rule_and_request() {
     assert_eq!(line["mitigation"], Value::Null);
     assert_eq!(line["source"], "test.xml");
     assert_eq!(line["time"], "2023-11-14T22:13:20Z");
+}
+
+/// The lines of requests, and the counts of those without one, each by rule.
+#[derive(Debug, Default)]
+struct Said {
+    lines: BTreeMap<String, u64>,
+    omitted: BTreeMap<String, u64>,
+}
+
+impl Said {
+    fn read(&mut self, text: &[u8]) {
+        for line in std::str::from_utf8(text).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let rule = line["rule"].as_str().unwrap().to_owned();
+            if line["action"] != "omitted" {
+                *self.lines.entry(rule).or_default() += 1;
+                continue;
+            }
+            let expected = json!({
+                "time": "2023-11-14T22:13:20Z",
+                "action": "omitted",
+                "count": line["count"],
+                "rule": rule,
+                "mitigation": null,
+                "source": "test.xml",
+            });
+            assert_eq!(line, expected);
+            let count = line["count"].as_u64().unwrap();
+            assert!(count > 0);
+            *self.omitted.entry(rule).or_default() += count;
+        }
+    }
+
+    /// Decisions of a rule.
+    fn of(&self, rule: &str) -> u64 {
+        [&self.lines, &self.omitted]
+            .iter()
+            .filter_map(|counts| counts.get(rule))
+            .sum()
+    }
+}
+
+#[test]
+fn decisions_beyond_the_limit_are_counted_for_each_rule() {
+    let origin = Origin::answering("x");
+    // A quote in a name is told as in any other line.
+    let custom = CUSTOM.replace("\"custom\"", "\"cus&quot;tom\"");
+    for ends_by_draining in [true, false] {
+        let (writer, written) = log();
+        let begun = Instant::now();
+        let proxy = before(&[&origin])
+            .rules(&[&custom, REDIRECT].concat())
+            .config(|config| config.decision_log = Some(decisions(writer, 1)))
+            .start();
+        let mut client = proxy.client();
+        let mut get = |target: &str, times: u64, status: u16| {
+            for _ in 0..times {
+                assert_eq!(client.get(target, &[]).unwrap().status, status);
+            }
+        };
+        get("/secret", 200, 403);
+        get("/old/a", 1, 302);
+        get("/old/a", 2, 302);
+        get("/open", 3, 200);
+        let mut said = Said::default();
+        // Told while the proxy serves, once the second is over.
+        while said.omitted.is_empty() {
+            said.read(&written.recv_timeout(Duration::from_secs(20)).unwrap());
+        }
+        get("/secret", 100, 403);
+        let metrics = proxy.metrics.clone();
+        if ends_by_draining {
+            block_on(proxy.running.drain(Duration::ZERO));
+        }
+        drop(proxy);
+        let seconds = begun.elapsed().as_secs() + 1;
+        // The rest, told at the end.
+        written.iter().for_each(|text| said.read(&text));
+        let told = ["cus\"tom", "redirect"].map(|rule| said.of(rule));
+        assert_eq!(told, [300, 3], "{said:?}");
+        assert!(said.lines["redirect"] > 0, "{said:?}");
+        // A burst, a line a second, and the first of each rule in each second.
+        let lines: u64 = said.lines.values().sum();
+        assert!(
+            lines <= 10 + seconds + 2 * (seconds + 1),
+            "{lines} in {seconds} s"
+        );
+        let omitted: u64 = said.omitted.values().sum();
+        let shown = format!("stopgap_decision_lines_omitted_total {omitted}\n");
+        assert!(metrics.render().contains(&shown), "{omitted}");
+    }
+}
+
+#[test]
+fn every_decision_has_its_line_without_a_limit() {
+    let origin = Origin::answering("x");
+    for (limit, omits) in [(0, false), (1, true)] {
+        let (writer, written) = log();
+        let proxy = before(&[&origin])
+            .rules(CUSTOM)
+            .config(|config| config.decision_log = Some(decisions(writer, limit)))
+            .start();
+        let mut client = proxy.client();
+        for _ in 0..300 {
+            assert_eq!(client.get("/secret", &[]).unwrap().status, 403);
+        }
+        drop(proxy);
+        let mut said = Said::default();
+        written.iter().for_each(|text| said.read(&text));
+        assert_eq!(said.of("custom"), 300);
+        assert_eq!(said.omitted.contains_key("custom"), omits, "{said:?}");
+    }
 }
 
 #[test]

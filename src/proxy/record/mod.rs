@@ -1,5 +1,6 @@
-//! One line for each answered request, and one for each decision that was not "pass".
+//! One line for each answered request, and one for each decision that was not "pass" while there are not too many.
 
+mod allowance;
 mod decision;
 
 use std::fmt;
@@ -13,12 +14,14 @@ use http::{Method, Version};
 use crate::filter::Judged;
 use crate::model::UnixTime;
 use crate::net::RequestHead;
+use crate::proxy::core::Shared;
 use crate::proxy::escape::{json_string, quoted};
 use crate::proxy::request_id::RequestId;
-use crate::proxy::{AccessFormat, Party, ProxyConfig};
-use crate::telemetry::LineWriter;
+use crate::proxy::{AccessFormat, DecisionLog, Party};
+use crate::telemetry::{Counter, LineWriter};
+use allowance::Allowance;
 pub(super) use decision::Asked;
-use decision::Told;
+use decision::{Told, put_omitted};
 
 /// Bytes of lines that are gathered before they are handed to the writer; a tick hands over what there is.
 const BATCH: usize = 32 * 1_024;
@@ -28,9 +31,25 @@ const BATCH: usize = 32 * 1_024;
 pub(super) struct Recorder {
     format: AccessFormat,
     access: Option<Batch>,
-    decisions: Option<Batch>,
-    /// The last time that was written, as it is written: thousands of lines have the same.
-    stamp: (UnixTime, String),
+    decisions: Option<Decisions>,
+    stamp: Stamp,
+}
+
+/// The last time that was written, as it is written: thousands of lines have the same.
+#[derive(Debug)]
+struct Stamp {
+    time: UnixTime,
+    text: String,
+}
+
+/// The log of decisions.
+#[derive(Debug)]
+struct Decisions {
+    batch: Batch,
+    /// How many of them have a line, if there is a bound.
+    allowance: Option<Allowance>,
+    /// Counts those that have none.
+    omitted: Counter,
 }
 
 #[derive(Debug)]
@@ -138,20 +157,20 @@ pub(super) struct Answered {
 }
 
 impl Recorder {
-    pub(super) fn new(config: &ProxyConfig) -> Self {
-        let batch = |writer: &LineWriter| Batch {
-            writer: writer.clone(),
-            lines: Vec::new(),
+    /// Of a worker whose clock shows this tick.
+    pub(super) fn new(shared: &Shared, tick: u64) -> Self {
+        let config = &shared.config;
+        let decisions = |log: &DecisionLog| Decisions {
+            batch: Batch::new(&log.writer),
+            allowance: Allowance::new(log.lines_per_second, config.workers, tick),
+            omitted: shared.meters.decision_lines_omitted.clone(),
         };
+        let access = config.access_log.as_ref();
         Self {
-            format: config
-                .access_log
-                .as_ref()
-                .map(|log| log.format)
-                .unwrap_or_default(),
-            access: config.access_log.as_ref().map(|log| batch(&log.writer)),
-            decisions: config.decision_log.as_ref().map(batch),
-            stamp: (UnixTime::new(0), UnixTime::new(0).to_string()),
+            format: access.map(|log| log.format).unwrap_or_default(),
+            access: access.map(|log| Batch::new(&log.writer)),
+            decisions: config.decision_log.as_ref().map(decisions),
+            stamp: Stamp::default(),
         }
     }
 
@@ -172,7 +191,8 @@ impl Recorder {
         batch.flush_beyond(BATCH);
     }
 
-    /// Writes one decision line, unless the rules let the request pass untouched and no exception made them.
+    /// Writes one decision line, unless the rules let the request pass untouched and no exception made them, or there
+    /// were too many.
     pub(super) fn decision(
         &mut self,
         asked: Asked<'_>,
@@ -180,31 +200,90 @@ impl Recorder {
         judged: &Judged,
         time: UnixTime,
     ) {
-        let Some(batch) = &mut self.decisions else {
+        let Some(log) = &mut self.decisions else {
             return;
         };
         let Some(told) = Told::of(judged, site) else {
             return;
         };
-        if self.stamp.0 != time {
-            self.stamp = (time, time.to_string());
+        let allowance = log.allowance.as_mut();
+        if allowance.is_none_or(|allowance| allowance.admit(told.actor())) {
+            told.write(&mut log.batch.lines, self.stamp.of(time), asked);
+            log.batch.flush_beyond(BATCH);
         }
-        told.write(&mut batch.lines, &self.stamp.1, asked);
-        batch.flush_beyond(BATCH);
     }
 
-    /// Hands over what was gathered.
-    pub(super) fn flush(&mut self) {
-        for batch in [&mut self.access, &mut self.decisions]
-            .into_iter()
-            .flatten()
+    /// Moves the time on, and hands over what was gathered.
+    pub(super) fn tick(&mut self, tick: u64, time: UnixTime) {
+        if let Some(log) = &mut self.decisions
+            && let Some(allowance) = &mut log.allowance
+            && allowance.tick(tick)
         {
+            log.tell_omitted(self.stamp.of(time));
+        }
+        self.flush();
+    }
+
+    /// Hands over everything, since no decision comes any more.
+    pub(super) fn finish(&mut self, time: UnixTime) {
+        if let Some(log) = &mut self.decisions {
+            log.tell_omitted(self.stamp.of(time));
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let decisions = self.decisions.as_mut().map(|log| &mut log.batch);
+        for batch in self.access.iter_mut().chain(decisions) {
             batch.flush_beyond(0);
         }
     }
 }
 
+impl Decisions {
+    /// Writes a line for those that had none.
+    fn tell_omitted(&mut self, time: &str) {
+        let (lines, total) = (&mut self.batch.lines, &self.omitted);
+        if let Some(allowance) = &mut self.allowance {
+            allowance.tell(|actor, count| {
+                total.inc_by(count);
+                put_omitted(lines, time, actor, count);
+            });
+        }
+    }
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        let time = UnixTime::new(0);
+        Self {
+            time,
+            text: time.to_string(),
+        }
+    }
+}
+
+impl Stamp {
+    /// A time as it is written.
+    fn of(&mut self, time: UnixTime) -> &str {
+        if self.time != time {
+            *self = Self {
+                time,
+                text: time.to_string(),
+            };
+        }
+        &self.text
+    }
+}
+
 impl Batch {
+    fn new(writer: &LineWriter) -> Self {
+        Self {
+            writer: writer.clone(),
+            lines: Vec::new(),
+        }
+    }
+
     fn flush_beyond(&mut self, length: usize) {
         if self.lines.len() > length {
             // As much room again, at once: to grow into it would copy every line twice.
