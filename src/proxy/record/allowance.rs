@@ -12,6 +12,9 @@ use crate::rules::RuleInfo;
 /// Seconds for which lines that nobody needed are kept for a burst.
 const BURST: u64 = 10;
 
+/// Bytes of a target by which a line is as long as one more.
+const LONG: usize = 1_024;
+
 /// Rules that are told apart within a second.
 const PLACES: usize = 64;
 
@@ -79,9 +82,11 @@ impl Allowance {
         })
     }
 
-    /// Whether a decision has its line; one that has not is counted.
-    pub(super) fn admit(&mut self, actor: Actor<'_>) -> bool {
-        self.bucket.take() || self.is_first(actor)
+    /// Whether a decision on a target of so many bytes has its line, which counts once more for every [`LONG`] of them;
+    /// one that has not is counted.
+    pub(super) fn admit(&mut self, actor: Actor<'_>, target: usize) -> bool {
+        let lines = 1 + (target / LONG) as u64;
+        self.bucket.take(lines) || self.is_first(actor)
     }
 
     /// Moves the time on; whether a second has ended.
@@ -165,9 +170,9 @@ impl Bucket {
         self.tick = tick;
     }
 
-    /// Takes a line out, if there is one.
-    const fn take(&mut self) -> bool {
-        match self.parts.checked_sub(SECOND) {
+    /// Takes so many lines out, if they are there.
+    const fn take(&mut self, lines: u64) -> bool {
+        match self.parts.checked_sub(lines * SECOND) {
             Some(parts) => {
                 self.parts = parts;
                 true
@@ -209,7 +214,7 @@ mod tests {
 
     /// How many lines come before the first that does not.
     fn taken(bucket: &mut Bucket) -> usize {
-        std::iter::from_fn(|| bucket.take().then_some(())).count()
+        std::iter::from_fn(|| bucket.take(1).then_some(())).count()
     }
 
     /// What is told when time goes on to this tick: name of the rule or pool, and count.
@@ -284,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn long_targets_take_the_room_of_more_lines() {
+        let a = rule(&origin(), "a");
+        for (target, lines) in [(0, 10), (1_023, 10), (1_024, 5), (2_047, 5), (65_534, 0)] {
+            let mut allowance = allowance(1);
+            let admitted = (0..20).filter(|_| allowance.admit(Actor::Rule(&a), target));
+            // The first that has no room has its line all the same.
+            assert_eq!(admitted.count(), lines + 1, "{target}");
+        }
+    }
+
+    #[test]
     fn parts_of_a_line_add_up_however_the_ticks_come() {
         for step in [1, 2, 3, 7, 50] {
             let mut bucket = Bucket::full(7, 0);
@@ -305,15 +321,15 @@ mod tests {
         let (a, b, same_name) = (rule(&own, "a"), rule(&own, "b"), rule(&other, "a"));
         let pools = [pool("first"), pool("second")];
         let mut allowance = spent();
-        let mut admit = |rule: &RuleInfo| allowance.admit(Actor::Rule(rule));
+        let mut admit = |rule: &RuleInfo| allowance.admit(Actor::Rule(rule), 1);
         assert_eq!([admit(&a), admit(&a), admit(&a)], [true, false, false]);
         assert_eq!([admit(&b), admit(&same_name)], [true, true]);
         // The same rule of another snapshot.
         assert!(!admit(&b.clone()));
-        let mut admit = |pool| allowance.admit(Actor::Pool(pool));
+        let mut admit = |pool| allowance.admit(Actor::Pool(pool), 1);
         assert_eq!(pools.each_ref().map(&mut admit), [true, true]);
         assert_eq!(pools.each_ref().map(&mut admit), [false, false]);
-        let mut admit = || allowance.admit(Actor::Rest);
+        let mut admit = || allowance.admit(Actor::Rest, 1);
         assert_eq!([admit(), admit()], [true, false]);
         assert_eq!(told(&mut allowance, 9), []);
         let expected = [("a", 2), ("b", 1), ("first", 1), ("second", 1), ("rest", 1)];
@@ -327,7 +343,7 @@ mod tests {
         let a = rule(&origin(), "a");
         let mut allowance = spent();
         let admit = |count: usize, allowance: &mut Allowance| {
-            let admitted = (0..count).filter(|_| allowance.admit(Actor::Rule(&a)));
+            let admitted = (0..count).filter(|_| allowance.admit(Actor::Rule(&a), 1));
             admitted.count()
         };
         assert_eq!(admit(3, &mut allowance), 1);
@@ -354,7 +370,7 @@ mod tests {
             let mut allowance = spent();
             let mut admit = || {
                 let admitted = rules.iter().map(Actor::Rule);
-                let admitted = admitted.filter(|rule| allowance.admit(*rule));
+                let admitted = admitted.filter(|rule| allowance.admit(*rule, 1));
                 admitted.count()
             };
             assert_eq!(admit(), count.min(PLACES + 1));
@@ -380,7 +396,7 @@ mod tests {
     fn whoever_had_a_line_of_the_bucket_has_one_more_without_it() {
         let a = rule(&origin(), "a");
         let mut allowance = allowance(1);
-        let admitted = (0..20).map(|_| allowance.admit(Actor::Rule(&a)));
+        let admitted = (0..20).map(|_| allowance.admit(Actor::Rule(&a), 1));
         let admitted: Vec<bool> = admitted.collect();
         assert_eq!(admitted, [vec![true; 11], vec![false; 9]].concat());
         assert_eq!(told(&mut allowance, 10), [("a".to_owned(), 9)]);

@@ -206,8 +206,9 @@ impl Recorder {
         let Some(told) = Told::of(judged, site) else {
             return;
         };
+        let target = asked.head.path_and_query().map_or(0, <[u8]>::len);
         let allowance = log.allowance.as_mut();
-        if allowance.is_none_or(|allowance| allowance.admit(told.actor())) {
+        if allowance.is_none_or(|allowance| allowance.admit(told.actor(), target)) {
             told.write(&mut log.batch.lines, self.stamp.of(time), asked);
             log.batch.flush_beyond(BATCH);
         }
