@@ -6,8 +6,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::net::plain::{Field, PlainFields, Span, Values, has_control};
 
-/// What most heads of our own have at most.
-const OWN_BYTES: usize = 128;
+/// Fields that most heads of our own have at most.
 const OWN_FIELDS: usize = 4;
 
 /// The head of a response.
@@ -104,9 +103,11 @@ impl PlainResponse {
     pub fn own<'f>(
         status: StatusCode,
         reason: &[u8],
-        fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])>,
+        fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])> + Clone,
     ) -> Self {
-        let mut text = Vec::with_capacity(OWN_BYTES);
+        let size = |(name, value): (&HeaderName, &[u8])| name.as_str().len() + value.len();
+        let size = fields.clone().map(size).sum::<usize>();
+        let mut text = Vec::with_capacity(reason.len() + size);
         let mut put = |part: &[u8]| {
             let start = text.len();
             text.extend_from_slice(part);
