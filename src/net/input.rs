@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// Bytes that are read at once: as few as most messages have at first, more while all that is asked for comes. No more
@@ -60,6 +60,15 @@ impl Input {
             self.read = (self.read / 2).max(READ);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Takes so many bytes from the front.
+    pub(super) fn split_to(&mut self, count: usize) -> Bytes {
+        match count == self.bytes.len() {
+            // Memory that nothing is left in is given away, and need not be shared.
+            true => std::mem::take(&mut self.bytes).freeze(),
+            false => self.bytes.split_to(count).freeze(),
+        }
     }
 
     /// Gives back the memory that a connection at rest does not need.

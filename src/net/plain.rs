@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, ValueIter};
 
 /// Bytes of a field's name that [`http::HeaderName`] takes at most.
-const NAME_LIMIT: usize = 65_535;
+pub(super) const NAME_LIMIT: usize = 65_535;
 
 /// Fields that are added to a head on its way.
 const ADDED: usize = 4;
@@ -30,6 +30,8 @@ pub(super) struct Field {
 pub(super) struct PlainFields {
     text: Bytes,
     places: Vec<Field>,
+    /// A bit for every length that a name has: most fields that are asked for are not there.
+    lengths: u64,
 }
 
 /// The values of a field, in the order they came.
@@ -60,8 +62,15 @@ impl PlainFields {
     }
 
     /// Fields whose names and values no map refuses.
-    pub(super) const fn checked(text: Bytes, places: Vec<Field>) -> Self {
-        Self { text, places }
+    pub(super) fn checked(text: Bytes, places: Vec<Field>) -> Self {
+        let lengths = places
+            .iter()
+            .fold(0, |lengths, field| lengths | length_bit(field.name.len()));
+        Self {
+            text,
+            places,
+            lengths,
+        }
     }
 
     /// The head in bytes.
@@ -79,10 +88,15 @@ impl PlainFields {
 
     /// The values of a field, in the order they came.
     pub(super) fn values<'h, 'n>(&'h self, name: &'n HeaderName) -> PlainValues<'h, 'n> {
+        let name = name.as_str().as_bytes();
+        let fields = match self.lengths & length_bit(name.len()) {
+            0 => &[],
+            _ => &self.places[..],
+        };
         PlainValues {
-            name: name.as_str().as_bytes(),
+            name,
             text: &self.text,
-            fields: self.places.iter(),
+            fields: fields.iter(),
         }
     }
 
@@ -152,6 +166,14 @@ impl Field {
     }
 }
 
+/// The bit of a name's length; all long names share one.
+const fn length_bit(length: usize) -> u64 {
+    match length {
+        0..=62 => 1 << length,
+        _ => 1 << 63,
+    }
+}
+
 /// Whether a value holds a control character other than the tab.
 pub(super) fn has_control(value: &[u8]) -> bool {
     // Without an early exit, so that the compiler can look at many bytes at once.
@@ -163,6 +185,30 @@ pub(super) fn has_control(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_every_length_are_found() {
+        let names = [1, 2, 61, 62, 63, 64, 300].map(|length| "a".repeat(length));
+        let mut text = Vec::new();
+        for name in &names {
+            text.extend_from_slice(name.as_bytes());
+        }
+        let mut start = 0;
+        let places = names.iter().step_by(2).map(|name| {
+            let field = Span::new(start..start + name.len());
+            start += name.len();
+            Field {
+                name: field,
+                value: field,
+            }
+        });
+        let fields = PlainFields::checked(text.into(), places.collect());
+        for (number, name) in names.iter().enumerate() {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            let found = fields.values(&name).count();
+            assert_eq!(found, 1 - number % 2, "{name}");
+        }
+    }
 
     #[test]
     fn controls_are_found_wherever_they_stand() {

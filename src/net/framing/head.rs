@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
+use http::{Method, Uri};
 use memchr::memchr;
 
 use super::Malformed;
 use super::request::{Places, RequestHead};
-use crate::net::plain::{Field, Span, has_control};
+use crate::net::plain::{Field, NAME_LIMIT, Span, has_control};
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -201,6 +202,9 @@ impl HeadScan {
         }
         let (name_place, value_place) = field(line, self.clean)?;
         let (name, value) = (&line[name_place.clone()], &line[value_place.clone()]);
+        if name.len() > NAME_LIMIT {
+            return Err(Malformed::FieldName);
+        }
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
                 self.trailers |= options(value).any(|option| is(option, b"trailers"));
@@ -239,16 +243,34 @@ impl HeadScan {
         Ok(())
     }
 
-    /// The head, out of its bytes.
-    pub(in crate::net) fn read(
-        self,
-        text: Bytes,
+    /// Whether the body comes in chunks, of a head that was read to its end.
+    pub(in crate::net) const fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// Checks what no line tells by itself, of a head that was read to its end, which has these bytes.
+    pub(in crate::net) fn check(
+        &self,
+        text: &[u8],
         refuse_fragment: bool,
-    ) -> Result<ReadHead, Malformed> {
+    ) -> Result<(), Malformed> {
         if refuse_fragment && self.fragment {
             return Err(Malformed::Fragment);
         }
-        Ok(ReadHead {
+        if Method::from_bytes(&text[self.places.method.range()]).is_err() {
+            return Err(Malformed::Method);
+        }
+        // One that is not plain was looked at before, and any plain path is good.
+        let target = &text[self.places.target.range()];
+        if self.places.plain && !target.starts_with(b"/") && Uri::try_from(target).is_err() {
+            return Err(Malformed::Target);
+        }
+        Ok(())
+    }
+
+    /// The head, out of its bytes, which were [checked](Self::check).
+    pub(in crate::net) fn read(self, text: Bytes) -> ReadHead {
+        ReadHead {
             framing: match self.chunked {
                 true => RequestFraming::Chunked,
                 false => RequestFraming::Length(self.length.unwrap_or(0)),
@@ -256,8 +278,8 @@ impl HeadScan {
             persistent: !self.close && (self.places.minor == 1 || self.keep_alive),
             expects: self.expects,
             trailers: self.trailers,
-            head: RequestHead::new(text, self.places)?,
-        })
+            head: RequestHead::new(text, self.places),
+        }
     }
 
     fn request_line(
@@ -321,7 +343,7 @@ fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
     match plain {
         true => Ok(true),
         false if has_control(target) || target.contains(&b'\t') => Err(Malformed::ControlCharacter),
-        false if http::Uri::try_from(target).is_err() => Err(Malformed::Target),
+        false if Uri::try_from(target).is_err() => Err(Malformed::Target),
         false => Ok(false),
     }
 }
@@ -366,10 +388,12 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// How many bytes a token has that `bytes` begin with.
 fn token_length(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|&byte| !TOKEN[usize::from(byte)])
-        .unwrap_or(bytes.len())
+    // By hand, since the compiler keeps four counters for an iterator.
+    let mut length = 0;
+    while length < bytes.len() && TOKEN[usize::from(bytes[length])] {
+        length += 1;
+    }
+    length
 }
 
 /// [`is_token`] of every byte, since every byte of names is looked up.
@@ -430,8 +454,11 @@ mod tests {
     fn head(text: &[u8]) -> Result<Option<ReadHead>, Malformed> {
         let mut scan = HeadScan::default();
         let end = scan.scan(text, &HeadLimits::DEFAULT)?;
-        end.map(|end| scan.read(Bytes::copy_from_slice(&text[..end]), true))
-            .transpose()
+        end.map(|end| {
+            scan.check(&text[..end], true)
+                .map(|()| scan.read(Bytes::copy_from_slice(&text[..end])))
+        })
+        .transpose()
     }
 
     #[test]
@@ -597,7 +624,7 @@ mod tests {
         let read = |refuse| {
             let mut scan = HeadScan::default();
             scan.scan(text, &HeadLimits::DEFAULT).unwrap().unwrap();
-            scan.read(Bytes::from_static(text), refuse).err()
+            scan.check(text, refuse).err()
         };
         assert_eq!((read(true), read(false)), (Some(Malformed::Fragment), None));
     }

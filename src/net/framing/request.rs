@@ -5,7 +5,6 @@ use http::header::HeaderName;
 use http::{Method, Request, Uri, Version, request};
 use memchr::memchr;
 
-use super::Malformed;
 use crate::net::plain::{Field, PlainFields, Span, Values};
 
 /// The head of a request.
@@ -40,21 +39,21 @@ pub(super) struct Places {
 }
 
 impl RequestHead {
-    /// The head that a scan has found in `text`.
-    pub(super) fn new(text: Bytes, places: Places) -> Result<Self, Malformed> {
-        let method = &text[places.method.range()];
+    /// The head that a scan has found in `text`, and checked.
+    pub(super) fn new(text: Bytes, places: Places) -> Self {
+        let method = Method::from_bytes(&text[places.method.range()]);
         let plain = PlainHead {
-            method: Method::from_bytes(method).map_err(|_| Malformed::Method)?,
+            method: method.expect("methods are checked when they come"),
             target: places.target,
             version: match places.minor {
                 0 => Version::HTTP_10,
                 _ => Version::HTTP_11,
             },
-            fields: PlainFields::new(text, places.fields).ok_or(Malformed::FieldName)?,
+            fields: PlainFields::checked(text, places.fields),
         };
         match places.plain && plain.target().starts_with(b"/") {
-            true => Ok(Self::Plain(plain)),
-            false => Ok(Self::Parts(Box::new(plain.parts()?))),
+            true => Self::Plain(plain),
+            false => Self::Parts(Box::new(plain.parts())),
         }
     }
 
@@ -64,7 +63,7 @@ impl RequestHead {
         let mut scan = super::HeadScan::default();
         let end = scan.scan(text.as_bytes(), &super::HeadLimits::DEFAULT);
         let head = Bytes::copy_from_slice(&text.as_bytes()[..end.unwrap().unwrap()]);
-        scan.read(head, false).unwrap().head
+        scan.read(head).head
     }
 
     /// The method.
@@ -121,10 +120,7 @@ impl RequestHead {
     /// The parts, which stay apart.
     pub fn parts(&mut self) -> &mut request::Parts {
         if let Self::Plain(plain) = self {
-            let parts = plain.parts();
-            *self = Self::Parts(Box::new(
-                parts.expect("a plain target is one that a URI may have"),
-            ));
+            *self = Self::Parts(Box::new(plain.parts()));
         }
         match self {
             Self::Parts(parts) => parts,
@@ -156,15 +152,14 @@ impl PlainHead {
         self.fields.iter()
     }
 
-    /// The parts; an error if the target is none that [`http::Uri`] takes.
-    fn parts(&self) -> Result<request::Parts, Malformed> {
+    fn parts(&self) -> request::Parts {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.method.clone();
-        let target = self.fields.text().slice(self.target.range());
-        parts.uri = Uri::from_maybe_shared(target).map_err(|_| Malformed::Target)?;
+        let target = Uri::from_maybe_shared(self.fields.text().slice(self.target.range()));
+        parts.uri = target.expect("targets are checked when they come");
         parts.version = self.version;
         parts.headers = self.fields.to_map();
-        Ok(parts)
+        parts
     }
 }
 
@@ -273,8 +268,8 @@ mod tests {
                 continue;
             };
             assert_eq!(cut, whole, "{shown}");
-            let head = scan.read(Bytes::copy_from_slice(&text[..end]), false);
-            if let Ok(mut head) = head.map(|read| read.head) {
+            if scan.check(&text[..end], false).is_ok() {
+                let mut head = scan.read(Bytes::copy_from_slice(&text[..end])).head;
                 let target = head.path_and_query().map(<[u8]>::to_vec);
                 let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
                 head.parts();

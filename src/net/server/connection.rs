@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{Method, Version};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -221,33 +221,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
     /// Looks at what has come; a head, if one can be given.
     fn advance(&mut self) -> Result<Option<ReadHead>, Malformed> {
         let limits = &self.settings.limits;
-        let bytes = &mut self.input.bytes;
         if let State::Head(scan) = &mut self.state {
+            let bytes = &self.input.bytes[..];
             if bytes.is_empty() {
                 return Ok(None);
             }
             let Some(end) = scan.scan(bytes, limits)? else {
                 return Ok(None);
             };
-            let text = bytes.split_to(end).freeze();
-            match std::mem::take(scan).read(text.clone(), self.settings.refuse_fragment) {
-                Ok(head) if head.framing != RequestFraming::Chunked => return Ok(Some(head)),
-                Ok(head) => {
-                    self.state = State::Withheld(Box::new(Withheld {
-                        head,
-                        text,
-                        scan: Chunked::default(),
-                        cursor: 0,
-                    }));
-                }
-                Err(malformed) => {
-                    // Whoever says what is wrong shows it.
-                    let rest = std::mem::replace(bytes, BytesMut::from(text));
-                    bytes.unsplit(rest);
-                    return Err(malformed);
-                }
+            // Whoever says what is wrong shows these bytes, which stay where they are.
+            scan.check(&bytes[..end], self.settings.refuse_fragment)?;
+            let text = self.input.split_to(end);
+            let scan = std::mem::take(scan);
+            if !scan.is_chunked() {
+                return Ok(Some(scan.read(text)));
             }
+            self.state = State::Withheld(Box::new(Withheld {
+                head: scan.read(text.clone()),
+                text,
+                scan: Chunked::default(),
+                cursor: 0,
+            }));
         }
+        let bytes = &self.input.bytes[..];
         let State::Withheld(withheld) = &mut self.state else {
             return Ok(None);
         };
