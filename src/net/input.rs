@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// Bytes that are read at once: as few as most messages have at first, more while all that is asked for comes. No more
-/// than one segment of the loopback interface holds, whose MTU is 64 KiB, headers included: what is read at once is
-/// written at once, and what is over would leave in a segment of its own, which costs as much as a whole one.
+/// than three segments of the loopback interface hold, whose MTU is 64 KiB, headers included: what is read at once is
+/// written at once, and what is over would leave in a segment of its own, which costs about as much as a whole one.
 const READ: usize = 8 * 1_024;
-const READ_LIMIT: usize = 63 * 1_024;
+const READ_LIMIT: usize = 188 * 1_024;
 
 /// Bytes in the order they came, and how many are read at once.
 #[derive(Debug)]
