@@ -1,11 +1,13 @@
 //! The head of a request, line by line, as strictly as RFC 9112 allows.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Uri};
 use memchr::memchr;
+use memchr::memmem::Finder;
 
 use super::Malformed;
 use super::request::{Places, RequestHead};
@@ -75,8 +77,8 @@ pub(in crate::net) struct HeadScan {
     cursor: usize,
     /// Where the line begins that is looked at.
     line: usize,
-    /// Whether no control character is in any line that is looked at now.
-    clean: bool,
+    /// How many of the first bytes are known to hold no control character.
+    clean: usize,
     empty_lines: usize,
     /// Whether the request line was read.
     begun: bool,
@@ -112,7 +114,9 @@ impl HeadScan {
         bytes: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Malformed> {
-        self.clean = self.cursor == 0 && is_clean(bytes);
+        if self.cursor == 0 {
+            self.clean = clean_length(bytes);
+        }
         while let Some(found) = memchr(b'\n', &bytes[self.cursor..]) {
             let end = self.cursor + found;
             self.cursor = end + 1;
@@ -201,7 +205,7 @@ impl HeadScan {
         if line.len() > limits.field {
             return Err(Malformed::FieldTooLarge);
         }
-        let (name_place, value_place) = field(line, self.clean)?;
+        let (name_place, value_place) = field(line, self.cursor <= self.clean)?;
         let (name, value) = (&line[name_place.clone()], &line[value_place.clone()]);
         if name.len() > NAME_LIMIT {
             return Err(Malformed::FieldName);
@@ -321,18 +325,21 @@ impl HeadScan {
     }
 }
 
-/// Whether lines are whole up to the end, and no control character is in any: one look, for heads that come at once.
-fn is_clean(bytes: &[u8]) -> bool {
-    let Some(rest) = bytes.strip_suffix(b"\n") else {
-        return false;
+/// How many of the first bytes hold no control character, if they are a head: one look, for heads that come at once. What
+/// is behind them is not looked at, since there may be many in a row.
+fn clean_length(bytes: &[u8]) -> usize {
+    static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    let Some(last) = END.find(bytes).map(|found| found + 3) else {
+        return 0;
     };
     // Without an early exit, so that the compiler can look at many bytes at once. What is before a line feed is looked
     // at when lines are told apart.
-    let both = rest.iter().zip(&bytes[1..]);
-    both.fold(true, |clean, (&byte, &next)| {
+    let both = bytes[..last].iter().zip(&bytes[1..=last]);
+    let clean = both.fold(true, |clean, (&byte, &next)| {
         let ends = (byte == b'\n') | ((byte == b'\r') & (next == b'\n'));
         clean & ((byte >= b' ') | (byte == b'\t') | ends) & (byte != 0x7f)
-    })
+    });
+    if clean { last + 1 } else { 0 }
 }
 
 /// Whether a target holds no byte that needs a second look; an error if it holds one that none may.
@@ -591,28 +598,30 @@ mod tests {
 
     #[test]
     fn controls_are_refused_wherever_they_stand_and_however_the_head_comes() {
-        let text =
-            b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: b b b b b b b b b b b b b b b b b b b\r\n\r\n";
         let limits = HeadLimits::DEFAULT;
-        for place in 0..text.len() {
-            for byte in [0, 8, 0x0b, 0x1f, 0x7f, b'\r', b'\n', b'\t', 0x80] {
-                let mut text = text.to_vec();
-                text[place] = byte;
-                let whole = HeadScan::default().scan(&text, &limits);
-                // With a byte of a body behind it, every line is looked at by itself.
-                text.push(b'x');
-                let followed = HeadScan::default().scan(&text, &limits);
-                assert_eq!(whole, followed, "{place} {byte}");
-                let lines = text.iter().zip(1..).filter(|(byte, _)| **byte == b'\n');
-                for (_, end) in lines {
-                    let mut scan = HeadScan::default();
-                    let begun = scan.scan(&text[..end], &limits);
-                    let cut = if begun == Ok(None) {
-                        scan.scan(&text, &limits)
-                    } else {
-                        begun
-                    };
-                    assert_eq!(whole, cut, "{place} {byte} {end}");
+        let scanned = |text: &[u8], end: usize| {
+            let mut scan = HeadScan::default();
+            match scan.scan(&text[..end], &limits) {
+                Ok(None) => scan.scan(text, &limits),
+                begun => begun,
+            }
+        };
+        let head = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: b b b b b b b b b b b b b b b\r\n\r\n";
+        // Two empty lines look like the end of a head.
+        let late = [b"\r\n\r\n", &head[..]].concat();
+        for (head, clean) in [(&head[..], head.len()), (&late, 4)] {
+            assert_eq!(clean_length(head), clean);
+            for place in 0..head.len() {
+                for byte in [0, 8, 0x0b, 0x1f, 0x7f, b'\r', b'\n', b'\t', 0x80] {
+                    // What is behind a head is no matter.
+                    let mut text = [head, &[0]].concat();
+                    text[place] = byte;
+                    let whole = scanned(&text, head.len()).ok();
+                    for end in 1..text.len() {
+                        // Bytes behind a fault may bring another one to light first.
+                        let cut = scanned(&text, end).ok();
+                        assert_eq!(cut, whole, "{place} {byte} {end}");
+                    }
                 }
             }
         }
