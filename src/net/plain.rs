@@ -160,6 +160,19 @@ impl Span {
 }
 
 impl Field {
+    /// The same field in another text, where its name begins at `start`.
+    pub(super) fn moved_to(self, start: usize) -> Self {
+        let from = self.name.start as usize;
+        let moved = |span: Span| {
+            let range = span.range();
+            Span::new(range.start - from + start..range.end - from + start)
+        };
+        Self {
+            name: moved(self.name),
+            value: moved(self.value),
+        }
+    }
+
     /// Whether its name is this one, in any case.
     fn is_named(self, name: &[u8], text: &[u8]) -> bool {
         self.name.len() == name.len() && text[self.name.range()].eq_ignore_ascii_case(name)

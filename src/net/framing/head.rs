@@ -1,13 +1,11 @@
 //! The head of a request, line by line, as strictly as RFC 9112 allows.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Uri};
 use memchr::memchr;
-use memchr::memmem::Finder;
 
 use super::Malformed;
 use super::request::{Places, RequestHead};
@@ -77,11 +75,11 @@ pub(in crate::net) struct HeadScan {
     cursor: usize,
     /// Where the line begins that is looked at.
     line: usize,
-    /// How many of the first bytes are known to hold no control character.
-    clean: usize,
     empty_lines: usize,
     /// Whether the request line was read.
     begun: bool,
+    /// The field of the head before that may come again now.
+    repeat: usize,
     places: Places,
     /// Whether the target holds `#`.
     fragment: bool,
@@ -91,6 +89,56 @@ pub(in crate::net) struct HeadScan {
     keep_alive: bool,
     expects: bool,
     trailers: bool,
+}
+
+/// Bytes of a head that is remembered.
+const REMEMBERED: usize = 4 * 1_024;
+
+/// Fields of the head before that are looked through for the one that was just read.
+const AHEAD: usize = 4;
+
+/// The head that came last on a connection: most of its lines come again in the next, and need not be read again.
+#[derive(Debug, Default)]
+pub(in crate::net) struct LastHead {
+    text: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+impl LastHead {
+    /// The line of a field, with its end, and the field; `None` if there is none that may be taken as it was.
+    fn line(&self, number: usize) -> Option<(&[u8], Field)> {
+        let field = self.fields.get(number)?;
+        let (start, name) = (field.name.range().start, &self.text[field.name.range()]);
+        let end = match self.fields.get(number + 1) {
+            Some(next) => next.name.range().start,
+            // Behind the last one is an empty line.
+            None => self.text.len() - 2,
+        };
+        (!frames(name)).then(|| (&self.text[start..end], *field))
+    }
+
+    /// The field that may come again behind this one, which was just read.
+    fn behind(&self, number: usize, read: Option<&Field>, bytes: &[u8]) -> usize {
+        let Some(read) = read else {
+            return number;
+        };
+        let name = &bytes[read.name.range()];
+        let mut ahead = self.fields.iter().skip(number).take(AHEAD);
+        let found = ahead.position(|field| self.text[field.name.range()] == *name);
+        found.map_or(number, |found| number + found + 1)
+    }
+}
+
+/// Whether a field says something of the message or its connection, so that each has to be heard.
+fn frames(name: &[u8]) -> bool {
+    match name.len() {
+        2 => name.eq_ignore_ascii_case(b"te"),
+        6 => name.eq_ignore_ascii_case(b"expect"),
+        10 => name.eq_ignore_ascii_case(b"connection"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
 }
 
 /// A head that was read to its end, and what it says of the message behind it.
@@ -107,17 +155,22 @@ pub(in crate::net) struct ReadHead {
 }
 
 impl HeadScan {
-    /// Reads on; how many bytes the head has, or `None` when it goes on beyond `bytes`.
+    /// Reads on; how many bytes the head has, or `None` when it goes on beyond `bytes`. `last` is what is known of the head
+    /// before it on the same connection.
     #[inline(never)]
     pub(in crate::net) fn scan(
         &mut self,
         bytes: &[u8],
         limits: &HeadLimits,
+        last: &LastHead,
     ) -> Result<Option<usize>, Malformed> {
-        if self.cursor == 0 {
-            self.clean = clean_length(bytes);
-        }
-        while let Some(found) = memchr(b'\n', &bytes[self.cursor..]) {
+        loop {
+            if self.begun && self.repeats(bytes, limits, last) {
+                continue;
+            }
+            let Some(found) = memchr(b'\n', &bytes[self.cursor..]) else {
+                break;
+            };
             let end = self.cursor + found;
             self.cursor = end + 1;
             if self.cursor > limits.bytes {
@@ -130,10 +183,38 @@ impl HeadScan {
             if self.line(line, start, limits)? {
                 return Ok(Some(self.cursor));
             }
+            self.repeat = last.behind(self.repeat, self.places.fields.last(), bytes);
         }
         self.cursor = bytes.len();
         self.unfinished(&bytes[self.line..], bytes.len(), limits)
             .map(|()| None)
+    }
+
+    /// Takes a field line that is the same as in the head before, where nothing was wrong with it; whether it is.
+    fn repeats(&mut self, bytes: &[u8], limits: &HeadLimits, last: &LastHead) -> bool {
+        let Some((line, field)) = last.line(self.repeat) else {
+            return false;
+        };
+        let end = self.line + line.len();
+        let fits = end <= limits.bytes && self.places.fields.len() < limits.fields;
+        if !fits || !bytes[self.line..].starts_with(line) {
+            return false;
+        }
+        self.places.fields.push(field.moved_to(self.line));
+        self.repeat += 1;
+        self.line = end;
+        self.cursor = end;
+        true
+    }
+
+    /// Has this head, which was read to its end and has these bytes, known when the next one is read.
+    pub(in crate::net) fn remember(&self, text: &[u8], last: &mut LastHead) {
+        last.text.clear();
+        last.fields.clear();
+        if text.len() <= REMEMBERED {
+            last.text.extend_from_slice(text);
+            last.fields.extend_from_slice(&self.places.fields);
+        }
     }
 
     /// Whether more than empty lines has come.
@@ -205,11 +286,12 @@ impl HeadScan {
         if line.len() > limits.field {
             return Err(Malformed::FieldTooLarge);
         }
-        let (name_place, value_place) = field(line, self.cursor <= self.clean)?;
+        let (name_place, value_place) = field(line)?;
         let (name, value) = (&line[name_place.clone()], &line[value_place.clone()]);
         if name.len() > NAME_LIMIT {
             return Err(Malformed::FieldName);
         }
+        // Each of these is one that `frames` names.
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
                 self.trailers |= options(value).any(|option| is(option, b"trailers"));
@@ -325,26 +407,9 @@ impl HeadScan {
     }
 }
 
-/// How many of the first bytes hold no control character, if they are a head: one look, for heads that come at once. What
-/// is behind them is not looked at, since there may be many in a row.
-fn clean_length(bytes: &[u8]) -> usize {
-    static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
-    let Some(last) = END.find(bytes).map(|found| found + 3) else {
-        return 0;
-    };
-    // Without an early exit, so that the compiler can look at many bytes at once. What is before a line feed is looked
-    // at when lines are told apart.
-    let both = bytes[..last].iter().zip(&bytes[1..=last]);
-    let clean = both.fold(true, |clean, (&byte, &next)| {
-        let ends = (byte == b'\n') | ((byte == b'\r') & (next == b'\n'));
-        clean & ((byte >= b' ') | (byte == b'\t') | ends) & (byte != 0x7f)
-    });
-    if clean { last + 1 } else { 0 }
-}
-
 /// Whether a target holds no byte that needs a second look; an error if it holds one that none may.
 fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
-    // Without an early exit, as above.
+    // Without an early exit, so that the compiler can look at many bytes at once.
     let plain = target
         .iter()
         .fold(true, |plain, &byte| plain & is_plain(byte));
@@ -356,9 +421,8 @@ fn is_plain_target(target: &[u8]) -> Result<bool, Malformed> {
     }
 }
 
-/// Where name and trimmed value of a field line stand (RFC 9112 section 5). Of a `clean` line it is known that it holds
-/// no control character.
-fn field(line: &[u8], clean: bool) -> Result<(Range<usize>, Range<usize>), Malformed> {
+/// Where name and trimmed value of a field line stand (RFC 9112 section 5).
+fn field(line: &[u8]) -> Result<(Range<usize>, Range<usize>), Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::ObsoleteFold);
     }
@@ -366,7 +430,7 @@ fn field(line: &[u8], clean: bool) -> Result<(Range<usize>, Range<usize>), Malfo
     if colon == 0 || line.get(colon) != Some(&b':') {
         return Err(Malformed::FieldName);
     }
-    if !clean && has_control(&line[colon + 1..]) {
+    if has_control(&line[colon + 1..]) {
         return Err(Malformed::ControlCharacter);
     }
     Ok((0..colon, trim(line, colon + 1)))
@@ -374,7 +438,7 @@ fn field(line: &[u8], clean: bool) -> Result<(Range<usize>, Range<usize>), Malfo
 
 /// Reads a field line by itself.
 pub(super) fn read_field(line: &[u8]) -> Result<(HeaderName, HeaderValue), Malformed> {
-    let (name, value) = field(line, false)?;
+    let (name, value) = field(line)?;
     let name = HeaderName::from_bytes(&line[name]).map_err(|_| Malformed::FieldName)?;
     let value = HeaderValue::from_bytes(&line[value]).map_err(|_| Malformed::ControlCharacter)?;
     Ok((name, value))
@@ -460,7 +524,7 @@ mod tests {
 
     fn head(text: &[u8]) -> Result<Option<ReadHead>, Malformed> {
         let mut scan = HeadScan::default();
-        let end = scan.scan(text, &HeadLimits::DEFAULT)?;
+        let end = scan.scan(text, &HeadLimits::DEFAULT, &LastHead::default())?;
         end.map(|end| {
             scan.check(&text[..end], true)
                 .map(|()| scan.read(Bytes::copy_from_slice(&text[..end])))
@@ -596,30 +660,34 @@ mod tests {
         }
     }
 
+    fn remembered(text: &[u8]) -> LastHead {
+        let (mut scan, mut last) = (HeadScan::default(), LastHead::default());
+        let read = scan.scan(text, &HeadLimits::DEFAULT, &LastHead::default());
+        assert_eq!(read, Ok(Some(text.len())));
+        scan.remember(text, &mut last);
+        last
+    }
+
     #[test]
     fn controls_are_refused_wherever_they_stand_and_however_the_head_comes() {
         let limits = HeadLimits::DEFAULT;
-        let scanned = |text: &[u8], end: usize| {
+        let scanned = |text: &[u8], end: usize, last: &LastHead| {
             let mut scan = HeadScan::default();
-            match scan.scan(&text[..end], &limits) {
-                Ok(None) => scan.scan(text, &limits),
+            match scan.scan(&text[..end], &limits, last) {
+                Ok(None) => scan.scan(text, &limits, last),
                 begun => begun,
             }
         };
         let head = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: b b b b b b b b b b b b b b b\r\n\r\n";
-        // Two empty lines look like the end of a head.
-        let late = [b"\r\n\r\n", &head[..]].concat();
-        for (head, clean) in [(&head[..], head.len()), (&late, 4)] {
-            assert_eq!(clean_length(head), clean);
+        for last in [LastHead::default(), remembered(head)] {
             for place in 0..head.len() {
                 for byte in [0, 8, 0x0b, 0x1f, 0x7f, b'\r', b'\n', b'\t', 0x80] {
-                    // What is behind a head is no matter.
-                    let mut text = [head, &[0]].concat();
+                    let mut text = head.to_vec();
                     text[place] = byte;
-                    let whole = scanned(&text, head.len()).ok();
-                    for end in 1..text.len() {
+                    let whole = scanned(&text, head.len(), &LastHead::default()).ok();
+                    for end in 1..=text.len() {
                         // Bytes behind a fault may bring another one to light first.
-                        let cut = scanned(&text, end).ok();
+                        let cut = scanned(&text, end, &last).ok();
                         assert_eq!(cut, whole, "{place} {byte} {end}");
                     }
                 }
@@ -628,11 +696,60 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_come_again_are_known_wherever_they_come() {
+        let head = |fields: &str| format!("GET /a HTTP/1.1\r\n{fields}\r\n");
+        let last =
+            remembered(head("Host: a\r\nTE: trailers\r\nX: 1\r\nY: 2\r\nZ: 3\r\n").as_bytes());
+        for (fields, known) in [
+            ("Host: a\r\nTE: trailers\r\nX: 1\r\nY: 2\r\nZ: 3\r\n", 4),
+            ("Host: a\r\nX: 1\r\nY: 2\r\n", 2),
+            ("Host: a\r\nTE: x\r\nX: 4\r\nY: 2\r\nZ: 3\r\n", 3),
+            ("Host: a\r\nW: 0\r\nTE: x\r\nX: 1\r\nY: 2\r\n", 3),
+            ("Host: ab\r\nTE: x\r\nX: 12\r\n y\r\n", 0),
+            ("x: 1\r\nY: 2\r\n", 0),
+        ] {
+            let text = head(fields);
+            let (mut scan, bytes) = (HeadScan::default(), text.as_bytes());
+            let (mut line, mut found) = (0, 0);
+            // As it is told apart from what is read anew: by looking at it in the middle.
+            while let Some(end) = text[line..].find("\n").map(|end| line + end + 1) {
+                let lines = scan.places.fields.len();
+                if scan.begun && scan.repeats(bytes, &HeadLimits::DEFAULT, &last) {
+                    assert_eq!((scan.line, scan.places.fields.len()), (end, lines + 1));
+                    found += 1;
+                } else if scan
+                    .scan(&bytes[..end], &HeadLimits::DEFAULT, &last)
+                    .is_err()
+                {
+                    break;
+                }
+                line = end;
+            }
+            assert_eq!(found, known, "{fields}");
+        }
+    }
+
+    #[test]
+    fn long_heads_are_not_remembered() {
+        for (length, fields) in [(REMEMBERED, 1), (REMEMBERED + 1, 0)] {
+            let empty = "GET /a HTTP/1.1\r\nX: \r\n\r\n".len();
+            let value = "b".repeat(length - empty);
+            let last = remembered(format!("GET /a HTTP/1.1\r\nX: {value}\r\n\r\n").as_bytes());
+            assert_eq!(
+                (last.fields.len(), last.text.is_empty()),
+                (fields, fields == 0)
+            );
+        }
+    }
+
+    #[test]
     fn fragment_is_refused_only_where_asked() {
         let text = b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n";
         let read = |refuse| {
             let mut scan = HeadScan::default();
-            scan.scan(text, &HeadLimits::DEFAULT).unwrap().unwrap();
+            scan.scan(text, &HeadLimits::DEFAULT, &LastHead::default())
+                .unwrap()
+                .unwrap();
             scan.check(text, refuse).err()
         };
         assert_eq!((read(true), read(false)), (Some(Malformed::Fragment), None));
@@ -649,7 +766,7 @@ mod tests {
         };
         let scan = |text: &str| {
             HeadScan::default()
-                .scan(text.as_bytes(), &limits)
+                .scan(text.as_bytes(), &limits, &LastHead::default())
                 .map(|end| end.is_some())
         };
         let get = |target: usize, fields: &str| {

@@ -10,7 +10,7 @@ mod malformed;
 mod request;
 
 pub(super) use chunked::Chunked;
-pub(super) use head::{HeadScan, ReadHead};
+pub(super) use head::{HeadScan, LastHead, ReadHead};
 
 pub use head::{HeadLimits, RequestFraming};
 pub use malformed::Malformed;

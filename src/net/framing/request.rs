@@ -61,7 +61,11 @@ impl RequestHead {
     #[cfg(test)]
     pub(crate) fn of_text(text: &str) -> Self {
         let mut scan = super::HeadScan::default();
-        let end = scan.scan(text.as_bytes(), &super::HeadLimits::DEFAULT);
+        let end = scan.scan(
+            text.as_bytes(),
+            &super::HeadLimits::DEFAULT,
+            &super::LastHead::default(),
+        );
         let head = Bytes::copy_from_slice(&text.as_bytes()[..end.unwrap().unwrap()]);
         scan.read(head).head
     }
@@ -251,32 +255,42 @@ mod tests {
 
     #[test]
     fn whatever_comes_is_read_alike_however_it_is_cut_and_can_be_taken_apart() {
-        use crate::net::framing::{HeadLimits, HeadScan};
+        use crate::net::framing::{HeadLimits, HeadScan, LastHead, ReadHead};
+        let (unknown, mut last) = (LastHead::default(), LastHead::default());
         let (limits, mut read, mut refused) = (HeadLimits::DEFAULT, 0, 0);
         for text in random_heads(0x5eed).take(20_000) {
-            let whole = HeadScan::default().scan(&text, &limits);
-            let mut scan = HeadScan::default();
-            let cut = (1..=text.len())
-                .map(|end| scan.scan(&text[..end], &limits))
+            let shown = text.escape_ascii();
+            let [mut anew, mut known, mut cut] = [(); 3].map(|()| HeadScan::default());
+            let whole = anew.scan(&text, &limits, &unknown);
+            assert_eq!(known.scan(&text, &limits, &last), whole, "{shown}");
+            let in_parts = (1..=text.len())
+                .map(|end| cut.scan(&text[..end], &limits, &last))
                 .find(|result| !matches!(result, Ok(None)))
                 .unwrap_or(Ok(None));
-            let shown = text.escape_ascii();
             // Bytes behind a fault may bring another one to light first, but never a head.
-            assert_eq!(cut.is_ok(), whole.is_ok(), "{shown}");
+            assert_eq!(in_parts.is_ok(), whole.is_ok(), "{shown}");
             let Ok(Some(end)) = whole else {
                 refused += 1;
                 continue;
             };
-            assert_eq!(cut, whole, "{shown}");
-            if scan.check(&text[..end], false).is_ok() {
-                let mut head = scan.read(Bytes::copy_from_slice(&text[..end])).head;
-                let target = head.path_and_query().map(<[u8]>::to_vec);
-                let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
-                head.parts();
-                assert_eq!(head.path_and_query(), target.as_deref(), "{shown}");
-                assert!(head.values(&HOST).eq(hosts.iter()), "{shown}");
-                read += 1;
+            assert_eq!(in_parts, whole, "{shown}");
+            let checks = [&anew, &known, &cut].map(|scan| scan.check(&text[..end], false));
+            assert!(checks.iter().all(|check| *check == checks[0]), "{shown}");
+            if checks[0].is_err() {
+                continue;
             }
+            known.remember(&text[..end], &mut last);
+            let heads =
+                [anew, known, cut].map(|scan| scan.read(Bytes::copy_from_slice(&text[..end])));
+            let told = heads.each_ref().map(|head| format!("{head:?}"));
+            assert!(told.iter().all(|one| *one == told[0]), "{shown}");
+            let [ReadHead { mut head, .. }, ..] = heads;
+            let target = head.path_and_query().map(<[u8]>::to_vec);
+            let hosts: Vec<Vec<u8>> = head.values(&HOST).map(<[u8]>::to_vec).collect();
+            head.parts();
+            assert_eq!(head.path_and_query(), target.as_deref(), "{shown}");
+            assert!(head.values(&HOST).eq(hosts.iter()), "{shown}");
+            read += 1;
         }
         assert!(read > 2_000 && refused > 2_000, "{read} and {refused}");
     }

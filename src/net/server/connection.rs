@@ -13,7 +13,7 @@ use super::head::{Asked, Framing, closes, encode, framing};
 use crate::net::client::ResponseHead;
 use crate::net::clock::Slot;
 use crate::net::framing::{
-    Chunked, HeadLimits, HeadScan, Malformed, ReadHead, RequestFraming, RequestHead,
+    Chunked, HeadLimits, HeadScan, LastHead, Malformed, ReadHead, RequestFraming, RequestHead,
 };
 use crate::net::input::Input;
 use crate::net::link::{Awaited, Link};
@@ -84,6 +84,7 @@ pub struct ServerConnection<S = Stream> {
     /// The client has ended its side.
     ended: bool,
     served: bool,
+    last: LastHead,
     reading: Pace,
     writing: Pace,
 }
@@ -142,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
             drained: 0,
             ended: false,
             served: false,
+            last: LastHead::default(),
             reading: Pace::new(Slot::Read, least),
             writing: Pace::new(Slot::Write, least),
         }
@@ -172,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
     /// Gives back the memory that a connection at rest does not need.
     pub fn shrink(&mut self) {
         self.input.shrink();
+        self.last = LastHead::default();
         if !self.output.waits() {
             self.output = Output::default();
         }
@@ -226,11 +229,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerConnection<S> {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            let Some(end) = scan.scan(bytes, limits)? else {
+            let Some(end) = scan.scan(bytes, limits, &self.last)? else {
                 return Ok(None);
             };
             // Whoever says what is wrong shows these bytes, which stay where they are.
             scan.check(&bytes[..end], self.settings.refuse_fragment)?;
+            // Many connections bring one request and no more.
+            if self.served {
+                scan.remember(&bytes[..end], &mut self.last);
+            }
             let text = self.input.split_to(end);
             let scan = std::mem::take(scan);
             if !scan.is_chunked() {
