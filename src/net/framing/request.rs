@@ -280,8 +280,10 @@ mod tests {
                 continue;
             }
             known.remember(&text[..end], &mut last);
-            let heads =
-                [anew, known, cut].map(|scan| scan.read(Bytes::copy_from_slice(&text[..end])));
+            let mut again = HeadScan::default();
+            assert_eq!(again.scan(&text, &limits, &last), whole, "{shown}");
+            let heads = [anew, known, cut, again]
+                .map(|scan| scan.read(Bytes::copy_from_slice(&text[..end])));
             let told = heads.each_ref().map(|head| format!("{head:?}"));
             assert!(told.iter().all(|one| *one == told[0]), "{shown}");
             let [ReadHead { mut head, .. }, ..] = heads;
