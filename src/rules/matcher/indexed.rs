@@ -11,6 +11,7 @@ use super::gate::{Gate, GateBuilder, Hit, Requirement, Seen};
 use super::linear::{Judge, Step, relative};
 use crate::rules::pattern::{Clue, Many, ManyBuilder, ManyMemory, PatternCache};
 use crate::rules::plan::{Input, PatternTest, Plan, RequestPlan, TestPlan};
+use crate::rules::recent::Recent;
 use crate::rules::template::{TooLong, Variable};
 use crate::rules::{Decision, RuleId};
 
@@ -55,6 +56,8 @@ enum Key {
 
 #[derive(Debug)]
 struct InputGate {
+    /// The first rule that it selects; gates stand in this order, since those of later rules may not be needed.
+    first: u32,
     source: Source,
     key: Key,
     over_views: bool,
@@ -95,6 +98,28 @@ pub(crate) struct IndexMemory {
     inputs: Vec<InputMemory>,
     /// The rules found, in ascending order.
     found: Vec<u32>,
+    /// How many gates were looked into, as the request is now.
+    scanned: usize,
+    /// The first rule that was not judged yet.
+    from: u32,
+    /// How far the rules found, and those that always are judged, were gone through.
+    at_found: usize,
+    at_always: usize,
+}
+
+impl IndexMemory {
+    /// Begins with a request.
+    fn begin(&mut self, gates: usize) {
+        self.inputs.resize_with(gates, InputMemory::default);
+        (self.from, self.at_always) = (0, 0);
+        self.forget();
+    }
+
+    /// Forgets what was found, since the request was changed.
+    fn forget(&mut self) {
+        self.found.clear();
+        (self.scanned, self.at_found) = (0, 0);
+    }
 }
 
 /// What one input is scanned with.
@@ -132,6 +157,7 @@ impl Index {
             .filter(used)
             .map(|(source, builder)| builder.build(source, plan))
             .collect();
+        index.gates.sort_by_key(|gate| gate.first);
         index
     }
 
@@ -188,95 +214,100 @@ impl Index {
     /// Judges the request, of which the state has been begun.
     pub(crate) fn judge(&self, mut judge: Judge<'_>) -> Decision {
         let mut memory = std::mem::take(&mut judge.memory.index);
-        self.select(&mut judge, &mut memory);
-        let decision = if self.always.is_empty() && memory.found.is_empty() {
-            judge.finish(None)
-        } else {
-            self.judge_candidates(&mut judge, &mut memory)
+        memory.begin(self.gates.len());
+        let decision = match self.next(&mut judge, &mut memory) {
+            None => judge.finish(None),
+            Some(number) => self.judge_candidates(number, &mut judge, &mut memory),
         };
         judge.memory.index = memory;
         decision
     }
 
-    /// Judges by the rules that were selected.
-    fn judge_candidates(&self, judge: &mut Judge<'_>, memory: &mut IndexMemory) -> Decision {
+    /// Judges by the rules that are selected, of which this is the first.
+    fn judge_candidates(
+        &self,
+        first: u32,
+        judge: &mut Judge<'_>,
+        memory: &mut IndexMemory,
+    ) -> Decision {
         let mut last: Option<RuleId> = None;
         let mut epoch = judge.state.epoch;
         judge.state.see();
-        let (mut always, mut found, mut from) = (0, 0, 0);
-        while let Some(number) = {
-            let always = next(&self.always, &mut always, from);
-            let found = next(&memory.found, &mut found, from);
-            always.into_iter().chain(found).min()
-        } {
+        let mut candidate = Some(first);
+        while let Some(number) = candidate {
             let list = &self.lists[self.list_of[number as usize] as usize];
             let group = &judge.plan.groups[list.group];
             let rule = &judge.plan.request_rules[number as usize];
-            from = number + 1;
+            memory.from = number + 1;
             match judge.step(group, rule, &mut last) {
                 Step::Decided(decision) => return decision,
-                Step::EndOfList => from = list.rules.end as u32,
+                Step::EndOfList => memory.from = list.rules.end as u32,
                 Step::Next => {}
             }
             // What a rule changed, the texts of those behind it may lie in.
             if epoch != judge.state.epoch {
                 epoch = judge.state.epoch;
-                self.select(judge, memory);
-                found = 0;
+                memory.forget();
             }
+            candidate = self.next(judge, memory);
         }
         judge.finish(last)
     }
 
-    /// Finds the rules that are to be judged as the request is now, beside those that always are.
-    fn select(&self, judge: &mut Judge<'_>, memory: &mut IndexMemory) {
-        let IndexMemory { inputs, found } = memory;
-        found.clear();
-        if inputs.len() != self.gates.len() {
-            inputs.resize_with(self.gates.len(), InputMemory::default);
+    /// The next rule that is to be judged as the request is now.
+    fn next(&self, judge: &mut Judge<'_>, memory: &mut IndexMemory) -> Option<u32> {
+        let always = next(&self.always, &mut memory.at_always, memory.from);
+        let found = next(&memory.found, &mut memory.at_found, memory.from);
+        let least = always.into_iter().chain(found).min();
+        match self.gates.get(memory.scanned) {
+            Some(gate) if least.is_none_or(|least| gate.first <= least) => {
+                self.select(judge, memory, least)
+            }
+            _ => least,
         }
+    }
+
+    /// Finds rules by the gates that may have one before `least`, the first of those that are known; the first of all.
+    fn select(
+        &self,
+        judge: &mut Judge<'_>,
+        memory: &mut IndexMemory,
+        mut least: Option<u32>,
+    ) -> Option<u32> {
+        let IndexMemory {
+            inputs,
+            found,
+            scanned,
+            ..
+        } = memory;
         let is_as_sent = judge.state.is_untouched() && judge.request.variables.is_empty();
-        let request = judge.request;
         let mut recent = std::mem::take(judge.recent);
         recent.begin(judge.state.set, self.gates.len());
-        for (number, (gate, memory)) in self.gates.iter().zip(inputs).enumerate() {
-            let key = if is_as_sent { &gate.key } else { &Key::None };
+        while let Some(gate) = self.gates.get(*scanned)
+            && least.is_none_or(|least| gate.first <= least)
+        {
+            let (number, start) = (*scanned, found.len());
+            *scanned += 1;
             let mut scan = Scan {
                 index: self,
                 plan: judge.plan,
                 gate,
-                memory,
+                memory: &mut inputs[number],
             };
-            let key = match key {
-                Key::Field(name) => request.fields.lone(name),
-                Key::None => None,
-                Key::Target => Some(request.target),
-                Key::Value(name) => {
-                    match name.as_deref().and_then(|name| request.fields.lone(name)) {
-                        Some(value) => recent.recall(number, value, found, |found| {
-                            scan.value(value, &mut judge.memory.patterns, found);
-                        }),
-                        None => gate.with_first_view(judge, found, |value, patterns, found| {
-                            recent.recall(number, value, found, |found| {
-                                scan.value(value, patterns, found);
-                            });
-                        }),
-                    }
-                    continue;
-                }
-            };
-            match key {
-                Some(key) => recent.recall(number, key, found, |found| {
-                    scan.views(judge, found);
-                }),
-                None => scan.views(judge, found),
-            }
+            scan.input(number, is_as_sent, judge, &mut recent, found);
+            let new = found[start..].iter().copied();
+            least = least
+                .into_iter()
+                .chain(new.filter(|rule| *rule >= memory.from))
+                .min();
         }
         *judge.recent = recent;
         if found.len() > 1 {
             found.sort_unstable();
             found.dedup();
         }
+        memory.at_found = 0;
+        least
     }
 
     /// What makes each rule be judged, in the order of rules.
@@ -384,6 +415,42 @@ struct Scan<'s> {
 }
 
 impl Scan<'_> {
+    /// Appends the rules that the input of the gate with this number asks to be judged: those of the request before, if
+    /// it is the same.
+    fn input(
+        &mut self,
+        number: usize,
+        is_as_sent: bool,
+        judge: &mut Judge<'_>,
+        recent: &mut Recent,
+        found: &mut Vec<u32>,
+    ) {
+        let (gate, request) = (self.gate, judge.request);
+        let key = match if is_as_sent { &gate.key } else { &Key::None } {
+            Key::Field(name) => request.fields.lone(name),
+            Key::None => None,
+            Key::Target => Some(request.target),
+            Key::Value(name) => {
+                return match name.as_deref().and_then(|name| request.fields.lone(name)) {
+                    Some(value) => recent.recall(number, value, found, |found| {
+                        self.value(value, &mut judge.memory.patterns, found);
+                    }),
+                    None => gate.with_first_view(judge, found, |value, patterns, found| {
+                        recent.recall(number, value, found, |found| {
+                            self.value(value, patterns, found);
+                        });
+                    }),
+                };
+            }
+        };
+        match key {
+            Some(key) => recent.recall(number, key, found, |found| {
+                self.views(judge, found);
+            }),
+            None => self.views(judge, found),
+        }
+    }
+
     /// Appends the rules that the input asks to be judged, in every view that matters.
     fn views(&mut self, judge: &mut Judge<'_>, found: &mut Vec<u32>) {
         judge.state.see();
@@ -503,7 +570,9 @@ impl InputGateBuilder {
 
     fn build(self, source: Source, plan: &Plan) -> InputGate {
         let least = self.members.iter().map(|member| member.longest).min();
+        let first = self.members.iter().map(|member| member.rule).min();
         InputGate {
+            first: first.unwrap_or_default(),
             source,
             key: key(source, self.over_views, plan),
             over_views: self.over_views,
