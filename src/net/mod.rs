@@ -34,8 +34,8 @@ mod tls;
 pub use address::{InvalidAddress, ListenAddress, socket_path};
 pub use admission::{Admission, Admitted};
 pub use client::{
-    ClientConnection, PlainResponse, RequestLength, ResponseError, ResponseHead, encode,
-    encode_plain,
+    ClientConnection, OwnResponse, PlainResponse, RequestLength, ResponseError, ResponseHead,
+    encode, encode_plain,
 };
 pub use clock::{Clock, Deadlines, Registration, Slot};
 pub use exchange::{ExchangeError, exchange};

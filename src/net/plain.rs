@@ -5,6 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, ValueIter};
 
+use super::client::OwnValues;
+
 /// Bytes of a field's name that [`http::HeaderName`] takes at most.
 pub(super) const NAME_LIMIT: usize = 65_535;
 
@@ -37,6 +39,8 @@ pub(super) struct PlainFields {
 /// The values of a field, in the order they came.
 #[derive(Debug)]
 pub(super) enum Values<'h, 'n> {
+    /// Of a head that is made here.
+    Own(OwnValues<'h, 'n>),
     /// Of a head as it came.
     Plain(PlainValues<'h, 'n>),
     /// Of a head in parts.
@@ -129,6 +133,7 @@ impl<'h> Iterator for Values<'h, '_> {
 
     fn next(&mut self) -> Option<&'h [u8]> {
         match self {
+            Self::Own(values) => values.next(),
             Self::Plain(values) => values.next(),
             Self::Parts(values) => values.next().map(HeaderValue::as_bytes),
         }

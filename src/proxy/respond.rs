@@ -8,7 +8,7 @@ use super::ProxyError;
 use super::metrics::Reason;
 use super::request_id::RequestId;
 use crate::filter;
-use crate::net::{self, PlainResponse, ResponseHead};
+use crate::net::{self, OwnResponse, ResponseHead};
 
 /// A field of an answer.
 type Field<'f> = (&'f HeaderName, &'f [u8]);
@@ -16,6 +16,9 @@ type Field<'f> = (&'f HeaderName, &'f [u8]);
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static PLAIN_TEXT: Field<'_> = (&CONTENT_TYPE, b"text/plain; charset=utf-8");
 static NO_STORE: Field<'_> = (&CACHE_CONTROL, b"no-store");
+
+/// Fields that an answer has at most.
+const FIELDS: usize = 4;
 
 /// An answer of ours, without the connection it goes to.
 #[derive(Debug)]
@@ -139,12 +142,16 @@ fn answer(
     id: RequestId,
 ) -> Answer {
     let id = id.text();
+    let mut all = [(&X_REQUEST_ID, &id[..]); FIELDS];
+    let mut count = 1;
     let has_content = !matches!(code, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let all = has_content.then_some(PLAIN_TEXT).into_iter();
-    let all = all.chain(fields.iter().copied());
-    let all = all.chain([(&X_REQUEST_ID, &id[..])]);
+    let content = has_content.then_some(PLAIN_TEXT);
+    for (place, field) in all[1..].iter_mut().zip(content.iter().chain(fields)) {
+        *place = *field;
+        count += 1;
+    }
     Answer {
-        head: ResponseHead::Plain(PlainResponse::own(code, reason.as_bytes(), all)),
+        head: ResponseHead::Own(OwnResponse::new(code, reason.as_bytes(), &all[..count])),
         body,
         last: false,
     }

@@ -10,9 +10,12 @@ mod body;
 mod connection;
 mod error;
 mod head;
+mod own;
 mod response;
 
 pub use connection::ClientConnection;
 pub use error::ResponseError;
 pub use head::{RequestLength, encode, encode_plain};
+pub use own::OwnResponse;
+pub(super) use own::OwnValues;
 pub use response::{PlainResponse, ResponseHead};

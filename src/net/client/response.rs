@@ -1,26 +1,26 @@
 //! The head of a response, as it came or in parts.
 
-use http::header::HeaderName;
+use http::header::{HeaderMap, HeaderName};
 use http::{StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
-use crate::net::plain::{Field, PlainFields, Span, Values, has_control};
-
-/// Fields that most heads of our own have at most.
-const OWN_FIELDS: usize = 4;
+use super::own::OwnResponse;
+use crate::net::plain::{PlainFields, Span, Values};
 
 /// The head of a response.
 ///
 /// Most go through as they came: what they are made of is only looked up. One that is to be changed is taken apart.
 #[derive(Debug)]
 pub enum ResponseHead {
-    /// As it came, or as it was made here.
+    /// Made here.
+    Own(OwnResponse),
+    /// As it came.
     Plain(PlainResponse),
     /// In parts.
     Parts(response::Parts),
 }
 
-/// The head of a response as it came or was made here, and where in it everything stands.
+/// The head of a response as it came, and where in it everything stands.
 #[derive(Debug)]
 pub struct PlainResponse {
     pub(super) status: StatusCode,
@@ -42,6 +42,7 @@ impl ResponseHead {
     /// The status code.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Own(own) => own.status,
             Self::Plain(plain) => plain.status,
             Self::Parts(parts) => parts.status,
         }
@@ -50,6 +51,7 @@ impl ResponseHead {
     /// The version of the protocol.
     pub fn version(&self) -> Version {
         match self {
+            Self::Own(_) => Version::HTTP_11,
             Self::Plain(plain) => plain.version,
             Self::Parts(parts) => parts.version,
         }
@@ -58,6 +60,7 @@ impl ResponseHead {
     /// The values of a field, in the order they came.
     pub fn values<'h>(&'h self, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
         match self {
+            Self::Own(own) => Values::Own(own.values(name)),
             Self::Plain(plain) => Values::Plain(plain.fields.values(name)),
             Self::Parts(parts) => Values::Parts(parts.headers.get_all(name).iter()),
         }
@@ -65,18 +68,19 @@ impl ResponseHead {
 
     /// The parts, which stay apart.
     pub fn parts(&mut self) -> &mut response::Parts {
-        if let Self::Plain(plain) = self {
-            *self = Self::Parts(plain.parts());
+        if !matches!(self, Self::Parts(_)) {
+            *self = Self::Parts(self.to_parts());
         }
         match self {
             Self::Parts(parts) => parts,
-            Self::Plain(_) => unreachable!("it was just taken apart"),
+            Self::Own(_) | Self::Plain(_) => unreachable!("it was just taken apart"),
         }
     }
 
     /// A copy of the parts.
     pub fn to_parts(&self) -> response::Parts {
         match self {
+            Self::Own(own) => own.parts(),
             Self::Plain(plain) => plain.parts(),
             Self::Parts(parts) => parts.clone(),
         }
@@ -85,6 +89,7 @@ impl ResponseHead {
     /// The parts.
     pub fn into_parts(self) -> response::Parts {
         match self {
+            Self::Own(own) => own.parts(),
             Self::Plain(plain) => plain.parts(),
             Self::Parts(parts) => parts,
         }
@@ -98,40 +103,6 @@ impl From<response::Parts> for ResponseHead {
 }
 
 impl PlainResponse {
-    /// A head of our own: the phrase if it is not to be the usual one of the code, and fields. What holds a control
-    /// character, which neither may, is left out.
-    pub fn own<'f>(
-        status: StatusCode,
-        reason: &[u8],
-        fields: impl Iterator<Item = (&'f HeaderName, &'f [u8])> + Clone,
-    ) -> Self {
-        let size = |(name, value): (&HeaderName, &[u8])| name.as_str().len() + value.len();
-        let size = fields.clone().map(size).sum::<usize>();
-        let mut text = Vec::with_capacity(reason.len() + size);
-        let mut put = |part: &[u8]| {
-            let start = text.len();
-            text.extend_from_slice(part);
-            Span::new(start..text.len())
-        };
-        let reason = match has_control(reason) {
-            true => Span::default(),
-            false => put(reason),
-        };
-        let mut places = Vec::with_capacity(OWN_FIELDS);
-        for (name, value) in fields.filter(|(_, value)| !has_control(value)) {
-            places.push(Field {
-                name: put(name.as_str().as_bytes()),
-                value: put(value),
-            });
-        }
-        Self {
-            status,
-            version: Version::HTTP_11,
-            reason,
-            fields: PlainFields::checked(text.into(), places),
-        }
-    }
-
     /// The status code.
     pub const fn status(&self) -> StatusCode {
         self.status
@@ -157,17 +128,25 @@ impl PlainResponse {
     }
 
     fn parts(&self) -> response::Parts {
-        let mut parts = http::Response::new(()).into_parts().0;
-        parts.status = self.status;
-        parts.version = self.version;
-        if self.reason.len() > 0
-            && let Ok(reason) = ReasonPhrase::try_from(self.reason())
-        {
-            parts.extensions.insert(reason);
-        }
-        parts.headers = self.fields.to_map();
-        parts
+        let reason = Some(self.reason()).filter(|_| self.reason.len() > 0);
+        parts(self.status, self.version, reason, self.fields.to_map())
     }
+}
+
+pub(super) fn parts(
+    status: StatusCode,
+    version: Version,
+    reason: Option<&[u8]>,
+    fields: HeaderMap,
+) -> response::Parts {
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.version = version;
+    if let Some(Ok(reason)) = reason.map(ReasonPhrase::try_from) {
+        parts.extensions.insert(reason);
+    }
+    parts.headers = fields;
+    parts
 }
 
 #[cfg(test)]
@@ -175,21 +154,6 @@ mod tests {
     use http::header::SET_COOKIE;
 
     use super::*;
-
-    #[test]
-    fn head_of_our_own_holds_nothing_that_would_end_a_line() {
-        let name = HeaderName::from_static("x-a");
-        let fields = [(&name, &b"1"[..]), (&name, b"2\r\nx: y"), (&name, b"")];
-        for (reason, told) in [("Own", "Own"), ("a\nb", "Forbidden"), ("", "Forbidden")] {
-            let own =
-                PlainResponse::own(StatusCode::FORBIDDEN, reason.as_bytes(), fields.into_iter());
-            assert_eq!(own.reason(), told.as_bytes());
-            let written: Vec<_> = own.fields().collect();
-            assert_eq!(written, [(&b"x-a"[..], &b"1"[..]), (b"x-a", b"")]);
-            let mut head = ResponseHead::Plain(own);
-            assert_eq!(head.parts().headers.get_all("x-a").iter().count(), 2);
-        }
-    }
 
     #[test]
     fn head_tells_the_same_as_it_came_and_in_parts() {

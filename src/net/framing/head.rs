@@ -320,9 +320,6 @@ impl HeadScan {
             _ => {}
         }
         let place = |range: Range<usize>| Span::new(start + range.start..start + range.end);
-        if self.places.fields.is_empty() {
-            self.places.fields.reserve(FIELDS.min(limits.fields));
-        }
         self.places.fields.push(Field {
             name: place(name_place),
             value: place(value_place),
@@ -399,6 +396,7 @@ impl HeadScan {
             _ => return Err(Malformed::RequestLine),
         };
         self.places.plain = is_plain_target(target)?;
+        self.places.fields.reserve(FIELDS.min(limits.fields));
         self.fragment = !self.places.plain && target.contains(&b'#');
         let begin = start + method.len() + 1;
         self.places.method = Span::new(start..start + method.len());

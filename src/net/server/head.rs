@@ -52,7 +52,7 @@ fn has_body(status: StatusCode) -> bool {
 /// Whether a response says that its connection ends behind it (RFC 9112 section 9.6).
 pub(super) fn closes(head: &ResponseHead) -> bool {
     match head {
-        ResponseHead::Plain(_) => false,
+        ResponseHead::Own(_) | ResponseHead::Plain(_) => false,
         ResponseHead::Parts(parts) => {
             let option = parts.headers.get(CONNECTION);
             option.is_some_and(|option| option.as_bytes().eq_ignore_ascii_case(b"close"))
@@ -71,6 +71,12 @@ pub(super) fn encode(
 ) {
     let status = head.status();
     let told = match head {
+        ResponseHead::Own(own) => {
+            text.reserve(own.lines().len() + ADDED);
+            status_line(text, status, own.reason(), asked);
+            text.extend_from_slice(own.lines());
+            false
+        }
         ResponseHead::Plain(plain) => {
             text.reserve(plain.len() + ADDED);
             status_line(text, status, plain.reason(), asked);
