@@ -17,9 +17,6 @@ static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static PLAIN_TEXT: Field<'_> = (&CONTENT_TYPE, b"text/plain; charset=utf-8");
 static NO_STORE: Field<'_> = (&CACHE_CONTROL, b"no-store");
 
-/// Fields that an answer has at most.
-const FIELDS: usize = 4;
-
 /// An answer of ours, without the connection it goes to.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -141,17 +138,15 @@ fn answer(
     body: Bytes,
     id: RequestId,
 ) -> Answer {
-    let id = id.text();
-    let mut all = [(&X_REQUEST_ID, &id[..]); FIELDS];
-    let mut count = 1;
+    let mut head = OwnResponse::new(code, reason.as_bytes());
     let has_content = !matches!(code, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let content = has_content.then_some(PLAIN_TEXT);
-    for (place, field) in all[1..].iter_mut().zip(content.iter().chain(fields)) {
-        *place = *field;
-        count += 1;
+    let content = has_content.then_some(&PLAIN_TEXT).into_iter();
+    for (name, value) in content.chain(fields) {
+        head.add(name, value);
     }
+    head.add(&X_REQUEST_ID, &id.text());
     Answer {
-        head: ResponseHead::Own(OwnResponse::new(code, reason.as_bytes(), &all[..count])),
+        head: ResponseHead::Own(head),
         body,
         last: false,
     }

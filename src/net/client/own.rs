@@ -25,17 +25,13 @@ pub(in crate::net) struct OwnValues<'h, 'n> {
     lines: &'h [u8],
 }
 
+/// Bytes of fields that most heads have at most.
+const LINES: usize = 128;
+
 impl OwnResponse {
-    /// A head with this phrase, if it is not to be the usual one of the code, and these fields, of which none frames the
-    /// body or is about the connection. What holds a control character, which neither may, is left out.
-    pub fn new(status: StatusCode, reason: &[u8], fields: &[(&HeaderName, &[u8])]) -> Self {
-        let size = |(name, value): &(&HeaderName, &[u8])| name.as_str().len() + value.len() + 4;
-        let mut lines = Vec::with_capacity(fields.iter().map(size).sum());
-        for (name, value) in fields {
-            if !has_control(value) {
-                field(&mut lines, name.as_str().as_bytes(), value);
-            }
-        }
+    /// A head without fields, with this phrase if it is not to be the usual one of the code. One that holds a control
+    /// character, which none may, is left out.
+    pub fn new(status: StatusCode, reason: &[u8]) -> Self {
         let reason = match has_control(reason) {
             true => Vec::new(),
             false => reason.to_vec(),
@@ -43,7 +39,15 @@ impl OwnResponse {
         Self {
             status,
             reason,
-            lines,
+            lines: Vec::with_capacity(LINES),
+        }
+    }
+
+    /// Adds a field, which neither frames the body nor is about the connection. One whose value holds a control
+    /// character, which none may, is left out.
+    pub fn add(&mut self, name: &HeaderName, value: &[u8]) {
+        if !has_control(value) {
+            field(&mut self.lines, name.as_str().as_bytes(), value);
         }
     }
 
@@ -123,7 +127,10 @@ mod tests {
             (&other, b"3\xff"),
         ];
         for (reason, told) in [("Own", "Own"), ("a\nb", "Forbidden"), ("", "Forbidden")] {
-            let own = OwnResponse::new(StatusCode::FORBIDDEN, reason.as_bytes(), &fields);
+            let mut own = OwnResponse::new(StatusCode::FORBIDDEN, reason.as_bytes());
+            for (name, value) in fields {
+                own.add(name, value);
+            }
             assert_eq!(own.reason(), told.as_bytes());
             assert_eq!(own.lines(), b"x-a: 1: 2\r\nx-a: \r\nx-b: 3\xff\r\n");
             let mut head = ResponseHead::Own(own);
