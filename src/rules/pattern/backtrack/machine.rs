@@ -218,8 +218,9 @@ impl Machine {
                 Waiting::Shorter { address, at } => {
                     if let Instruction::Run { unit, .. } = run.program.code[address as usize]
                         && let Some(at) = run.take(unit, at)
+                        && let Some(state) = self.offer_shorter(run, address, at)
                     {
-                        return Ok(self.offer_shorter(run, address, at));
+                        return Ok(Some(state));
                     }
                 }
                 Waiting::Undo { register, value } => {
@@ -441,6 +442,20 @@ mod tests {
             };
             prop_assume!(Program::new(&ast).memoizable);
             prop_assert_eq!(run(&text, &input, true), run(&text, &input, false));
+        }
+    }
+
+    #[test]
+    fn what_was_tried_before_leaves_the_other_choices() {
+        for (text, input) in [
+            (".*a?.*?a|", "b"),
+            (".*a?.*?a|", "\u{e9}"),
+            ("(?:.*.*?c|a*?b)", "aab"),
+            ("(.*).*?c|(a)", "aa"),
+        ] {
+            let found = run(text, input, true);
+            assert_eq!(found, run(text, input, false), "{text} on {input}");
+            assert!(found.is_some(), "{text} on {input}");
         }
     }
 
