@@ -114,7 +114,8 @@ impl LastHead {
             // Behind the last one is an empty line.
             None => self.text.len() - 2,
         };
-        (!frames(name)).then(|| (&self.text[start..end], *field))
+        let heard = Telling::named(name).is_some();
+        (!heard).then(|| (&self.text[start..end], *field))
     }
 
     /// The field that may come again behind this one, which was just read.
@@ -129,15 +130,28 @@ impl LastHead {
     }
 }
 
-/// Whether a field says something of the message or its connection, so that each has to be heard.
-fn frames(name: &[u8]) -> bool {
-    match name.len() {
-        2 => name.eq_ignore_ascii_case(b"te"),
-        6 => name.eq_ignore_ascii_case(b"expect"),
-        10 => name.eq_ignore_ascii_case(b"connection"),
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        _ => false,
+/// A field that says something of the message or its connection, so that each has to be heard.
+#[derive(Clone, Copy, Debug)]
+enum Telling {
+    Connection,
+    ContentLength,
+    Expect,
+    Te,
+    TransferEncoding,
+}
+
+impl Telling {
+    /// The field of this name, if it is one.
+    fn named(name: &[u8]) -> Option<Self> {
+        let (known, field): (&[u8], _) = match name.len() {
+            2 => (b"te", Self::Te),
+            6 => (b"expect", Self::Expect),
+            10 => (b"connection", Self::Connection),
+            14 => (b"content-length", Self::ContentLength),
+            17 => (b"transfer-encoding", Self::TransferEncoding),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(known).then_some(field)
     }
 }
 
@@ -291,25 +305,24 @@ impl HeadScan {
         if name.len() > NAME_LIMIT {
             return Err(Malformed::FieldName);
         }
-        // Each of these is one that `frames` names.
-        match name.len() {
-            2 if name.eq_ignore_ascii_case(b"te") => {
+        match Telling::named(name) {
+            Some(Telling::Te) => {
                 self.trailers |= options(value).any(|option| is(option, b"trailers"));
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+            Some(Telling::Expect) => {
                 self.expects |= minor == 1 && is(value, b"100-continue");
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            Some(Telling::Connection) => {
                 self.close |= options(value).any(|option| is(option, b"close"));
                 self.keep_alive |= options(value).any(|option| is(option, b"keep-alive"));
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            Some(Telling::ContentLength) => {
                 let length = number(value).ok_or(Malformed::ContentLength)?;
                 if self.length.replace(length).is_some() {
                     return Err(Malformed::RepeatedFraming);
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            Some(Telling::TransferEncoding) => {
                 if minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
                 }
@@ -317,7 +330,7 @@ impl HeadScan {
                     return Err(Malformed::RepeatedFraming);
                 }
             }
-            _ => {}
+            None => {}
         }
         let place = |range: Range<usize>| Span::new(start + range.start..start + range.end);
         self.places.fields.push(Field {

@@ -84,6 +84,7 @@ pub struct ServerConnection<S = Stream> {
     /// The client has ended its side.
     ended: bool,
     served: bool,
+    /// The head before this one, once a second one has come.
     last: LastHead,
     reading: Pace,
     writing: Pace,
