@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::admit::{host_name, is_host};
 use super::claims::{self, Hop};
 use super::connection::Ends;
+use super::short_text::ShortText;
 use super::{ClientField, Forwarding, ForwardingFields, TrustedProxies};
 use crate::filter::Peer;
 
@@ -31,15 +32,15 @@ pub(super) struct Caller {
 #[derive(Clone, Debug)]
 pub(super) struct Forwarded {
     /// The client's address as shown.
-    pub(super) client: HeaderValue,
-    /// The client, and the proxies it came by.
-    pub(super) chain: HeaderValue,
+    pub(super) client: ShortText,
+    /// The client, and the proxies it came by, if there are any.
+    pub(super) proxied: Option<Vec<u8>>,
     /// The host that a trusted proxy was asked for.
     pub(super) asked: Option<HeaderValue>,
     /// The address that the client connected to.
     pub(super) local: Option<SocketAddr>,
-    pub(super) port: HeaderValue,
-    pub(super) scheme: HeaderValue,
+    pub(super) port: ShortText,
+    pub(super) scheme: &'static str,
     /// How `Forwarded` names the client, and the proxies it came by; only when that is sent.
     pub(super) nodes: Vec<String>,
     /// Which fields are set.
@@ -128,32 +129,30 @@ impl Caller {
             true => addresses.clone().map(claims::forwarded_node).collect(),
             false => Vec::new(),
         };
-        let shown = |address: Option<IpAddr>| match address {
-            Some(address) => address.to_string(),
-            None => "unknown".to_owned(),
-        };
         let first = addresses.next().flatten();
-        let client = shown(first);
         // Nearly every client comes by no other proxy.
-        let chain = (addresses.len() > 0).then(|| {
-            let chain = addresses.fold(client.clone(), |chain, proxy| chain + ", " + &shown(proxy));
-            value(chain)
+        let proxied = (addresses.len() > 0).then(|| {
+            let mut chain = Vec::from(ShortText::of_address(first).as_bytes());
+            for proxy in addresses {
+                chain.extend_from_slice(b", ");
+                chain.extend_from_slice(ShortText::of_address(proxy).as_bytes());
+            }
+            chain
         });
-        let client = value(client);
         let local_port = || peer.local.map(|local| local.port());
         Self {
             address: first,
             peer,
             forwarded: Forwarded {
-                chain: chain.unwrap_or_else(|| client.clone()),
-                client,
+                client: ShortText::of_address(first),
+                proxied,
                 asked,
                 local: peer.local,
-                port: HeaderValue::from(
+                port: ShortText::of_number(
                     port.or_else(local_port)
                         .unwrap_or(default_port(peer.secure)),
                 ),
-                scheme: HeaderValue::from_static(if peer.secure { "https" } else { "http" }),
+                scheme: if peer.secure { "https" } else { "http" },
                 nodes,
                 send: forwarding.send,
                 believed: false,
@@ -163,18 +162,17 @@ impl Caller {
 }
 
 impl Forwarded {
+    /// The client, and the proxies it came by.
+    pub(super) fn chain(&self) -> &[u8] {
+        self.proxied.as_deref().unwrap_or(self.client.as_bytes())
+    }
+
     /// Stands in for a `Host` that an HTTP/1.0 client did not send.
     pub(super) fn host(&self) -> HeaderValue {
-        let host = self.local.map(|local| local.to_string());
-        value(host.unwrap_or_else(|| "localhost".to_owned()))
+        self.local
+            .and_then(|local| HeaderValue::try_from(local.to_string()).ok())
+            .unwrap_or(HeaderValue::from_static("localhost"))
     }
-}
-
-fn value(text: String) -> HeaderValue {
-    let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
-    // The first copy takes memory for all that follow: here, rather than amid what a request needs for a moment.
-    drop(value.clone());
-    value
 }
 
 /// Follows the steps back as far as each was described by a trusted proxy, and what the last of those has said.
@@ -236,7 +234,7 @@ mod tests {
     }
 
     fn chain(caller: &Caller) -> &str {
-        caller.forwarded.chain.to_str().unwrap()
+        std::str::from_utf8(caller.forwarded.chain()).unwrap()
     }
 
     #[test]
@@ -304,7 +302,7 @@ mod tests {
                 ..
             } = &caller.forwarded;
             let asked = asked.as_ref().map_or("", |asked| asked.to_str().unwrap());
-            let (scheme, port) = (scheme.to_str().unwrap(), port.to_str().unwrap());
+            let port = std::str::from_utf8(port.as_bytes()).unwrap();
             format!("{asked} {port} {scheme} {}", nodes.join(", "))
         };
         assert_eq!(told(&caller), "one 443 https for=192.0.2.1, for=10.0.0.1");
@@ -324,7 +322,7 @@ mod tests {
         ];
         let caller = of("10.0.0.1:5", ClientField::XForwardedFor, &fields);
         assert_eq!(caller.forwarded.asked, None);
-        assert_eq!(caller.forwarded.port, "8080");
+        assert_eq!(caller.forwarded.port, ShortText::of_number(8_080));
         assert_eq!(caller.forwarded.scheme, "http");
     }
 }

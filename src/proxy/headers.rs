@@ -216,7 +216,7 @@ pub(super) fn each_forwarded(
         tell(X_REAL_IP, forwarded.client.as_bytes());
     }
     if send.x_forwarded_for {
-        tell(X_FORWARDED_FOR, forwarded.chain.as_bytes());
+        tell(X_FORWARDED_FOR, forwarded.chain());
     }
     if send.x_forwarded_proto {
         tell(X_FORWARDED_PROTO, forwarded.scheme.as_bytes());

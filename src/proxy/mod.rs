@@ -39,6 +39,7 @@ mod route;
 mod running;
 mod service;
 mod sessions;
+mod short_text;
 mod standing;
 mod upgrade;
 mod worker;
