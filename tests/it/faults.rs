@@ -86,7 +86,8 @@ fn server_that_refuses_before_the_body_came_is_heard_and_left() {
 
 #[test]
 fn server_that_ends_its_side_is_not_asked_again_on_that_connection() {
-    let origin = Origin::start(|connection, seen| {
+    let (tell, ended) = std::sync::mpsc::sync_channel(1);
+    let origin = Origin::start(move |connection, seen| {
         let target = seen.target().to_owned();
         connection.take(seen);
         if target == "/nothing" {
@@ -94,12 +95,16 @@ fn server_that_ends_its_side_is_not_asked_again_on_that_connection() {
         }
         connection.answer("200 OK", "", "whole");
         // In order, and without a word of it in the head.
+        connection.end();
+        tell.send(()).unwrap();
         Then::Close
     });
     let proxy = before(&[&origin]).start();
     let mut client = proxy.client();
     for _ in 0..10 {
         assert_eq!(client.get("/", &[]).unwrap().text(), "whole");
+        // Whoever asks before it ended may be too late without knowing (RFC 9112 section 9.3.1).
+        ended.recv_timeout(Duration::from_secs(20)).unwrap();
     }
     assert_eq!(
         client
