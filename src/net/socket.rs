@@ -4,9 +4,6 @@
 //! tasks of one thread write while they have their turn is kept, and leaves when they have had it, first to servers,
 //! then to clients.
 //!
-//! Nothing is won by keeping when nobody else writes, and the peer could begin meanwhile. So the first message of a turn
-//! leaves as soon as it is whole, if the turn before had no more than one.
-//!
 //! A socket whose peer does not read gets a sender of its own, so that however many there are, no turn asks them all.
 //!
 //! What is kept is never forgotten, since this holds between any two turns of tasks: a socket that keeps bytes is in a
@@ -15,7 +12,7 @@
 //! so does the socket's owner when it asks itself and has to wait, since a socket tells one task only, and the owner is
 //! told by the sender; so does whoever lets go of a socket that has a sender, since that holds it open.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -52,8 +49,6 @@ struct Gathered {
     queues: [RefCell<Vec<Rc<Shared>>>; 2],
     spare: RefCell<Vec<Vec<u8>>>,
     sender: RefCell<Option<Waker>>,
-    /// Sockets that were written to in the turn before.
-    before: Cell<usize>,
 }
 
 /// A TCP socket that belongs to a [`Batch`], and sends nothing small unless [`Batch::send`] runs on the same thread.
@@ -90,7 +85,6 @@ impl Batch {
     pub async fn send(self) {
         poll_fn(|context| {
             self.shared.listen(context);
-            self.shared.before.set(self.shared.queued());
             for queue in &self.shared.queues {
                 for socket in queue.borrow_mut().drain(..) {
                     if socket.poll_queued(context).is_pending() {
@@ -139,15 +133,6 @@ impl Gathered {
             Some(known) => known.clone_from(context.waker()),
             None => *sender = Some(context.waker().clone()),
         }
-    }
-
-    fn queued(&self) -> usize {
-        self.queues.iter().map(|queue| queue.borrow().len()).sum()
-    }
-
-    /// Whether tasks come so rarely to write that each can send for itself.
-    fn is_calm(&self) -> bool {
-        self.before.get() <= 1 && self.queued() <= 1
     }
 }
 
@@ -263,31 +248,9 @@ impl Shared {
                 break Ok(());
             }
         };
-        self.forget(kept);
-        Poll::Ready(result)
-    }
-
-    fn forget(&self, kept: &mut Kept) {
         kept.sent = 0;
         self.batch.recycle(std::mem::take(&mut kept.bytes));
-    }
-
-    /// Sends what is kept as far as the peer takes it now, and leaves the rest to whoever sends for the socket.
-    fn try_send(&self) -> io::Result<()> {
-        let kept = &mut *self.kept.borrow_mut();
-        if kept.bytes.is_empty() {
-            return Ok(());
-        }
-        let result = self.tcp.borrow().try_write(&kept.bytes[kept.sent..]);
-        match &result {
-            Ok(sent) if kept.sent + sent < kept.bytes.len() => {
-                kept.sent += sent;
-                return Ok(());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Ok(_) | Err(_) => self.forget(kept),
-        }
-        result.map(drop)
+        Poll::Ready(result)
     }
 
     /// Sends what is kept, once the peer takes it.
@@ -371,15 +334,12 @@ impl AsyncWrite for Socket {
         true
     }
 
-    /// What is kept leaves by itself, if not now.
+    /// What was kept leaves by itself.
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(failure) = self.shared.kept.borrow_mut().failure.take() {
-            return Poll::Ready(Err(failure));
+        match self.shared.kept.borrow_mut().failure.take() {
+            Some(failure) => Poll::Ready(Err(failure)),
+            None => Poll::Ready(Ok(())),
         }
-        if self.shared.batch.shared.is_calm() {
-            self.shared.try_send()?;
-        }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -400,99 +360,20 @@ mod tests {
 
     /// A socket of ours, the peer's, and what runs both.
     fn pair(test: impl AsyncFnOnce(Socket, std::net::TcpStream, Batch)) {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(async {
-            let batch = Batch::default();
-            let (socket, peer) = connected(&batch);
-            test(socket, peer, batch).await;
-        });
-    }
-
-    fn connected(batch: &Batch) -> (Socket, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let patience = std::time::Duration::from_secs(10);
         peer.set_read_timeout(Some(patience)).unwrap();
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let socket = Socket::new(TcpStream::from_std(ours).unwrap(), Side::Client, batch);
-        (socket, peer)
-    }
-
-    /// Has the peer ask, since once something has come, the runtime knows that the socket can be written.
-    async fn ask(socket: &mut Socket, peer: &mut std::net::TcpStream) {
-        peer.write_all(b"ask").unwrap();
-        socket.read_exact(&mut [0; 3]).await.unwrap();
-    }
-
-    /// Writes a message, and whether it has left before whoever sends for all had a turn.
-    async fn leaves_at_once(socket: &mut Socket, peer: &mut std::net::TcpStream) -> bool {
-        socket.write_all(b"message").await.unwrap();
-        socket.flush().await.unwrap();
-        peer.set_nonblocking(true).unwrap();
-        let result = peer.read(&mut [0; 7]);
-        peer.set_nonblocking(false).unwrap();
-        match result {
-            Ok(length) => length == 7,
-            Err(error) => {
-                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                false
-            }
-        }
-    }
-
-    #[test]
-    fn message_leaves_at_once_unless_others_were_sent_in_its_turn_or_the_one_before() {
-        pair(async |mut first, mut first_peer, batch| {
-            tokio::task::spawn_local(batch.clone().send());
-            let (mut second, mut second_peer) = connected(&batch);
-            ask(&mut first, &mut first_peer).await;
-            ask(&mut second, &mut second_peer).await;
-            for _ in 0..2 {
-                // A turn with one message, which is whole when it is flushed.
-                first.write_all(b"its ").await.unwrap();
-                assert_eq!(first.shared.kept.borrow().bytes, b"its ");
-                assert!(leaves_at_once(&mut first, &mut first_peer).await);
-                first_peer.read_exact(&mut [0; 4]).unwrap();
-                tokio::task::yield_now().await;
-                // One with two, of which the second waits.
-                assert!(leaves_at_once(&mut first, &mut first_peer).await);
-                assert!(!leaves_at_once(&mut second, &mut second_peer).await);
-                tokio::task::yield_now().await;
-                second_peer.read_exact(&mut [0; 7]).unwrap();
-                // One after others, where all wait.
-                assert!(!leaves_at_once(&mut second, &mut second_peer).await);
-                tokio::task::yield_now().await;
-                second_peer.read_exact(&mut [0; 7]).unwrap();
-            }
-        });
-    }
-
-    #[test]
-    fn message_whose_peer_is_gone_fails_when_it_is_flushed() {
-        pair(async |mut socket, mut peer, batch| {
-            tokio::task::spawn_local(batch.send());
-            ask(&mut socket, &mut peer).await;
-            // What it did not read has its end of the connection reset (RFC 9293 section 3.10.4).
-            socket.write_all(b"unread").await.unwrap();
-            socket.flush().await.unwrap();
-            drop(peer);
-            tokio::task::yield_now().await;
-            socket.write_all(b"late").await.unwrap();
-            let kind = socket.flush().await.unwrap_err().kind();
-            assert!(
-                matches!(
-                    kind,
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ),
-                "{kind}"
-            );
-            // It was said, and nothing is left of it.
-            socket.flush().await.unwrap();
-            assert!(socket.shared.kept.borrow().bytes.is_empty());
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let batch = Batch::default();
+            let socket = Socket::new(TcpStream::from_std(ours).unwrap(), Side::Client, &batch);
+            test(socket, peer, batch).await;
         });
     }
 
@@ -500,7 +381,9 @@ mod tests {
     fn small_writes_leave_together_and_large_ones_behind_them() {
         pair(async |mut socket, mut peer, batch| {
             tokio::task::spawn_local(batch.send());
-            ask(&mut socket, &mut peer).await;
+            // Once something has come, the runtime knows that the socket can be written.
+            peer.write_all(b"ask").unwrap();
+            socket.read_exact(&mut [0; 3]).await.unwrap();
             socket.write_all(b"one, ").await.unwrap();
             socket.write_all(b"two, ").await.unwrap();
             peer.set_nonblocking(true).unwrap();
@@ -619,7 +502,8 @@ mod tests {
     fn what_a_dropped_socket_kept_still_leaves() {
         pair(async |mut socket, mut peer, batch| {
             tokio::task::spawn_local(batch.send());
-            ask(&mut socket, &mut peer).await;
+            peer.write_all(b"ask").unwrap();
+            socket.read_exact(&mut [0; 3]).await.unwrap();
             socket.write_all(b"last words").await.unwrap();
             drop(socket);
             tokio::task::yield_now().await;
