@@ -52,7 +52,7 @@ impl Output {
         }
         let text = self.text();
         if chunked {
-            number(text, piece.len() as u64, 16);
+            hexadecimal(text, piece.len());
             text.extend_from_slice(b"\r\n");
             self.tail = b"\r\n";
         }
@@ -146,14 +146,14 @@ pub(super) fn field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// Writes a number without formatting; `base` is 10 or 16.
-pub(super) fn number(text: &mut Vec<u8>, number: u64, base: u64) {
-    let mut digits = [0; 20];
+/// Writes the size of a chunk, without formatting.
+fn hexadecimal(text: &mut Vec<u8>, number: usize) {
+    let mut digits = [0; 16];
     let (mut rest, mut at) = (number, digits.len());
     loop {
         at -= 1;
-        digits[at] = b"0123456789abcdef"[(rest % base) as usize];
-        rest /= base;
+        digits[at] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
         if rest == 0 {
             break;
         }
@@ -166,13 +166,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_formatting_would() {
-        for value in [0, 1, 9, 10, 15, 16, 255, 4_096, 123_456_789, u64::MAX] {
+    fn sizes_are_written_as_formatting_would() {
+        for value in [0, 1, 9, 10, 15, 16, 255, 4_096, 123_456_789, usize::MAX] {
             let mut text = Vec::new();
-            number(&mut text, value, 10);
-            text.push(b' ');
-            number(&mut text, value, 16);
-            assert_eq!(text, format!("{value} {value:x}").into_bytes());
+            hexadecimal(&mut text, value);
+            assert_eq!(text, format!("{value:x}").into_bytes());
         }
     }
 }

@@ -11,7 +11,7 @@ use memchr::memchr;
 use super::ResponseError;
 use super::response::{PlainResponse, ResponseHead};
 use crate::net::PlainHead;
-use crate::net::output::{field, number};
+use crate::net::output::field;
 use crate::net::plain::{Field, PlainFields, Span};
 
 /// Bytes of a response head.
@@ -96,9 +96,11 @@ fn frame(head: &mut Vec<u8>, length: RequestLength) {
     match length {
         RequestLength::Chunked => field(head, b"transfer-encoding", b"chunked"),
         RequestLength::Exact(length) => {
-            head.extend_from_slice(b"content-length: ");
-            number(head, length, 10);
-            head.extend_from_slice(b"\r\n");
+            field(
+                head,
+                b"content-length",
+                itoa::Buffer::new().format(length).as_bytes(),
+            );
         }
         RequestLength::None => {}
     }

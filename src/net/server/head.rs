@@ -5,7 +5,7 @@ use http::{StatusCode, response};
 use hyper::ext::ReasonPhrase;
 
 use crate::net::ResponseHead;
-use crate::net::output::{field, number};
+use crate::net::output::field;
 
 /// Bytes that a head may get beside its own.
 const ADDED: usize = 128;
@@ -98,9 +98,11 @@ pub(super) fn encode(
         _ => None,
     };
     if let Some(length) = length {
-        text.extend_from_slice(b"content-length: ");
-        number(text, length, 10);
-        text.extend_from_slice(b"\r\n");
+        field(
+            text,
+            b"content-length",
+            itoa::Buffer::new().format(length).as_bytes(),
+        );
     }
     if framing == Framing::Chunked {
         text.extend_from_slice(b"transfer-encoding: chunked\r\n");
